@@ -1,0 +1,1 @@
+"""`zhiwen`: the launcher of the embedded default and the command-line client."""

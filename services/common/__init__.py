@@ -1,0 +1,1 @@
+"""What ingest, query and the gateway must agree on. Imports no service."""

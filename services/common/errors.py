@@ -1,0 +1,113 @@
+"""The one error family of all services, and nothing else.
+
+Raised anywhere, rendered once: as problem+json (RFC 9457) by `common.web`, as OpenAI's error object in the gateway
+and in every OpenAI-shaped route. `code` is kebab-case, stable and documented in `docs/errors.md`.
+
+    ServiceError
+    ├── InvalidRequest (422)        bad-filter, bad-template, unknown-index-type, ...
+    ├── Unauthorized (401) · Forbidden (403) · NotFound (404) · Conflict (409)
+    ├── TooLarge (413) · Unsupported (415) · TooMany (429, with Retry-After)
+    ├── Unavailable (503)           a dependency does not answer; retryable
+    └── DocumentError (422)         this document cannot be indexed; never retryable: encrypted, no-text, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ServiceError(Exception):
+    """An error that a client may read.
+
+    `code` is for programs and never changes, `detail` is one sentence that a person can act on, `retryable` says
+    whether the same request may succeed later. `errors` lists invalid fields, `headers` go on the response.
+    """
+
+    status: int = 500
+    title: str = "Internal error"
+    retryable: bool = False
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: list[dict[str, Any]] | None = None,
+        headers: Mapping[str, str] | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+        if status is not None:
+            self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}"
+
+
+class InvalidRequest(ServiceError):
+    status = 422
+    title = "Invalid request"
+
+
+class Unauthorized(ServiceError):
+    status = 401
+    title = "Unauthorized"
+
+
+class Forbidden(ServiceError):
+    status = 403
+    title = "Forbidden"
+
+
+class NotFound(ServiceError):
+    status = 404
+    title = "Not found"
+
+
+class Conflict(ServiceError):
+    status = 409
+    title = "Conflict"
+
+
+class TooLarge(ServiceError):
+    status = 413
+    title = "Too large"
+
+
+class Unsupported(ServiceError):
+    status = 415
+    title = "Unsupported media type"
+
+
+class TooMany(ServiceError):
+    """Over a limit; `retry_after` (seconds) becomes the `Retry-After` header."""
+
+    status = 429
+    title = "Too many requests"
+    retryable = True
+
+    def __init__(self, code: str, detail: str, *, retry_after: int) -> None:
+        super().__init__(code, detail, headers={"Retry-After": str(retry_after)})
+        self.retry_after = retry_after
+
+
+class Unavailable(ServiceError):
+    status = 503
+    title = "Service unavailable"
+    retryable = True
+
+
+class DocumentError(ServiceError):
+    """The document itself is at fault: it ends `failed` (or `rejected` at upload) and trying again cannot help."""
+
+    status = 422
+    title = "Document cannot be indexed"
+
+
+class ConfigurationError(Exception):
+    """The settings are wrong: the process says so in one sentence and does not start."""

@@ -1,0 +1,96 @@
+"""Settings that every service shares; each service extends `CommonSettings` with its own.
+
+Every setting is an environment variable `ZHIWEN_<NAME>`, documented in `deploy/.env.example` (a test holds that
+complete). Nothing here is read at import: `create_app()` and `main()` build the settings and pass values down.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.common.errors import ConfigurationError
+
+BUILT_IN_MODEL = "all-MiniLM-L6-v2"
+
+
+class CommonSettings(BaseSettings):
+    """Where the state lives and how to reach it."""
+
+    model_config = SettingsConfigDict(env_prefix="ZHIWEN_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    data_dir: Path = Field(Path("zhiwen-data"), description="Folder for everything that is kept on this machine.")
+    database_url: str = Field(
+        "",
+        description="SQLAlchemy URL of the ledger; empty: SQLite in the data folder. PostgreSQL: postgresql+psycopg://…",
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Celery's broker. `redis+socket:///path` for a unix socket.",
+    )
+    milvus_url: str = Field("http://127.0.0.1:19530", description="Milvus, or `unix:/path` of a Milvus Lite server.")
+    milvus_token: SecretStr = Field(SecretStr(""), description="`user:password` or an API key of the Milvus server.")
+    milvus_timeout: float = Field(30.0, gt=0, description="Seconds that one Milvus call may take.")
+    originals_url: str = Field(
+        "", description="Where uploaded bytes are kept; empty: the data folder. A bucket: s3://bucket/prefix"
+    )
+    s3_endpoint_url: str = Field("", description="Endpoint of an S3-compatible store, for example MinIO's.")
+    s3_access_key: SecretStr = Field(SecretStr(""), description="Access key of the S3-compatible store.")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the S3-compatible store.")
+    s3_region: str = Field("us-east-1", description="Region of the S3-compatible store.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs an API key.")
+    api_key: SecretStr = Field(
+        SecretStr(""), description="An admin key that always holds, beside those of `zhiwen keys create`."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line shown.")
+    log_format: Literal["json", "console"] = Field("json", description="json for machines, console for people.")
+
+    @property
+    def ledger_url(self) -> str:
+        """The SQLAlchemy URL to use, SQLite in the data folder where none is set."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'ledger.db'}"
+
+    @property
+    def originals_location(self) -> str:
+        """A folder or an `s3://` URL."""
+        return self.originals_url or str(self.data_dir.absolute() / "originals")
+
+
+class EmbeddingSettings(BaseSettings):
+    """How texts become vectors: shared by the worker, which embeds passages, and query, which embeds questions."""
+
+    model_config = SettingsConfigDict(env_prefix="ZHIWEN_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    embedding_model: str = Field(
+        BUILT_IN_MODEL,
+        description="Model of new knowledge bases: the built-in one, or any sentence-transformers name or folder.",
+    )
+    embedding_device: str = Field("cpu", description="cpu, cuda, cuda:0, …")
+    embedding_threads: int = Field(0, ge=0, description="Threads one embedding may use; 0: the library decides.")
+
+
+def require_loopback_or_key(host: str, *, has_key: bool) -> None:
+    """Refuse to listen beyond this machine while nobody needs a key.
+
+    Raises `ConfigurationError` when `host` is not a loopback address and no API key exists.
+    """
+    if has_key or is_loopback(host):
+        return
+    raise ConfigurationError(
+        f"No API key is configured, so this service listens on loopback only and will not bind {host}. "
+        "Create one with `zhiwen keys create --scope admin`, or set ZHIWEN_API_KEY."
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """True for localhost and the addresses of RFC 6890's loopback blocks."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

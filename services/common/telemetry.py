@@ -1,0 +1,91 @@
+"""Logs and metrics: structlog JSON, one line per request and per job, Prometheus without ids as labels.
+
+Document text and keys are never logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+REQUEST_ID_HEADER = "X-Request-ID"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+REQUESTS = Counter("zhiwen_http_requests", "HTTP requests", ["service", "method", "route", "status"])
+REQUEST_SECONDS = Histogram("zhiwen_http_request_seconds", "Seconds to the last byte", ["service", "method", "route"])
+JOBS = Counter("zhiwen_jobs", "Jobs that ended", ["kind", "outcome"])
+JOB_SECONDS = Histogram(
+    "zhiwen_job_seconds", "Seconds a job took", ["kind"], buckets=(0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
+)
+CHUNKS = Counter("zhiwen_chunks_indexed", "Chunks embedded and written")
+
+
+def configure_logging(service: str, level: str, fmt: str) -> None:
+    """Send structlog and the standard library's loggers, this one process's, to stderr in one format."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_service(service),
+    ]
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if fmt == "console" else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for noisy in (
+        "httpx",
+        "httpcore",
+        "pymilvus",
+        "urllib3",
+        "botocore",
+        "sentence_transformers",
+        "uvicorn.access",
+    ):
+        logging.getLogger(noisy).setLevel("WARNING")
+
+
+def _add_service(service: str) -> structlog.typing.Processor:
+    def add(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["service"] = service
+        return event
+
+    return add
+
+
+def request_id_from(header: str | None) -> str:
+    """Return the caller's request id if it is a sane one, else a new one (16 hex digits)."""
+    if header and _REQUEST_ID.fullmatch(header):
+        return header
+    return secrets.token_hex(8)
+
+
+def current_request_id() -> str | None:
+    """The id of the request being served, or of the request that caused the job being run."""
+    value = structlog.contextvars.get_contextvars().get("request_id")
+    return str(value) if value is not None else None

@@ -1,0 +1,1 @@
+"""Uploads in, indexed chunks out."""

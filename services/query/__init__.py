@@ -1,0 +1,1 @@
+"""Questions in, hits and cited answers out."""

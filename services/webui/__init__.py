@@ -1,0 +1,1 @@
+"""A page that uses the REST API only."""
