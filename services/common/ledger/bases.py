@@ -1,0 +1,155 @@
+"""Knowledge bases and their generations, in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from services.common.errors import Conflict, NotFound
+from services.common.ledger.database import Database, moment
+from services.common.ledger.queue import add_job
+from services.common.ledger.schema import generations, jobs, knowledge_bases
+from services.common.models import ChunkingSpec, Generation, IndexSpec, JobKind, KnowledgeBase
+
+
+@dataclass(frozen=True, slots=True)
+class NewGeneration:
+    """A generation before it has a number."""
+
+    collection: str
+    embedding_model: str
+    dimension: int
+    index: IndexSpec
+    chunking: ChunkingSpec
+
+
+class KnowledgeBases:
+    """Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def createread_knowledge_base(
+        self,
+        *,
+        id: str,
+        name: str,
+        description: str,
+        prompt_template: str | None,
+        generation: NewGeneration,
+    ) -> KnowledgeBase:
+        """Add a knowledge base whose collection already exists. Raises `Conflict` when the name is taken."""
+        now = self.database.now()
+        try:
+            with self.database.write() as c:
+                c.execute(
+                    knowledge_bases.insert().values(
+                        id=id,
+                        name=name,
+                        description=description,
+                        prompt_template=prompt_template,
+                        deleting=False,
+                        served_at=0.0,
+                        created_at=now,
+                        updated_at=now,
+                    )
+                )
+                generation_id = _insert_generation(c, id, generation, now)
+                c.execute(
+                    knowledge_bases.update().where(knowledge_bases.c.id == id).values(live_generation=generation_id)
+                )
+                return read_knowledge_base(c, knowledge_bases.c.id == id)
+        except IntegrityError as exc:
+            raise Conflict("knowledge-base-exists", f"There is already a knowledge base named {name}.") from exc
+
+    def get(self, name: str) -> KnowledgeBase:
+        """Return a knowledge base by name. Raises `NotFound`, also for one that is being deleted."""
+        with self.database.read() as c:
+            return read_knowledge_base(c, (knowledge_bases.c.name == name) & ~knowledge_bases.c.deleting, name)
+
+    def get_by_id(self, id: str) -> KnowledgeBase:
+        """Return a knowledge base by id, one that is being deleted too."""
+        with self.database.read() as c:
+            return read_knowledge_base(c, knowledge_bases.c.id == id, id)
+
+    def list(self, *, after: str = "", limit: int = 50) -> list[KnowledgeBase]:
+        """Return up to `limit` knowledge bases in order of name, beginning after the name `after`."""
+        with self.database.read() as c:
+            names = c.scalars(
+                sa.select(knowledge_bases.c.name)
+                .where(knowledge_bases.c.name > after, ~knowledge_bases.c.deleting)
+                .order_by(knowledge_bases.c.name)
+                .limit(limit)
+            ).all()
+            return [read_knowledge_base(c, knowledge_bases.c.name == name) for name in names]
+
+    def updateread_knowledge_base(self, name: str, changes: Mapping[str, Any]) -> KnowledgeBase:
+        """Change `description` or `prompt_template`."""
+        with self.database.write() as c:
+            base = read_knowledge_base(c, (knowledge_bases.c.name == name) & ~knowledge_bases.c.deleting, name)
+            values = {**changes, "updated_at": self.database.now()}
+            c.execute(knowledge_bases.update().where(knowledge_bases.c.id == base.id).values(values))
+            return read_knowledge_base(c, knowledge_bases.c.id == base.id)
+
+    def begin_drop(self, name: str, *, request_id: str | None) -> None:
+        """Hide a knowledge base and queue the removal of all it holds. Its name is free at once."""
+        with self.database.write() as c:
+            base = read_knowledge_base(c, (knowledge_bases.c.name == name) & ~knowledge_bases.c.deleting, name)
+            c.execute(
+                knowledge_bases.update()
+                .where(knowledge_bases.c.id == base.id)
+                .values(deleting=True, name=f"{base.id}/deleting", updated_at=self.database.now())
+            )
+            unheld = (jobs.c.knowledge_base_id == base.id) & jobs.c.lease_owner.is_(None)
+            c.execute(jobs.delete().where(unheld))
+            c.execute(jobs.update().where(jobs.c.knowledge_base_id == base.id).values(cancelled=True))
+            add_job(c, self.database.now(), JobKind.DROP, base.id, request_id=request_id)
+
+
+def _insert_generation(c: Connection, knowledge_base_id: str, new: NewGeneration, now: float) -> int:
+    statement = generations.insert().values(
+        knowledge_base_id=knowledge_base_id,
+        collection=new.collection,
+        embedding_model=new.embedding_model,
+        dimension=new.dimension,
+        index_spec=asdict(new.index),
+        chunking=asdict(new.chunking),
+        created_at=now,
+    )
+    return int(c.scalars(statement.returning(generations.c.id)).one())
+
+
+def read_knowledge_base(c: Connection, condition: sa.ColumnElement[bool], name: str = "") -> KnowledgeBase:
+    """Return the one knowledge base that fits, within the caller's transaction. Raises `NotFound`."""
+    row = c.execute(sa.select(knowledge_bases).where(condition)).one_or_none()
+    if row is None:
+        raise NotFound("knowledge-base-not-found", f"There is no knowledge base named {name}.")
+    return KnowledgeBase(
+        id=row.id,
+        name=row.name,
+        description=row.description,
+        prompt_template=row.prompt_template,
+        live=_generation(c, row.live_generation),
+        building=_generation(c, row.building_generation) if row.building_generation else None,
+        deleting=row.deleting,
+        created_at=moment(row.created_at),
+        updated_at=moment(row.updated_at),
+    )
+
+
+def _generation(c: Connection, generation_id: int) -> Generation:
+    row = c.execute(sa.select(generations).where(generations.c.id == generation_id)).one()
+    return Generation(
+        id=row.id,
+        knowledge_base_id=row.knowledge_base_id,
+        collection=row.collection,
+        embedding_model=row.embedding_model,
+        dimension=row.dimension,
+        index=IndexSpec(**row.index_spec),
+        chunking=ChunkingSpec(**row.chunking),
+    )

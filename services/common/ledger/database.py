@@ -1,0 +1,168 @@
+"""The connection to the ledger's database: SQLite in WAL mode or PostgreSQL, one write path for both."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from services.common.errors import ConfigurationError, ServiceError, Unavailable
+
+BUSY_SECONDS = 30
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """Short transactions on the ledger's database.
+
+    `clock` gives the time in seconds since 1970. Raises `Unavailable` (`ledger-unavailable`) when the database
+    does not answer; every other database error is a defect and passes through.
+    """
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+        self.url = url
+        self.now = clock
+        self.engine = _engine(url)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees one consistent state and writes nothing."""
+        with _translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction: committed when the block ends, rolled back when it raises.
+
+        On SQLite it holds the one write lock from its first statement, so that reading and then writing is atomic;
+        on PostgreSQL the code locks the rows it decides on.
+        """
+        with (
+            _translated(),
+            self.engine.connect().execution_options(zhiwen_write=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def ping(self) -> None:
+        """Raise `Unavailable` unless the database answers and holds the ledger's tables."""
+        with self.read() as connection:
+            connection.execute(sa.text("SELECT 1 FROM knowledge_bases LIMIT 1"))
+
+    def migrate(self) -> None:
+        """Bring the tables to the newest revision; safe to call from several processes at once."""
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        with _translated(), _migration_lock(self), self.engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except SQLAlchemyError as exc:
+        raise ConfigurationError("ZHIWEN_DATABASE_URL is not a database URL.") from exc
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite_engine(parsed)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return sa.create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20, pool_recycle=1800)
+
+
+def _sqlite_engine(url: sa.URL) -> Engine:
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, pool_size=10, max_overflow=20)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver must not begin transactions by its own rules
+        cursor = connection.cursor()
+        # FULL: a committed row survives a power cut, also in WAL mode (sqlite.org/pragma.html#pragma_synchronous).
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_SECONDS * 1000}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("zhiwen_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+_local_lock = threading.Lock()
+
+
+@contextmanager
+def _migration_lock(database: Database) -> Iterator[None]:
+    """Let one process migrate at a time: an advisory lock on PostgreSQL, a lock file beside the SQLite file."""
+    if not database.is_sqlite:
+        with database.engine.connect() as connection:
+            connection.execute(sa.text("SELECT pg_advisory_lock(7417253)"))
+            try:
+                yield
+            finally:
+                connection.execute(sa.text("SELECT pg_advisory_unlock(7417253)"))
+                connection.commit()
+        return
+    import fcntl
+
+    path = database.engine.url.database
+    if not path or path == ":memory:":
+        with _local_lock:
+            yield
+        return
+    with open(f"{path}.migrate", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except ServiceError:
+        raise
+    except (OperationalError, InterfaceError, PoolTimeoutError) as exc:
+        raise Unavailable("ledger-unavailable", "The ledger's database does not answer; try again shortly.") from exc
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise Unavailable(
+                "ledger-unavailable", "The ledger's database does not answer; try again shortly."
+            ) from exc
+        raise
+
+
+def new_id() -> str:
+    """Return a new random identifier: 32 hex digits."""
+    return uuid.uuid4().hex
+
+
+def moment(seconds: float) -> datetime:
+    """Return seconds since 1970 as a UTC time."""
+    return datetime.fromtimestamp(seconds, UTC)

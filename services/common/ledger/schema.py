@@ -1,0 +1,166 @@
+"""The tables of the ledger. A change here needs an Alembic revision in `services/common/ledger/migrations/versions`.
+
+Times are seconds since 1970 (UTC): portable, comparable, and the clock can be passed in.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ID = String(32)
+
+knowledge_bases = Table(
+    "knowledge_bases",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("prompt_template", Text),
+    Column("live_generation", Integer),
+    Column("building_generation", Integer),
+    Column("deleting", Boolean, nullable=False, default=False),
+    # When a worker last took a job of it: the one served longest ago is served next.
+    Column("served_at", Double, nullable=False, default=0.0),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("knowledge_base_id", ID, ForeignKey("knowledge_bases.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("collection", String(128), nullable=False, unique=True),
+    Column("embedding_model", String(512), nullable=False),
+    Column("dimension", Integer, nullable=False),
+    Column("index_spec", JSON, nullable=False),
+    Column("chunking", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("knowledge_base_id", ID, ForeignKey("knowledge_bases.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(1024), nullable=False),
+    Column("version", Integer, nullable=False),
+    # The version that answers; NULL hides the document from search.
+    Column("live_version", Integer),
+    Column("status", String(16), nullable=False),
+    Column("stage_done", Integer, nullable=False, default=0),
+    Column("stage_total", Integer, nullable=False, default=0),
+    Column("error_code", String(64)),
+    Column("error_detail", Text),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Index("ix_documents_listing", "knowledge_base_id", "created_at", "id"),
+    # Identity is (knowledge base, name); one that is going away does not hold its name.
+    Index(
+        "uq_documents_identity",
+        "knowledge_base_id",
+        "name",
+        unique=True,
+        sqlite_where=text("status NOT IN ('deleting', 'deleted')"),
+        postgresql_where=text("status NOT IN ('deleting', 'deleted')"),
+    ),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("document_id", ID, ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("media_type", String(255), nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+# A row says: the complete set of chunks of this version stands in this generation's collection.
+indexed = Table(
+    "indexed",
+    metadata,
+    Column("document_id", ID, ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column(
+        "generation_id",
+        Integer,
+        ForeignKey("generations.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        index=True,
+    ),
+    Column("chunks", Integer, nullable=False),
+    Column("terms", LargeBinary),
+)
+
+# A row per stored original: uploads and deletes of the same bytes meet on its lock.
+originals = Table(
+    "originals",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("touched_at", Double, nullable=False),
+)
+
+# Unfinished work only: a finished job has no row.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("knowledge_base_id", ID, ForeignKey("knowledge_bases.id", ondelete="CASCADE"), nullable=False),
+    Column("document_id", ID, ForeignKey("documents.id", ondelete="CASCADE"), index=True),
+    Column("version", Integer),
+    # Removals (0) go before ingests (1).
+    Column("priority", Integer, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("lease_owner", String(128)),
+    Column("lease_until", Double, nullable=False, default=0.0),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0),
+    # How often it was put off because a dependency did not answer: no fault of the document's, no attempt.
+    Column("waits", Integer, nullable=False, default=0),
+    Column("cancelled", Boolean, nullable=False, default=False),
+    Column("request_id", String(128)),
+    Column("created_at", Double, nullable=False),
+    Index("ix_jobs_claim", "knowledge_base_id", "priority", "created_at"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("scope", String(16), nullable=False),
+    Column("knowledge_base", String(64)),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)

@@ -1,0 +1,439 @@
+"""The chunk store: Milvus, a real server or Milvus Lite. pymilvus appears only here.
+
+It holds what can be rebuilt from ledger and originals at any time. Reads that decide something (counts, listings)
+ask for strong consistency: the default may be seconds stale. Only upserts write: inserting an existing key doubles it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+import pymilvus
+import structlog
+from numpy.typing import NDArray
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from services.common.errors import InvalidRequest, ServiceError, Unavailable
+from services.common.models import Chunk, Generation, Hit, IndexSpec, chunk_id
+
+log = structlog.get_logger(__name__)
+
+STRONG = "Strong"
+UPSERT_ROWS = 256
+PAGE = 1000
+OUTPUT = ["id", "document_id", "version", "ordinal", "text", "source", "page", "heading", "metadata"]
+LITE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT"})
+SERVER_INDEXES = frozenset({"AUTOINDEX", "DISKANN", "FLAT", "HNSW", "IVF_FLAT", "IVF_PQ", "IVF_SQ8", "SCANN"})
+MIN_SCALE = 1e-9
+
+T = TypeVar("T")
+
+SparseVector = Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the connected engine can do; `version` is empty for Milvus Lite."""
+
+    version: str
+    sparse: bool
+    aliases: bool
+    index_types: frozenset[str]
+
+    @property
+    def default_index(self) -> str:
+        """HNSW on a server, AUTOINDEX (exact at its sizes) on Milvus Lite."""
+        return "HNSW" if "HNSW" in self.index_types else "AUTOINDEX"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A chunk as it is stored; `dense` is `(dimension,) float32` of length 1."""
+
+    document_id: str
+    version: int
+    chunk: Chunk
+    source: str
+    metadata: Mapping[str, Any]
+    dense: NDArray[np.float32]
+    sparse: SparseVector
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkKey:
+    """What `fsck` compares: who a stored row belongs to."""
+
+    id: str
+    document_id: str
+    version: int
+    ordinal: int
+
+
+class ChunkStore:
+    """Collections of chunks. Thread-safe; connects when first used and again after a loss.
+
+    Raises `Unavailable` (`milvus-unavailable`) when Milvus does not answer, `ServiceError` (`milvus-refused`) when it
+    refuses the call.
+    """
+
+    def __init__(self, url: str, *, token: str = "", timeout: float = 30.0) -> None:
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs each error that we translate
+        self.url = url
+        self._token = token
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._capabilities: Capabilities | None = None
+        self._loaded: set[str] = set()
+
+    # Connection
+
+    def ping(self) -> None:
+        """Raise `Unavailable` unless Milvus answers."""
+        self._call(lambda client: client.list_collections(timeout=3))
+
+    def capabilities(self) -> Capabilities:
+        """Ask the server, once, what it can do."""
+        if self._capabilities is None:
+            self._capabilities = self._call(_probe)
+        return self._capabilities
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _call(self, function: Callable[[Any], T]) -> T:
+        with self._translated():
+            return function(self._connected())
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = MilvusClient(self.url, token=self._token, timeout=min(self._timeout, 10))
+                self._loaded.clear()
+            return self._client
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (MilvusException, grpc.RpcError, ValueError) as exc:
+            if _is_outage(exc):
+                self._forget_connection()
+                raise Unavailable("milvus-unavailable", "The vector store (Milvus) does not answer.") from exc
+            log.error("milvus_refused", exc_info=exc)
+            raise ServiceError("milvus-refused", "The vector store (Milvus) refused the call; see the log.") from exc
+
+    def _forget_connection(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+            self._loaded.clear()
+        if client is not None:
+            client.close()
+
+    # Collections
+
+    def create(self, collection: str, dimension: int, index: IndexSpec) -> None:
+        """Create a collection, its indexes, and load it. An existing one of that name is left as it is."""
+        sparse = self.capabilities().sparse
+
+        def create(client: Any) -> None:
+            if client.has_collection(collection, timeout=self._timeout):
+                return
+            client.create_collection(
+                collection,
+                schema=_schema(client, dimension, sparse=sparse),
+                index_params=_index_params(client, index, sparse=sparse),
+                consistency_level="Bounded",
+                timeout=self._timeout,
+            )
+
+        self._call(create)
+
+    def drop(self, collection: str) -> None:
+        """Remove a collection, if it is there."""
+        self._call(lambda client: client.drop_collection(collection, timeout=self._timeout))
+        self._loaded.discard(collection)
+
+    def collections(self) -> list[str]:
+        """Return the names of all collections."""
+        return list(self._call(lambda client: client.list_collections(timeout=self._timeout)))
+
+    def _on(self, collection: str, function: Callable[[Any], T]) -> T:
+        """Call with the collection loaded: after a restart a server answers only for loaded ones."""
+
+        def call(client: Any) -> T:
+            if collection not in self._loaded:
+                client.load_collection(collection, timeout=self._timeout)
+                self._loaded.add(collection)
+            return function(client)
+
+        return self._call(call)
+
+    # Writing
+
+    def upsert(self, collection: str, rows: Sequence[ChunkRow]) -> None:
+        """Write rows; the same ids again replace them. Raises `ServiceError` (`bad-vector`) for NaN or infinity."""
+        sparse = self.capabilities().sparse
+        for start in range(0, len(rows), UPSERT_ROWS):
+            self._upsert(collection, [_to_row(row, sparse=sparse) for row in rows[start : start + UPSERT_ROWS]])
+
+    def _upsert(self, collection: str, data: list[dict[str, Any]]) -> None:
+        self._on(collection, lambda client: client.upsert(collection, data, timeout=self._timeout))
+
+    def flush(self, collection: str) -> None:
+        """Seal what was written, so that searches are fast. Written rows are durable without it."""
+        self._call(lambda client: client.flush(collection, timeout=self._timeout))
+
+    def delete(self, collection: str, document_id: str, version: int | None = None) -> None:
+        """Delete the chunks of a document, of one version if given, and verify with a strong count that none is left.
+
+        Raises `Unavailable` (`delete-not-visible`) when some still are: try again.
+        """
+        expression = _of_document(document_id, version)
+        self._on(collection, lambda client: client.delete(collection, filter=expression, timeout=self._timeout))
+        if left := self.count(collection, document_id, version):
+            raise Unavailable("delete-not-visible", f"{left} deleted chunks are still visible.")
+
+    # Reading
+
+    def count(self, collection: str, document_id: str | None = None, version: int | None = None) -> int:
+        """Return the number of rows, strongly consistent."""
+        expression = _of_document(document_id, version) if document_id else ""
+        rows = self._on(
+            collection,
+            lambda client: client.query(
+                collection,
+                filter=expression,
+                output_fields=["count(*)"],
+                consistency_level=STRONG,
+                timeout=self._timeout,
+            ),
+        )
+        return int(rows[0]["count(*)"])
+
+    def chunks(self, collection: str, document_id: str, version: int, *, first: int, count: int) -> list[Hit]:
+        """Return the chunks `first` to `first + count - 1` of a document in order, those that exist."""
+        expression = f"{_of_document(document_id, version)} and ordinal >= {first} and ordinal < {first + count}"
+        rows = self._on(
+            collection,
+            lambda client: client.query(
+                collection,
+                filter=expression,
+                output_fields=OUTPUT,
+                limit=count,
+                consistency_level=STRONG,
+                timeout=self._timeout,
+            ),
+        )
+        return sorted((_to_hit(row, 1.0) for row in rows), key=lambda hit: hit.ordinal)
+
+    def keys(self, collection: str) -> Iterator[ChunkKey]:
+        """Yield the key of every row in order of id, strongly consistent."""
+        last = ""
+        while page := self._keys_after(collection, last):
+            yield from page
+            last = page[-1].id
+
+    def _keys_after(self, collection: str, last: str) -> list[ChunkKey]:
+        rows = self._on(
+            collection,
+            lambda client: client.query(
+                collection,
+                filter=f"id > {quoted(last)}",
+                output_fields=["id", "document_id", "version", "ordinal"],
+                limit=PAGE,
+                consistency_level=STRONG,
+                timeout=self._timeout,
+            ),
+        )
+        keys = [ChunkKey(r["id"], r["document_id"], int(r["version"]), int(r["ordinal"])) for r in rows]
+        return sorted(keys, key=lambda key: key.id)
+
+    def search_dense(
+        self,
+        generation: Generation,
+        vector: NDArray[np.float32],
+        *,
+        limit: int,
+        expression: str = "",
+        params: Mapping[str, Any] | None = None,
+    ) -> list[Hit]:
+        """Return the nearest chunks, best first; `score` is the cosine similarity, negative ones as 0.
+
+        Stored and asked vectors have length 1, so all three metrics rank alike and convert to the cosine exactly.
+        """
+        metric = generation.index.metric
+        found = self._search(
+            generation.collection,
+            "dense",
+            np.asarray(vector, dtype=np.float32),
+            {"metric_type": metric, "params": {**generation.index.search, **(params or {})}},
+            limit=limit,
+            expression=expression,
+        )
+        return [_to_hit(row["entity"], _similarity(float(row["distance"]), metric)) for row in found]
+
+    def search_sparse(
+        self, generation: Generation, vector: SparseVector, *, limit: int, expression: str = ""
+    ) -> list[Hit]:
+        """Return the chunks with the largest inner product, best first; `score` is that product."""
+        if not vector:
+            return []
+        found = self._search(
+            generation.collection,
+            "sparse",
+            dict(vector),
+            {"metric_type": "IP", "params": {}},
+            limit=limit,
+            expression=expression,
+        )
+        return [_to_hit(row["entity"], float(row["distance"])) for row in found]
+
+    def _search(
+        self, collection: str, field: str, vector: Any, params: Mapping[str, Any], *, limit: int, expression: str
+    ) -> Sequence[Mapping[str, Any]]:
+        results = self._on(
+            collection,
+            lambda client: client.search(
+                collection,
+                data=[vector],
+                anns_field=field,
+                limit=limit,
+                filter=expression,
+                search_params=dict(params),
+                output_fields=OUTPUT,
+                timeout=self._timeout,
+            ),
+        )
+        return results[0] if results else []
+
+    # Aliases
+
+    def point_alias(self, alias: str, collection: str) -> None:
+        """Let `alias` mean `collection`, where the server has aliases: for people who look with Attu."""
+        if not self.capabilities().aliases:
+            return
+
+        def point(client: Any) -> None:
+            known = {a for c in client.list_collections() for a in client.list_aliases(c).get("aliases", [])}
+            change = client.alter_alias if alias in known else client.create_alias
+            change(collection, alias, timeout=self._timeout)
+
+        self._call(point)
+
+
+def _probe(client: Any) -> Capabilities:
+    try:
+        version = str(client.get_server_version(timeout=5)).removeprefix("v")
+    except grpc.RpcError as exc:
+        if exc.code() != grpc.StatusCode.UNIMPLEMENTED:
+            raise
+        return Capabilities(version="", sparse=True, aliases=False, index_types=LITE_INDEXES)
+    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
+    return Capabilities(version=version, sparse=numbers >= (2, 4), aliases=True, index_types=SERVER_INDEXES)
+
+
+def _is_outage(exc: Exception) -> bool:
+    if isinstance(exc, grpc.RpcError):
+        return exc.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+    if isinstance(exc, ValueError):
+        return "closed channel" in str(exc).lower()
+    # 1: deadline or unexpected, 2: cannot connect; the others: collection not loaded or node not ready yet.
+    return getattr(exc, "code", None) in {1, 2, 101, 106, 503, 700} or isinstance(
+        exc, pymilvus.exceptions.ConnectError | pymilvus.exceptions.MilvusUnavailableException
+    )
+
+
+def _schema(client: Any, dimension: int, *, sparse: bool) -> Any:
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
+    schema.add_field("document_id", DataType.VARCHAR, max_length=32)
+    schema.add_field("version", DataType.INT64)
+    schema.add_field("ordinal", DataType.INT64)
+    schema.add_field("text", DataType.VARCHAR, max_length=65535)
+    schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dimension)
+    if sparse:
+        schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    schema.add_field("source", DataType.VARCHAR, max_length=4096)
+    schema.add_field("page", DataType.INT64)  # 0 for none: Milvus Lite has no nullable fields
+    schema.add_field("heading", DataType.VARCHAR, max_length=4096)
+    schema.add_field("metadata", DataType.JSON)
+    return schema
+
+
+def _index_params(client: Any, index: IndexSpec, *, sparse: bool) -> Any:
+    params = client.prepare_index_params()
+    params.add_index("dense", index_type=index.type, metric_type=index.metric, params=dict(index.params))
+    if sparse:
+        params.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="IP", params={})
+    return params
+
+
+def _to_row(row: ChunkRow, *, sparse: bool) -> dict[str, Any]:
+    if not np.isfinite(row.dense).all():
+        raise ServiceError("bad-vector", "The embedding model returned a vector that is not a number.")
+    chunk = row.chunk
+    data: dict[str, Any] = {
+        "id": chunk_id(row.document_id, row.version, chunk.ordinal),
+        "document_id": row.document_id,
+        "version": row.version,
+        "ordinal": chunk.ordinal,
+        "text": chunk.text,
+        "dense": row.dense,
+        "source": row.source,
+        "page": chunk.page or 0,
+        "heading": chunk.heading[:1024],
+        "metadata": dict(row.metadata),
+    }
+    if sparse:
+        data["sparse"] = dict(row.sparse) or {0: MIN_SCALE}  # an empty sparse vector is refused
+    return data
+
+
+def _to_hit(row: Mapping[str, Any], score: float) -> Hit:
+    return Hit(
+        chunk_id=row["id"],
+        document_id=row["document_id"],
+        version=int(row["version"]),
+        ordinal=int(row["ordinal"]),
+        source=row["source"],
+        page=int(row["page"]) or None,
+        heading=row["heading"],
+        text=row["text"],
+        score=score,
+        metadata=row["metadata"],
+    )
+
+
+def _similarity(distance: float, metric: str) -> float:
+    cosine = 1.0 - distance / 2.0 if metric == "L2" else distance  # |a-b|² = 2 - 2 a·b for unit vectors
+    return min(max(cosine, 0.0), 1.0)
+
+
+def _of_document(document_id: str, version: int | None) -> str:
+    expression = f"document_id == {quoted(document_id)}"
+    return expression if version is None else f"{expression} and version == {int(version)}"
+
+
+def quoted(text: str) -> str:
+    """Return `text` as a string literal of Milvus's filter language."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def require_full_text(capabilities: Capabilities) -> None:
+    """Raise `InvalidRequest` (`full-text-not-available`) where the server has no sparse vectors."""
+    if not capabilities.sparse:
+        raise InvalidRequest(
+            "full-text-not-available", f"Milvus {capabilities.version} has no full-text search; it needs 2.4 or newer."
+        )
