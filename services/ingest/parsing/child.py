@@ -1,0 +1,96 @@
+"""The program of a parser child: read a request, read the document, write its blocks or its error, again and again.
+
+Started by `process.ParserProcess` as `python -m services.ingest.parsing.child PARENT_PID ANSWERS_FD MEMORY_BYTES`.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from services.common.errors import DocumentError
+from services.common.models import Block
+from services.ingest.parsing import sandbox, wire
+
+BLOCK_OVERHEAD_BYTES = 64
+MAX_RECURSION = 3000
+
+
+def main(parent_pid: int, answers_fd: int, memory_bytes: int) -> None:
+    """Serve requests from standard input until it ends."""
+    sandbox.die_with_parent(parent_pid)
+    sandbox.cut_network()
+    sandbox.limit_files()
+    sandbox.limit_memory(memory_bytes)
+    sys.setrecursionlimit(MAX_RECURSION)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    with os.fdopen(answers_fd, "wb") as answers:
+        while (request := _next_request(sys.stdin.buffer)) is not None:
+            answers.write(wire.pack(_answer(request)))
+            answers.flush()
+            _forget_document()
+
+
+def _next_request(stream: BinaryIO) -> dict[str, Any] | None:
+    head = stream.read(wire.LENGTH.size)
+    if len(head) < wire.LENGTH.size:
+        return None
+    (length,) = wire.LENGTH.unpack(head)
+    return wire.unpack(stream.read(length))
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        sandbox.limit_cpu(float(request["cpu_seconds"]))
+        blocks = _read(Path(request["path"]), str(request["name"]), int(request["output_bytes"]))
+        return {"blocks": wire.blocks_to_lists(blocks)}
+    except DocumentError as exc:
+        return _error(exc.code, exc.detail)
+    except MemoryError:
+        return _error("parse-memory", "Reading this file takes too much memory. Split it into smaller files.", True)
+    except RecursionError:
+        return _error("too-deep", "This file is nested too deeply to be read. Save it in a flatter form.", True)
+    except Exception:  # whatever a reader's library raises: the file is at fault, and its text stays out of the answer
+        return _error("corrupt", "This file is damaged or not what its name says. Open it, save it again, retry.")
+
+
+def _error(code: str, detail: str, retire: bool = False) -> dict[str, Any]:
+    return {"error": {"code": code, "detail": detail}, "retire": retire}
+
+
+def _read(path: Path, name: str, output_bytes: int) -> list[Block]:
+    from services.ingest.parsing.readers import read_document
+
+    blocks: list[Block] = []
+    size = 0
+    for block in read_document(path, name):
+        size += len(block.text.encode()) + sum(map(len, block.heading)) + len(block.header or "") + BLOCK_OVERHEAD_BYTES
+        if size > output_bytes:
+            raise DocumentError(
+                "too-much-text",
+                f"This file holds more than {output_bytes / 2**20:.3g} MiB of text. Split it into smaller files.",
+            )
+        blocks.append(block)
+    if not any(block.text for block in blocks):
+        raise DocumentError("no-text", "No text was found in this file.")
+    return blocks
+
+
+def _forget_document() -> None:
+    gc.collect()
+    for entry in os.scandir("."):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            os.unlink(entry.path)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:4]))
