@@ -1,0 +1,126 @@
+"""The gateway's composition root: `create_app` builds it, `main` runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
+from starlette.routing import Route
+
+from services import __version__
+from services.common.auth import KeyRing
+from services.common.ledger import Ledger, open_ledger
+from services.common.settings import require_loopback_or_key
+from services.common.telemetry import configure_logging
+from services.common.web import (
+    Check,
+    add_operations_routes,
+    configuration_errors_end_the_process,
+    in_thread,
+    install,
+    serve,
+)
+from services.llm_gateway import openapi
+from services.llm_gateway.call import Door
+from services.llm_gateway.config import load_config
+from services.llm_gateway.doors import DoorApp
+from services.llm_gateway.errors import render
+from services.llm_gateway.gateway import Gateway
+from services.llm_gateway.settings import GatewaySettings
+
+
+def create_app(settings: GatewaySettings | None = None) -> FastAPI:
+    """Build the gateway. Raises `ConfigurationError` when its file or its address is wrong."""
+    settings = settings or GatewaySettings()
+    config = load_config(settings)
+    ledger = find_ledger(settings)
+    keyring = KeyRing(ledger, settings.api_key.get_secret_value())
+    holder: list[Gateway] = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        gateway = Gateway(settings, config, keyring)
+        holder.append(gateway)
+        try:
+            yield
+        finally:
+            holder.clear()
+            await gateway.close()
+            if ledger is not None:
+                ledger.close()
+
+    def current() -> Gateway:
+        return holder[0]
+
+    app = FastAPI(title="Zhiwen gateway", version=__version__, lifespan=lifespan)
+    install(app, "gateway", render=render)
+    for door in Door:
+        app.router.routes.append(Route(f"/v1{door.value}", DoorApp(door, current), methods=["POST"]))
+    _add_models_route(app, current)
+    add_operations_routes(app, lambda: _checks(current(), ledger))
+    app.openapi = lambda: _documented(app)  # type: ignore[method-assign]
+    return app
+
+
+def find_ledger(settings: GatewaySettings) -> Ledger | None:
+    """Return the ledger, which holds the keys and the accounts; None where there is none.
+
+    The gateway also runs alone: without Alembic installed and without a ledger that another service made, only
+    ZHIWEN_API_KEY counts.
+    """
+    can_migrate = importlib.util.find_spec("alembic") is not None
+    if not (settings.database_url or can_migrate or (settings.data_dir / "ledger.db").exists()):
+        return None
+    ledger = open_ledger(settings.ledger_url)
+    if can_migrate:
+        ledger.database.migrate()
+    return ledger
+
+
+def _checks(gateway: Gateway, ledger: Ledger | None) -> Mapping[str, Check]:
+    checks = dict(gateway.readiness())
+    if ledger is not None:
+        checks["ledger"] = in_thread(ledger.ping)
+    return checks
+
+
+def _add_models_route(app: FastAPI, current: Callable[[], Gateway]) -> None:
+    @app.get("/v1/models", tags=["models"], summary="The models that can be asked for", responses=openapi.MODELS)
+    async def models(request: Request) -> Response:
+        gateway = current()
+        await gateway.keyring.authenticate(request.headers.get("authorization"))
+        return openapi.models_response(gateway.pool.public_models())
+
+
+def _documented(app: FastAPI) -> dict[str, Any]:
+    if not app.openapi_schema:
+        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        app.openapi_schema = openapi.with_doors(schema)
+    return app.openapi_schema
+
+
+def main() -> None:
+    """Entry point `zhiwen-gateway`."""
+    with configuration_errors_end_the_process():
+        settings = GatewaySettings()
+        configure_logging("gateway", settings.log_level, settings.log_format)
+        require_loopback_or_key(settings.host, has_key=_has_key(settings))
+        serve(lambda: create_app(settings), host=settings.host, port=settings.gateway_port)
+
+
+def _has_key(settings: GatewaySettings) -> bool:
+    ledger = find_ledger(settings)
+    try:
+        return KeyRing(ledger, settings.api_key.get_secret_value()).has_key()
+    finally:
+        if ledger is not None:
+            ledger.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Errors as OpenAI's object, and foreign servers' errors translated into it.
+
+Shapes read here: OpenAI's `{"error":{...}}`; FastChat's flat `{"object":"error","message","code":40303}`, always 400
+(fastchat/constants.py, `ErrorCode`); older vLLM's flat object with an HTTP status in `code`; FastAPI's
+`{"detail": ...}` (transformers serve); Ollama's and TGI's `{"error":"text"}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from fastapi import Request
+from fastapi.responses import Response
+
+from services.common.errors import ServiceError
+from services.common.web import service_error_of
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 504: "timeout_error"}
+_FASTCHAT = {40001: 400, 40101: 401, 40102: 401, 40103: 403, 40301: 404, 40302: 400, 40303: 400, 42901: 429}
+_FASTCHAT |= {42902: 429, 42903: 429, 50001: 502, 50002: 503, 50003: 502, 50004: 502, 50005: 503, 50006: 504}
+_FASTCHAT_NAMES = {40301: "model-not-found", 40303: "context_length_exceeded"}
+
+
+class UpstreamError(ServiceError):
+    """A model server failed or refused. `body` is its own OpenAI error object, to be passed on as it is."""
+
+    status = 502
+    title = "Model server error"
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        status: int = 502,
+        body: bytes | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code, detail, status=status, headers=headers)
+        self.body = body
+        self.param = param
+        self.retryable = status in {429, 502, 503, 504}
+
+
+def error_type(status: int) -> str:
+    """OpenAI's `type` for a status."""
+    return _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+
+
+def error_object(error: ServiceError) -> dict[str, Any]:
+    """Return `{"error": {"message", "type", "param", "code"}}`."""
+    param = getattr(error, "param", None) or (error.errors[0].get("field") if error.errors else None)
+    if param:
+        param = param.removeprefix("body.")
+    return {
+        "error": {"message": error.detail, "type": error_type(error.status), "param": param, "code": error.code},
+    }
+
+
+def error_body(error: ServiceError) -> bytes:
+    """Return the bytes of the error object: the model server's own, where it sent one."""
+    if isinstance(error, UpstreamError) and error.body is not None:
+        return error.body
+    return orjson.dumps(error_object(error))
+
+
+def error_event(error: ServiceError) -> bytes:
+    """Return the one event that ends a stream which cannot go on."""
+    body = error_body(error).strip()
+    if b"\n" in body or b"\r" in body:
+        body = orjson.dumps(orjson.loads(body))
+    return b"data: " + body + b"\n\n"
+
+
+async def render(_request: Request, exc: Exception) -> Response:
+    """Render anything that was raised; the text of a defect stays in the log."""
+    error = service_error_of(exc)
+    return Response(error_body(error), error.status, error.headers, "application/json")
+
+
+def translate(status: int, body: bytes, *, upstream: str) -> UpstreamError:
+    """Return the error that a model server meant by `status` and `body`.
+
+    401 and 403 become 502: the gateway's key was refused, not the client's. Text that is no JSON is not repeated.
+    """
+    payload = _parse(body)
+    if status in (401, 403):
+        return UpstreamError(
+            "upstream-refused-key", f"The model server {upstream} refused the gateway's key ({status})."
+        )
+    if payload is not None and (found := error_in(payload, status)) is not None:
+        if _is_openai(payload):
+            found.body = body.strip()
+        return found
+    shown = status if 400 <= status < 600 else 502
+    return UpstreamError("upstream-error", f"The model server {upstream} answered {status}.", status=_outward(shown))
+
+
+def error_in(payload: Mapping[str, Any], status: int = 502) -> UpstreamError | None:
+    """Return the error that a JSON answer or event holds in any of the known shapes, or None."""
+    match payload:
+        case {"error": {"message": str(message)} as inner}:
+            code = inner.get("code")
+            return UpstreamError(
+                str(code or inner.get("type") or "upstream-error"),
+                message,
+                status=_status_of(code, status),
+                param=inner.get("param") if isinstance(inner.get("param"), str) else None,
+            )
+        case {"error": str(message)}:
+            return UpstreamError("upstream-error", message, status=_outward(status))
+        case {"object": "error", "message": str(message)}:
+            code = payload.get("code")
+            name = _FASTCHAT_NAMES.get(code, "upstream-error") if isinstance(code, int) else "upstream-error"
+            return UpstreamError(name, message, status=_status_of(code, status), param=payload.get("param"))
+        case {"error_code": int(code), "text": str(message)} if code:
+            return UpstreamError("upstream-error", message, status=_status_of(code, status))
+        case {"detail": str(message)}:
+            return UpstreamError("upstream-error", message, status=_outward(status))
+        case {"detail": [*items]} if items:
+            return UpstreamError("upstream-error", _validation_text(items), status=_outward(status))
+    return None
+
+
+def _status_of(code: object, status: int) -> int:
+    if isinstance(code, int) and not isinstance(code, bool):
+        if code in _FASTCHAT:
+            return _outward(_FASTCHAT[code])
+        if 400 <= code < 600:
+            return _outward(code)
+    return _outward(status)
+
+
+def _outward(status: int) -> int:
+    """What a client sees: it did nothing wrong with its own key, and 500 of a model server is a bad gateway."""
+    if status in (401, 403, 500) or not 400 <= status < 600:
+        return 502
+    return status
+
+
+def _is_openai(payload: Mapping[str, Any]) -> bool:
+    inner = payload.get("error")
+    return isinstance(inner, Mapping) and {"message", "type"} <= inner.keys()
+
+
+def _validation_text(items: list[Any]) -> str:
+    texts = []
+    for item in items[:3]:
+        if isinstance(item, Mapping) and isinstance(item.get("msg"), str):
+            place = ".".join(str(part) for part in item.get("loc", ()))
+            texts.append(f"{place}: {item['msg']}" if place else item["msg"])
+    return "; ".join(texts) or "The model server refused the request."
+
+
+def _parse(body: bytes) -> dict[str, Any] | None:
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return payload if isinstance(payload, dict) else None

@@ -1,0 +1,151 @@
+"""A streamed answer on its way through: event by event, pure, so that it can be tested with bytes alone.
+
+Each event is parsed once. It leaves as it came but for the model's alias and the usage that the client did not ask
+for. What the answer said about itself (usage, whether it ended properly, an error) is kept for afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from services.llm_gateway import jsonbytes
+from services.llm_gateway.errors import UpstreamError, error_event, error_in
+from services.llm_gateway.failures import Kind, UpstreamFailure
+from services.llm_gateway.sse import DONE, EventSplitter, EventTooLong, data_of, with_data
+
+
+class AnswerStream:
+    """Feed it the upstream's bytes, send what it returns, then ask it how the answer ended.
+
+    `alias`: what the client calls the model, None when that is the upstream's own name. `hide_usage`: usage was asked
+    for on the gateway's own account. `texts`: where the answer's text is collected, None when nobody wants it.
+    """
+
+    __slots__ = ("_alias", "_ended", "_hide_usage", "_seen", "_splitter", "_texts", "done", "error", "events", "usage")
+
+    def __init__(self, *, alias: str | None, hide_usage: bool, texts: list[str] | None = None) -> None:
+        self._alias = orjson.dumps(alias) if alias is not None else None
+        self._hide_usage = hide_usage
+        self._texts = texts
+        self._splitter = EventSplitter()
+        self._seen: set[int] = set()
+        self._ended: set[int] = set()
+        self.usage: dict[str, Any] | None = None
+        self.error: UpstreamError | None = None
+        self.done = False
+        self.events = 0
+
+    @property
+    def complete(self) -> bool:
+        """True when the answer said that it is over: by `[DONE]`, or by a finish reason of every choice."""
+        return self.done or (bool(self._ended) and self._seen <= self._ended)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what may go to the client now. Raises `UpstreamFailure` (garbage) for what is no event.
+
+        After an error event nothing more is returned, and `error` is set.
+        """
+        try:
+            events = self._splitter.feed(chunk)
+        except EventTooLong as exc:
+            raise UpstreamFailure(Kind.GARBAGE, f"sent {exc}") from exc
+        if len(events) == 1:
+            return self._pass(events[0])
+        out = []
+        for event in events:
+            if self.error is not None or self.done:
+                break
+            out.append(self._pass(event))
+        return b"".join(out)
+
+    def end(self) -> bytes:
+        """The upstream's bytes are over: return what the client still needs, a `[DONE]` where the server sends none.
+
+        Raises `UpstreamFailure` when the answer was not complete.
+        """
+        tail = b""
+        if rest := self._splitter.rest.strip():
+            tail = self._pass(rest + b"\n\n")  # some servers leave out the last blank line
+        if self.error is not None:
+            return tail
+        if not self.complete:
+            if self.events == 0:
+                raise UpstreamFailure(Kind.EMPTY, "answered with a stream that holds no event")
+            raise UpstreamFailure(Kind.DIED, "ended its answer before it was complete")
+        return tail if self.done else tail + DONE
+
+    def _pass(self, event: bytes) -> bytes:
+        data = data_of(event)
+        if data is None:
+            if event[:1] in b":eir\r\n":  # comments, and the fields event, id, retry without data
+                return event
+            raise UpstreamFailure(Kind.GARBAGE, "sent something that is no event")
+        if data.strip() == b"[DONE]":
+            self.done = True
+            return event
+        try:
+            payload = orjson.loads(data)
+        except orjson.JSONDecodeError as exc:
+            raise UpstreamFailure(Kind.GARBAGE, "sent an event that is not JSON") from exc
+        if not isinstance(payload, dict):
+            raise UpstreamFailure(Kind.GARBAGE, "sent an event that is no JSON object")
+        self.events += 1
+        return self._pass_payload(event, data, payload)
+
+    def _pass_payload(self, event: bytes, data: bytes, payload: dict[str, Any]) -> bytes:
+        choices = payload.get("choices")
+        if not choices and ("error" in payload or "message" in payload or "detail" in payload or "text" in payload):
+            if (error := error_in(payload)) is not None:
+                return self._fail(error, data)
+        elif payload.get("error_code") and (error := error_in(payload)) is not None:
+            return self._fail(error, data)
+        if choices:
+            self._note_choices(choices)
+        changed = data
+        if "usage" in payload:
+            usage = payload["usage"]
+            if isinstance(usage, dict):
+                self.usage = usage
+            if self._hide_usage:
+                if usage is not None and not choices:
+                    return b""
+                changed = _without_usage(changed)
+        if self._alias is not None and "model" in payload:
+            changed = jsonbytes.splice(changed, {"model": self._alias})
+        return event if changed is data else with_data(event, changed)
+
+    def _fail(self, error: UpstreamError, data: bytes) -> bytes:
+        self.error = error
+        payload = orjson.loads(data)
+        inner = payload.get("error")
+        if isinstance(inner, dict) and {"message", "type"} <= inner.keys():
+            error.body = orjson.dumps({"error": inner})
+        return error_event(error)
+
+    def _note_choices(self, choices: Any) -> None:
+        for choice in choices if isinstance(choices, list) else ():
+            if not isinstance(choice, dict):
+                continue
+            index = choice.get("index", 0)
+            self._seen.add(index)
+            if choice.get("finish_reason"):
+                self._ended.add(index)
+            if self._texts is not None and (text := choice_text(choice)):
+                self._texts.append(text)
+
+
+def choice_text(choice: dict[str, Any]) -> str:
+    """Return the text of one choice: of a chat delta or message, or of a completion."""
+    part = choice.get("delta") or choice.get("message")
+    text = part.get("content") if isinstance(part, dict) else choice.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def _without_usage(data: bytes) -> bytes:
+    for ending in (b',"usage":null}', b', "usage": null}'):
+        stripped = data.rstrip()
+        if stripped.endswith(ending):
+            return stripped[: -len(ending)] + b"}"
+    return jsonbytes.without(data, "usage")

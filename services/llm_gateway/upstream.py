@@ -1,0 +1,206 @@
+"""The one place that speaks HTTP to model servers (aiohttp), and that translates aiohttp's exceptions, once.
+
+Bodies go out and come back as bytes: nothing is decoded, nothing is collected beyond what the caller reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from yarl import URL
+
+from services.llm_gateway.failures import Kind, UpstreamFailure, parse_retry_after
+
+_ERROR_BYTES = 64 * 1024
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"}
+)
+_OURS = frozenset({"content-length", "content-encoding", "content-type", "date", "server", "x-request-id"})
+_NOT_PASSED = _HOP_BY_HOP | _OURS | {"upgrade", "set-cookie", "alt-svc"}
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds: to connect, to the first byte of the answer, and of silence within it."""
+
+    connect: float
+    first_byte: float
+    idle: float
+
+
+class Reply:
+    """A 2xx answer whose first body bytes are here. Close it, whatever happens; closing early ends the call."""
+
+    __slots__ = ("_first", "_heard", "_idle", "_response", "_timer")
+
+    def __init__(self, response: aiohttp.ClientResponse, first: bytes, idle: float) -> None:
+        self._response = response
+        self._first = first
+        self._idle = idle
+        self._heard = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def content_type(self) -> str:
+        """The media type as the server spelled it."""
+        return self._response.headers.get("Content-Type", "")
+
+    @property
+    def is_event_stream(self) -> bool:
+        return self.content_type.lower().startswith("text/event-stream")
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The end-to-end headers that a client may see, besides the content type."""
+        return [
+            (name.encode("latin-1").lower(), value.encode("utf-8", "surrogateescape"))
+            for name, value in self._response.headers.items()
+            if name.lower() not in _NOT_PASSED
+        ]
+
+    async def next_chunk(self) -> bytes:
+        """Return the bytes that came next, as soon as they came; `b""` at the end. Raises `UpstreamFailure`."""
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        loop = asyncio.get_running_loop()
+        self._heard = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self._idle, self._check_idle)
+        with _answer_failures():
+            return await self._response.content.readany()
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body. Raises `UpstreamFailure`, also when it is longer than `limit` bytes."""
+        if self._response.content.at_eof():
+            first, self._first = self._first, b""
+            return first
+        parts = []
+        size = 0
+        while chunk := await self.next_chunk():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise UpstreamFailure(Kind.GARBAGE, f"sent an answer of more than {limit} bytes")
+        return b"".join(parts)
+
+    async def finish(self, seconds: float = 0.5) -> None:
+        """Read what follows a complete answer, so that the connection can serve again; give up after `seconds`."""
+        with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+            if not self._response.content.at_eof():
+                async with asyncio.timeout(seconds):
+                    while await self._response.content.readany():
+                        pass
+
+    def close(self) -> None:
+        """Give the connection back when the body was read to its end, else cut it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._response.close()
+
+    def _check_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        quiet = loop.time() - self._heard
+        if quiet < self._idle:
+            self._timer = loop.call_later(self._idle - quiet, self._check_idle)
+        else:
+            self._response.content.set_exception(TimeoutError())
+
+
+class UpstreamClient:
+    """Connections to all model servers. Must be created and closed within the running event loop."""
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=30),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+            trust_env=False,
+            read_bufsize=2**18,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def post(self, url: URL, body: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> Reply:
+        """Send one request and return once the first byte of a 2xx body is here.
+
+        Raises `UpstreamFailure` for everything else, an HTTP error (with its body) included.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
+        response: aiohttp.ClientResponse | None = None
+        try:
+            with _opening_failures(timeouts.first_byte):
+                async with asyncio.timeout(timeouts.first_byte):
+                    response = await self._session.post(
+                        url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+                    )
+                    if not 200 <= response.status < 300:
+                        raise await _http_error(response)
+                    first = await response.content.readany()
+            if not first:
+                raise UpstreamFailure(Kind.EMPTY, f"answered {response.status} with nothing in it")
+        except BaseException:
+            if response is not None:
+                response.close()
+            raise
+        return Reply(response, first, timeouts.idle)
+
+    async def get(self, url: URL, headers: Mapping[str, str], seconds: float) -> tuple[int, bytes]:
+        """Return status and body of a GET (health checks, lists of models). Raises `UpstreamFailure`."""
+        with _opening_failures(seconds):
+            async with asyncio.timeout(seconds):
+                async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+                    return response.status, await response.content.read(2**20)
+
+
+async def _http_error(response: aiohttp.ClientResponse) -> UpstreamFailure:
+    body = b""
+    with contextlib.suppress(aiohttp.ClientError):
+        body = await response.content.read(_ERROR_BYTES)
+    return UpstreamFailure(
+        Kind.STATUS,
+        f"answered {response.status}",
+        status=response.status,
+        retry_after=parse_retry_after(response.headers.get("Retry-After"), now=time.time()),
+        body=body,
+    )
+
+
+@contextlib.contextmanager
+def _opening_failures(seconds: float) -> Iterator[None]:
+    try:
+        yield
+    except aiohttp.ConnectionTimeoutError as exc:
+        raise UpstreamFailure(Kind.CONNECT, "did not accept a connection in time") from exc
+    except aiohttp.ClientConnectorError as exc:
+        raise UpstreamFailure(Kind.CONNECT, "cannot be reached") from exc
+    except TimeoutError as exc:
+        raise UpstreamFailure(Kind.TIMEOUT, f"sent nothing within {seconds:g} s") from exc
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
+        raise UpstreamFailure(Kind.DISCONNECT, "closed the connection without an answer") from exc
+    except aiohttp.ClientPayloadError as exc:
+        raise UpstreamFailure(Kind.DIED, "broke off within its answer") from exc
+    except (aiohttp.ClientError, ValueError) as exc:
+        raise UpstreamFailure(Kind.GARBAGE, "sent something that is not HTTP") from exc
+
+
+@contextlib.contextmanager
+def _answer_failures() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as exc:
+        raise UpstreamFailure(Kind.IDLE, "fell silent within its answer") from exc
+    except (aiohttp.ClientError, OSError) as exc:
+        raise UpstreamFailure(Kind.DIED, "broke off within its answer") from exc
