@@ -20,6 +20,7 @@ from services.ingest.parsing import sandbox, wire
 
 BLOCK_OVERHEAD_BYTES = 64
 MAX_RECURSION = 3000
+DOCUMENTS_PER_COLLECTION = 16
 
 
 def main(parent_pid: int, answers_fd: int, memory_bytes: int) -> None:
@@ -32,10 +33,12 @@ def main(parent_pid: int, answers_fd: int, memory_bytes: int) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     with os.fdopen(answers_fd, "wb") as answers:
+        number = 0
         while (request := _next_request(sys.stdin.buffer)) is not None:
+            number += 1
             answers.write(wire.pack(_answer(request)))
             answers.flush()
-            _forget_document()
+            _forget_document(number)
 
 
 def _next_request(stream: BinaryIO) -> dict[str, Any] | None:
@@ -83,8 +86,9 @@ def _read(path: Path, name: str, output_bytes: int) -> list[Block]:
     return blocks
 
 
-def _forget_document() -> None:
-    gc.collect()
+def _forget_document(number: int) -> None:
+    if number % DOCUMENTS_PER_COLLECTION == 0:
+        gc.collect()
     for entry in os.scandir("."):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)

@@ -104,7 +104,7 @@ def _inspect_ole(path: Path, media_type: str) -> str:
             streams = {entry[0].lower() for entry in container.listdir(streams=True, storages=True) if entry}
     except Exception as exc:  # olefile raises many kinds for damaged directories
         raise DocumentError("corrupt", "This file is damaged. Open it in its own program and save it again.") from exc
-    if streams & {"encryptedpackage", "encryptioninfo"}:
+    if streams & {"encryptedpackage", "encryptioninfo", "\tdrmcontent"}:
         raise encrypted()
     for stream, found in OLE_STREAMS:
         if stream in streams:

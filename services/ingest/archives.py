@@ -1,0 +1,164 @@
+"""Zip archives: their files one by one, with the right names, never outside the folder they are unpacked into.
+
+Limits are checked while bytes are written, for what an archive says about itself may be a lie.
+Source: APPNOTE.TXT 6.3.10 (general purpose bit 11: the name is UTF-8; otherwise its encoding is not told).
+"""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from services.common.errors import DocumentError
+
+FLAG_ENCRYPTED, FLAG_UTF8 = 0x1, 0x800
+COPY_BYTES = 1 << 16
+MAX_NAME_BYTES = 240
+# A small file of zeros packs 1000:1 and harms nobody: the ratio counts from here on.
+RATIO_FROM_BYTES = 1 << 20
+ARCHIVE_SUFFIXES = frozenset({".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".jar"})
+
+
+class ArchiveMemberError(DocumentError):
+    """One member of an archive is refused; `name` says which, and the other members are fine."""
+
+    def __init__(self, name: str, code: str, detail: str) -> None:
+        super().__init__(code, detail)
+        self.name = name
+
+
+def unpack(
+    path: Path, into: Path, *, max_files: int, max_bytes: int, max_ratio: float
+) -> Iterator[tuple[str, Path | ArchiveMemberError]]:
+    """Yield (name, file) for each file of a zip archive, written below `into` (which exists) under a number.
+
+    Names keep their folders (`a/b.txt`) and are unique. A member that is refused on its own account (an archive, an
+    encrypted or damaged file, a link, a name that leads outside) comes as (name, ArchiveMemberError), so that one bad
+    file never fails the others. Folders, `__MACOSX` and dot files are left out. Raises DocumentError for the whole
+    archive: `corrupt`, `archive-too-many-files`, `archive-too-large` (over `max_bytes` unpacked), `archive-bomb` (a
+    member unpacks to over `max_ratio` times its size); what was yielded before stands.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as exc:
+        raise DocumentError("corrupt", "This archive is damaged. Pack its files again.") from exc
+    with archive:
+        members = [(name, info) for info in archive.infolist() if _is_wanted(name := member_name(info), info)]
+        _check(members, max_files, max_bytes, max_ratio)
+        left = max_bytes
+        seen: set[str] = set()
+        for number, (name, info) in enumerate(members):
+            unique = _unique(name, seen)
+            refusal = _refusal(unique, info)
+            if refusal is not None:
+                yield unique, refusal
+                continue
+            target = into / f"{number:06d}{_suffix(name)}"
+            try:
+                left -= _write(archive, info, target, left, max_ratio)
+            except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError, ValueError) as exc:
+                target.unlink(missing_ok=True)
+                if isinstance(exc, OSError) and exc.errno is not None:
+                    raise  # the disk is full, not the archive damaged
+                yield unique, ArchiveMemberError(unique, "corrupt", f"{unique} is damaged inside the archive.")
+                continue
+            yield unique, target
+
+
+def member_name(info: zipfile.ZipInfo) -> str:
+    """Return a member's name as it was meant: UTF-8 where flagged, else UTF-8 or GBK where it is that, else cp437."""
+    name = info.filename
+    if not info.flag_bits & FLAG_UTF8 and not name.isascii():
+        raw = name.encode("cp437", "replace")
+        name = next((text for encoding in ("utf-8", "gb18030") if (text := _sensible(raw, encoding))), name)
+    return name.replace("\\", "/")
+
+
+def _sensible(raw: bytes, encoding: str) -> str | None:
+    """Return `raw` decoded where that gives a name a person would write: letters, no private or control characters."""
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    strange = any(not c.isprintable() or "\ue000" <= c <= "\uf8ff" for c in text)
+    foreign = [c for c in text if c > "\x7f"]
+    letters = sum("\u4e00" <= c <= "\u9fff" or c.isalnum() or c in "（）《》【】“”、，。·—－＋" for c in foreign)
+    return text if not strange and letters * 2 >= len(foreign) else None
+
+
+def _is_wanted(name: str, info: zipfile.ZipInfo) -> bool:
+    parts = PurePosixPath(name).parts
+    if info.is_dir() or name.endswith("/") or not parts:
+        return False
+    return "__MACOSX" not in parts and not any(part.startswith(".") and part != ".." for part in parts)
+
+
+def _check(members: list[tuple[str, zipfile.ZipInfo]], max_files: int, max_bytes: int, max_ratio: float) -> None:
+    if not members:
+        raise DocumentError("empty-file", "This archive holds no files.")
+    if len(members) > max_files:
+        raise DocumentError(
+            "archive-too-many-files", f"This archive holds {len(members)} files, {max_files} are allowed. Split it."
+        )
+    if sum(info.file_size for _, info in members) > max_bytes:
+        raise _too_large(max_bytes)
+    for _, info in members:
+        if info.file_size > max(RATIO_FROM_BYTES, info.compress_size * max_ratio):
+            raise _bomb()
+
+
+def _refusal(name: str, info: zipfile.ZipInfo) -> ArchiveMemberError | None:
+    parts = PurePosixPath(name).parts
+    mode = info.external_attr >> 16
+    if name.startswith("/") or ".." in parts or ":" in parts[0] or "\0" in name:
+        return ArchiveMemberError(name, "archive-unsafe-path", "Its name leads outside of the archive.")
+    if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
+        return ArchiveMemberError(name, "archive-unsafe-path", "Links and devices inside an archive are not followed.")
+    if info.flag_bits & FLAG_ENCRYPTED:
+        return ArchiveMemberError(name, "encrypted", "It is protected by a password. Pack it without one.")
+    if PurePosixPath(name).suffix.lower() in ARCHIVE_SUFFIXES:
+        return ArchiveMemberError(
+            name, "nested-archive", "An archive inside an archive is not opened. Upload it alone."
+        )
+    return None
+
+
+def _unique(name: str, seen: set[str]) -> str:
+    """Return `name`, numbered where an earlier member has it; too long ones keep their end."""
+    name = name.encode()[-MAX_NAME_BYTES:].decode(errors="ignore") if len(name.encode()) > MAX_NAME_BYTES else name
+    path, candidate, number = PurePosixPath(name), name, 2
+    while candidate in seen:
+        candidate = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
+        number += 1
+    seen.add(candidate)
+    return candidate
+
+
+def _suffix(name: str) -> str:
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= 10 else ""
+
+
+def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left: int, max_ratio: float) -> int:
+    """Write a member to `target` and return its bytes; raises DocumentError past what is left or the ratio."""
+    written = 0
+    ceiling = max(RATIO_FROM_BYTES, info.compress_size * max_ratio)
+    with archive.open(info) as source, target.open("xb") as sink:
+        while data := source.read(COPY_BYTES):
+            written += len(data)
+            if written > left:
+                raise _too_large(left)
+            if written > ceiling:
+                raise _bomb()
+            sink.write(data)
+    return written
+
+
+def _too_large(max_bytes: int) -> DocumentError:
+    return DocumentError("archive-too-large", f"This archive unpacks to more than {max_bytes} bytes. Split it.")
+
+
+def _bomb() -> DocumentError:
+    return DocumentError("archive-bomb", "This archive unpacks to far more than its size. It is not opened.")

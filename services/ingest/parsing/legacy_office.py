@@ -1,0 +1,30 @@
+"""What the readers of .doc and .ppt share: their error, and LibreOffice as the second way where it is installed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from services.common.errors import DocumentError
+from services.common.models import Block
+
+
+def damaged() -> DocumentError:
+    """Return the error for a file whose structure cannot be followed."""
+    return DocumentError(
+        "corrupt", "This file is damaged or very old. Open it in Office and save it as .docx or .pptx."
+    )
+
+
+def or_by_libreoffice(path: Path, kind: str, read: Callable[[Path], Iterator[Block]]) -> Iterator[Block]:
+    """Yield what `read` finds; where the file is damaged and `soffice` is installed, what `unstructured` finds."""
+    try:
+        blocks = list(read(path))
+    except DocumentError as exc:
+        if exc.code != "corrupt" or shutil.which("soffice") is None:
+            raise
+        from services.ingest.parsing.by_unstructured import by_libreoffice
+
+        blocks = list(by_libreoffice(path, kind))
+    yield from blocks
