@@ -28,7 +28,7 @@ from services.common.web import (
 from services.llm_gateway import openapi
 from services.llm_gateway.call import Door
 from services.llm_gateway.config import load_config
-from services.llm_gateway.doors import DoorApp
+from services.llm_gateway.doors import DoorApp, DoorsFirst
 from services.llm_gateway.errors import render
 from services.llm_gateway.gateway import Gateway
 from services.llm_gateway.settings import GatewaySettings
@@ -58,9 +58,11 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
         return holder[0]
 
     app = FastAPI(title="Zhiwen gateway", version=__version__, lifespan=lifespan)
+    doors = [DoorApp(door, current) for door in Door]
+    app.add_middleware(DoorsFirst, doors=doors)
     install(app, "gateway", render=render)
-    for door in Door:
-        app.router.routes.append(Route(f"/v1{door.value}", DoorApp(door, current), methods=["POST"]))
+    for door in doors:
+        app.router.routes.append(Route(door.path, door, methods=["POST"]))
     _add_models_route(app, current)
     add_operations_routes(app, lambda: _checks(current(), ledger))
     app.openapi = lambda: _documented(app)  # type: ignore[method-assign]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 import orjson
 import structlog
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.errors import InvalidRequest, ServiceError, TooLarge
 from services.common.telemetry import current_request_id
@@ -46,8 +46,10 @@ class DoorApp:
     def __init__(self, door: Door, gateway: Callable[[], Gateway]) -> None:
         self.door = door
         self.gateway = gateway
+        self.path = f"/v1{door.value}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = self  # its path names the request in logs and metrics
         headers = dict(scope["headers"])
         gateway = self.gateway()
         try:
@@ -67,6 +69,18 @@ class DoorApp:
             log.info("client_left", door=self.door.value)
         finally:
             watch.stop()
+
+
+class DoorsFirst:
+    """ASGI middleware that hands a POST at a door to it at once, past the machinery that it does not use."""
+
+    def __init__(self, app: ASGIApp, doors: Iterable[DoorApp]) -> None:
+        self.app = app
+        self.doors = {door.path: door for door in doors}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        door = self.doors.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (door or self.app)(scope, receive, send)
 
 
 class _ClientWatch:

@@ -23,7 +23,20 @@ class AnswerStream:
     for on the gateway's own account. `texts`: where the answer's text is collected, None when nobody wants it.
     """
 
-    __slots__ = ("_alias", "_ended", "_hide_usage", "_seen", "_splitter", "_texts", "done", "error", "events", "usage")
+    __slots__ = (
+        "_alias",
+        "_ended",
+        "_hide_usage",
+        "_new_prefix",
+        "_old_prefix",
+        "_seen",
+        "_splitter",
+        "_texts",
+        "done",
+        "error",
+        "events",
+        "usage",
+    )
 
     def __init__(self, *, alias: str | None, hide_usage: bool, texts: list[str] | None = None) -> None:
         self._alias = orjson.dumps(alias) if alias is not None else None
@@ -32,6 +45,8 @@ class AnswerStream:
         self._splitter = EventSplitter()
         self._seen: set[int] = set()
         self._ended: set[int] = set()
+        self._old_prefix = b""
+        self._new_prefix = b""
         self.usage: dict[str, Any] | None = None
         self.error: UpstreamError | None = None
         self.done = False
@@ -47,18 +62,59 @@ class AnswerStream:
 
         After an error event nothing more is returned, and `error` is set.
         """
-        try:
-            events = self._splitter.feed(chunk)
-        except EventTooLong as exc:
-            raise UpstreamFailure(Kind.GARBAGE, f"sent {exc}") from exc
-        if len(events) == 1:
-            return self._pass(events[0])
-        out = []
-        for event in events:
-            if self.error is not None or self.done:
+        if self._splitter.rest or chunk[-2:] != b"\n\n" or b"\r" in chunk:
+            try:
+                events = self._splitter.feed(chunk)
+            except EventTooLong as exc:
+                raise UpstreamFailure(Kind.GARBAGE, f"sent {exc}") from exc
+            return b"".join([self._pass(event) for event in events if not self._over])
+        return self._pass_lines(chunk)
+
+    @property
+    def _over(self) -> bool:
+        return self.done or self.error is not None
+
+    def _pass_lines(self, chunk: bytes) -> bytes:
+        """The common case, whole events of one line each, in one loop: this is what a streamed chunk costs."""
+        out: list[bytes] | None = None
+        bodies = chunk[:-2].split(b"\n\n")
+        for number, body in enumerate(bodies):
+            plain = self._pass_plain(body)
+            if plain is body:
+                if out is not None:
+                    out += (body, b"\n\n")
+                continue
+            if out is None:
+                out = [part for earlier in bodies[:number] for part in (earlier, b"\n\n")]
+            out.append(self._pass(body + b"\n\n") if plain is None else plain + b"\n\n")
+            if self.done or self.error is not None:
                 break
-            out.append(self._pass(event))
-        return b"".join(out)
+        return chunk if out is None else b"".join(out)
+
+    def _pass_plain(self, body: bytes) -> bytes | None:
+        """Return what becomes of an ordinary event (without its blank line), None when it needs a closer look.
+
+        Ordinary: one `data` line, an object with the choices already known, none of them ended, no usage in it.
+        """
+        if body[:7] != b"data: {" or b"\n" in body or self._texts is not None:
+            return None
+        try:
+            payload = orjson.loads(body[6:])
+            (choice,) = payload["choices"]
+            if choice["finish_reason"] is not None or choice["index"] not in self._seen or "error_code" in payload:
+                return None
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            return None
+        if "usage" in payload and (payload["usage"] is not None or self._hide_usage):
+            if payload["usage"] is not None or not body.endswith(_NO_USAGE):
+                return None
+            body = body[: -len(_NO_USAGE)] + b"}"
+        if self._alias is not None:
+            if not self._old_prefix or not body.startswith(self._old_prefix):
+                return None
+            body = self._new_prefix + body[len(self._old_prefix) :]
+        self.events += 1
+        return body
 
     def end(self) -> bytes:
         """The upstream's bytes are over: return what the client still needs, a `[DONE]` where the server sends none.
@@ -113,8 +169,17 @@ class AnswerStream:
                     return b""
                 changed = _without_usage(changed)
         if self._alias is not None and "model" in payload:
-            changed = jsonbytes.splice(changed, {"model": self._alias})
+            changed = self._with_alias(changed)
         return event if changed is data else with_data(event, changed)
+
+    def _with_alias(self, data: bytes) -> bytes:
+        """Put the alias in, and remember the bytes up to there: they are the same in every event of a stream."""
+        assert self._alias is not None
+        changed = jsonbytes.splice(data, {"model": self._alias})
+        model = next(member for member in jsonbytes.members(data) if member.key == "model")
+        self._old_prefix = b"data: " + data[: model.end]
+        self._new_prefix = b"data: " + data[: model.value] + self._alias
+        return changed
 
     def _fail(self, error: UpstreamError, data: bytes) -> bytes:
         self.error = error
@@ -134,6 +199,9 @@ class AnswerStream:
                 self._ended.add(index)
             if self._texts is not None and (text := choice_text(choice)):
                 self._texts.append(text)
+
+
+_NO_USAGE = b',"usage":null}'
 
 
 def choice_text(choice: dict[str, Any]) -> str:
