@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import stat
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from services.common.errors import DocumentError
@@ -18,32 +19,26 @@ COPY_BYTES = 1 << 16
 MAX_NAME_BYTES = 240
 # A small file of zeros packs 1000:1 and harms nobody: the ratio counts from here on.
 RATIO_FROM_BYTES = 1 << 20
-ARCHIVE_SUFFIXES = frozenset({".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".jar"})
 
 
-class ArchiveMemberError(DocumentError):
-    """One member of an archive is refused; `name` says which, and the other members are fine."""
-
-    def __init__(self, name: str, code: str, detail: str) -> None:
-        super().__init__(code, detail)
-        self.name = name
+Refused = Callable[[str, DocumentError], None]
 
 
 def unpack(
-    path: Path, into: Path, *, max_files: int, max_bytes: int, max_ratio: float
-) -> Iterator[tuple[str, Path | ArchiveMemberError]]:
+    path: Path, into: Path, *, max_files: int, max_bytes: int, max_ratio: float, refused: Refused | None = None
+) -> Iterator[tuple[str, Path]]:
     """Yield (name, file) for each file of a zip archive, written below `into` (which exists) under a number.
 
-    Names keep their folders (`a/b.txt`) and are unique. A member that is refused on its own account (an archive, an
-    encrypted or damaged file, a link, a name that leads outside) comes as (name, ArchiveMemberError), so that one bad
-    file never fails the others. Folders, `__MACOSX` and dot files are left out. Raises DocumentError for the whole
-    archive: `corrupt`, `archive-too-many-files`, `archive-too-large` (over `max_bytes` unpacked), `archive-bomb` (a
-    member unpacks to over `max_ratio` times its size); what was yielded before stands.
+    Names keep their folders (`a/b.txt`) and are unique. Folders, `__MACOSX` and dot files are left out; an archive
+    inside the archive comes as the file that it is and is never opened. A member that cannot be had (`encrypted`,
+    `corrupt`, `archive-unsafe-path` for links and names that lead outside) is told to `refused` and the others go on;
+    without `refused` its error is raised.
+
+    Raises DocumentError for the whole archive: `corrupt`, `empty-file`, `archive-too-many-files`, `archive-too-large`
+    (over `max_bytes` unpacked), `archive-bomb` (a member unpacks to over `max_ratio` times its size); what was yielded
+    before stands. Raises OSError when `into` is full.
     """
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as exc:
-        raise DocumentError("corrupt", "This archive is damaged. Pack its files again.") from exc
+    archive = _open(path)
     with archive:
         members = [(name, info) for info in archive.infolist() if _is_wanted(name := member_name(info), info)]
         _check(members, max_files, max_bytes, max_ratio)
@@ -51,20 +46,34 @@ def unpack(
         seen: set[str] = set()
         for number, (name, info) in enumerate(members):
             unique = _unique(name, seen)
-            refusal = _refusal(unique, info)
-            if refusal is not None:
-                yield unique, refusal
-                continue
             target = into / f"{number:06d}{_suffix(name)}"
-            try:
-                left -= _write(archive, info, target, left, max_ratio)
-            except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError, ValueError) as exc:
-                target.unlink(missing_ok=True)
-                if isinstance(exc, OSError) and exc.errno is not None:
-                    raise  # the disk is full, not the archive damaged
-                yield unique, ArchiveMemberError(unique, "corrupt", f"{unique} is damaged inside the archive.")
-                continue
-            yield unique, target
+            refusal = _refusal(unique, info) or _extract(archive, info, target, left, max_ratio)
+            if refusal is None:
+                left -= info.file_size
+                yield unique, target
+            elif refused is None:
+                raise refusal
+            else:
+                refused(unique, refusal)
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as exc:
+        raise DocumentError("corrupt", "This archive is damaged. Pack its files again.") from exc
+
+
+def _extract(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left: int, max_ratio: float
+) -> DocumentError | None:
+    """Write a member to `target`; return the error of one that is damaged."""
+    try:
+        _write(archive, info, target, left, max_ratio)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, zlib.error):
+        target.unlink(missing_ok=True)
+        return DocumentError("corrupt", "This file is damaged inside the archive. Pack it again.")
+    return None
 
 
 def member_name(info: zipfile.ZipInfo) -> str:
@@ -109,19 +118,15 @@ def _check(members: list[tuple[str, zipfile.ZipInfo]], max_files: int, max_bytes
             raise _bomb()
 
 
-def _refusal(name: str, info: zipfile.ZipInfo) -> ArchiveMemberError | None:
+def _refusal(name: str, info: zipfile.ZipInfo) -> DocumentError | None:
     parts = PurePosixPath(name).parts
     mode = info.external_attr >> 16
     if name.startswith("/") or ".." in parts or ":" in parts[0] or "\0" in name:
-        return ArchiveMemberError(name, "archive-unsafe-path", "Its name leads outside of the archive.")
+        return DocumentError("archive-unsafe-path", "The name of this file leads outside of the archive.")
     if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
-        return ArchiveMemberError(name, "archive-unsafe-path", "Links and devices inside an archive are not followed.")
+        return DocumentError("archive-unsafe-path", "Links and devices inside an archive are not followed.")
     if info.flag_bits & FLAG_ENCRYPTED:
-        return ArchiveMemberError(name, "encrypted", "It is protected by a password. Pack it without one.")
-    if PurePosixPath(name).suffix.lower() in ARCHIVE_SUFFIXES:
-        return ArchiveMemberError(
-            name, "nested-archive", "An archive inside an archive is not opened. Upload it alone."
-        )
+        return DocumentError("encrypted", "This file is protected by a password. Pack it without one.")
     return None
 
 
@@ -141,8 +146,8 @@ def _suffix(name: str) -> str:
     return suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= 10 else ""
 
 
-def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left: int, max_ratio: float) -> int:
-    """Write a member to `target` and return its bytes; raises DocumentError past what is left or the ratio."""
+def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left: int, max_ratio: float) -> None:
+    """Write a member to `target`; raises DocumentError past what is left or the ratio."""
     written = 0
     ceiling = max(RATIO_FROM_BYTES, info.compress_size * max_ratio)
     with archive.open(info) as source, target.open("xb") as sink:
@@ -153,7 +158,6 @@ def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left: 
             if written > ceiling:
                 raise _bomb()
             sink.write(data)
-    return written
 
 
 def _too_large(max_bytes: int) -> DocumentError:

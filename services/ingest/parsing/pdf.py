@@ -16,6 +16,7 @@ from services.common.errors import DocumentError
 from services.common.models import Block
 from services.ingest.parsing.containers import encrypted
 from services.ingest.parsing.normalise import clean_text, unwrap_lines
+from services.ingest.parsing.pdf_order import ordered_text
 
 MIN_PAGE_CHARACTERS = 8
 MAX_PAGES = 20_000
@@ -69,7 +70,7 @@ def _page_blocks(document: pdfium.PdfDocument, index: int, heading: tuple[str, .
 def _page_text(page: pdfium.PdfPage) -> str:
     text_page = page.get_textpage()
     try:
-        return str(text_page.get_text_bounded(errors="ignore"))
+        return ordered_text(text_page)
     finally:
         text_page.close()
 
