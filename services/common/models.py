@@ -78,7 +78,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeBase:
-    """A named set of documents. `live` answers; `building` is being filled beside it, if any."""
+    """A named set of documents. `live` answers; `building` is being filled beside it, if any.
+
+    `revision` grows whenever what answers changes.
+    """
 
     id: str
     name: str
@@ -87,6 +90,7 @@ class KnowledgeBase:
     live: Generation
     building: Generation | None
     deleting: bool
+    revision: int
     created_at: datetime
     updated_at: datetime
 

@@ -34,7 +34,7 @@ class KnowledgeBases:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def createread_knowledge_base(
+    def create(
         self,
         *,
         id: str,
@@ -54,6 +54,7 @@ class KnowledgeBases:
                         description=description,
                         prompt_template=prompt_template,
                         deleting=False,
+                        revision=0,
                         served_at=0.0,
                         created_at=now,
                         updated_at=now,
@@ -88,7 +89,7 @@ class KnowledgeBases:
             ).all()
             return [read_knowledge_base(c, knowledge_bases.c.name == name) for name in names]
 
-    def updateread_knowledge_base(self, name: str, changes: Mapping[str, Any]) -> KnowledgeBase:
+    def update(self, name: str, changes: Mapping[str, Any]) -> KnowledgeBase:
         """Change `description` or `prompt_template`."""
         with self.database.write() as c:
             base = read_knowledge_base(c, (knowledge_bases.c.name == name) & ~knowledge_bases.c.deleting, name)
@@ -137,6 +138,7 @@ def read_knowledge_base(c: Connection, condition: sa.ColumnElement[bool], name: 
         live=_generation(c, row.live_generation),
         building=_generation(c, row.building_generation) if row.building_generation else None,
         deleting=row.deleting,
+        revision=row.revision,
         created_at=moment(row.created_at),
         updated_at=moment(row.updated_at),
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from services.common.errors import Conflict, NotFound
 from services.common.ledger.bases import read_knowledge_base
 from services.common.ledger.database import Database, moment, new_id
-from services.common.ledger.queue import add_job, cancel_ingests
+from services.common.ledger.queue import add_job, cancel_ingests, note_change
 from services.common.ledger.schema import documents, indexed, jobs, knowledge_bases, originals, versions
 from services.common.models import Document, DocumentStatus, JobKind, Progress
 
@@ -203,6 +203,15 @@ class Documents:
         with self.database.read() as c:
             return self._owned(c, knowledge_base_id, document_id)
 
+    def version(self, document_id: str, version: int) -> Document:
+        """Return a document as it is in one of its versions. Raises `NotFound` when that version is gone."""
+        query = _document_query(versions.c.version == version).where(documents.c.id == document_id)
+        with self.database.read() as c:
+            row = c.execute(query).one_or_none()
+        if row is None or not row.sha256:
+            raise NotFound("document-not-found", f"Version {version} of the document {document_id} is gone.")
+        return replace(_to_document(row), version=version)
+
     def _owned(self, c: Connection, knowledge_base_id: str, document_id: str, *, lock: bool = False) -> Document:
         found = _find_document(
             c, (documents.c.knowledge_base_id == knowledge_base_id) & (documents.c.id == document_id), lock=lock
@@ -267,6 +276,28 @@ class Documents:
             )
             return {str(id): int(version) for id, version in rows}
 
+    def live_sets(self, generation_id: int) -> set[tuple[str, int]]:
+        """Return the (document, version) pairs that answer in a generation."""
+        with self.database.read() as c:
+            rows = c.execute(
+                sa.select(indexed.c.document_id, indexed.c.version)
+                .select_from(indexed.join(documents, _is_live()))
+                .where(indexed.c.generation_id == generation_id)
+            )
+            return {(str(id), int(version)) for id, version in rows}
+
+    def terms(self, generation_id: int, document_ids: Sequence[str]) -> dict[tuple[str, int], bytes]:
+        """Return the term statistics, by (document, version), of documents indexed in a generation."""
+        with self.database.read() as c:
+            rows = c.execute(
+                sa.select(indexed.c.document_id, indexed.c.version, indexed.c.terms).where(
+                    indexed.c.generation_id == generation_id,
+                    indexed.c.document_id.in_(document_ids),
+                    indexed.c.terms.is_not(None),
+                )
+            )
+            return {(str(id), int(version)): bytes(terms) for id, version, terms in rows}
+
     def begin_delete(self, knowledge_base_id: str, document_id: str, *, request_id: str | None) -> Document:
         """Hide a document from search at once and queue the removal of its chunks and original."""
         with self.database.write() as c:
@@ -278,6 +309,7 @@ class Documents:
                 .where(documents.c.id == document_id)
                 .values(live_version=None, updated_at=self.database.now(), **fresh_state(DocumentStatus.DELETING))
             )
+            note_change(c, knowledge_base_id)
             c.execute(jobs.delete().where(jobs.c.document_id == document_id, jobs.c.lease_owner.is_(None)))
             c.execute(jobs.update().where(jobs.c.document_id == document_id).values(cancelled=True))
             add_job(c, self.database.now(), JobKind.DELETE, knowledge_base_id, document_id, request_id=request_id)
@@ -345,10 +377,10 @@ def _is_live() -> sa.ColumnElement[bool]:
     return (indexed.c.document_id == documents.c.id) & (indexed.c.version == documents.c.live_version)
 
 
-def _document_query() -> sa.Select[Any]:
-    shown = documents.outerjoin(
-        versions, (versions.c.document_id == documents.c.id) & (versions.c.version == documents.c.version)
-    )
+def _document_query(which: sa.ColumnElement[bool] | None = None) -> sa.Select[Any]:
+    """Documents joined with their newest version, or with the version that `which` chooses."""
+    chosen = versions.c.version == documents.c.version if which is None else which
+    shown = documents.outerjoin(versions, (versions.c.document_id == documents.c.id) & chosen)
     in_live_generation = (
         sa.select(indexed.c.chunks)
         .join(knowledge_bases, knowledge_bases.c.live_generation == indexed.c.generation_id)

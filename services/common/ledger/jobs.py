@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services.common.ledger.database import Database
-from services.common.ledger.queue import REMOVALS, add_job
+from services.common.ledger.queue import REMOVALS, add_job, note_change
 from services.common.ledger.schema import documents, generations, indexed, jobs, knowledge_bases, originals, versions
 from services.common.models import DocumentStatus, Job, JobKind
 
@@ -183,6 +183,7 @@ class Jobs:
                     updated_at=now,
                 )
             )
+            note_change(c, job.knowledge_base_id)
             c.execute(jobs.delete().where(jobs.c.id == job.id))
             superseded = c.scalars(
                 sa.select(versions.c.version).where(

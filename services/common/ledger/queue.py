@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.engine import Connection
 
 from services.common.ledger.database import new_id
-from services.common.ledger.schema import jobs
+from services.common.ledger.schema import jobs, knowledge_bases
 from services.common.models import JobKind
 
 REMOVALS = frozenset({JobKind.DELETE, JobKind.PURGE, JobKind.DROP})
@@ -47,3 +47,9 @@ def cancel_ingests(c: Connection, document_id: str) -> None:
     mine = (jobs.c.document_id == document_id) & (jobs.c.kind == JobKind.INGEST)
     c.execute(jobs.delete().where(mine, jobs.c.lease_owner.is_(None)))
     c.execute(jobs.update().where(mine).values(cancelled=True))
+
+
+def note_change(c: Connection, knowledge_base_id: str) -> None:
+    """Tell readers that what answers has changed."""
+    changed = knowledge_bases.c.id == knowledge_base_id
+    c.execute(knowledge_bases.update().where(changed).values(revision=knowledge_bases.c.revision + 1))

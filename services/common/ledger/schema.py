@@ -43,6 +43,8 @@ knowledge_bases = Table(
     Column("live_generation", Integer),
     Column("building_generation", Integer),
     Column("deleting", Boolean, nullable=False, default=False),
+    # Grows whenever what answers changes, so that readers know when their sums are stale.
+    Column("revision", Integer, nullable=False, default=0),
     # When a worker last took a job of it: the one served longest ago is served next.
     Column("served_at", Double, nullable=False, default=0.0),
     Column("created_at", Double, nullable=False),

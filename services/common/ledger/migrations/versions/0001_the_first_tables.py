@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("live_generation", sa.Integer(), nullable=True),
         sa.Column("building_generation", sa.Integer(), nullable=True),
         sa.Column("deleting", sa.Boolean(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("served_at", sa.Double(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),

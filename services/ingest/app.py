@@ -1,0 +1,89 @@
+"""The ingest API: documents in (design section 6). Composition root and entry point."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services import __version__
+from services.common.auth import KeyRing
+from services.common.ledger import Ledger, open_ledger
+from services.common.originals import Originals, open_originals
+from services.common.settings import require_loopback_or_key
+from services.common.store import ChunkStore
+from services.common.telemetry import configure_logging
+from services.common.web import (
+    Check,
+    Problem,
+    add_operations_routes,
+    configuration_errors_end_the_process,
+    in_thread,
+    install,
+    serve,
+)
+from services.ingest.broker import Broker, make_celery, redis_url_for_celery
+from services.ingest.routes import documents, knowledge_bases
+from services.ingest.service import Ingest
+from services.ingest.settings import IngestSettings
+
+
+def create_app(
+    settings: IngestSettings | None = None,
+    *,
+    ledger: Ledger | None = None,
+    store: ChunkStore | None = None,
+    originals: Originals | None = None,
+    broker: Broker | None = None,
+) -> FastAPI:
+    """Build the application; what is not passed is built from the settings (by default the environment's)."""
+    settings = settings or IngestSettings()
+    ingest = Ingest(
+        settings=settings,
+        ledger=ledger or open_ledger(settings.ledger_url),
+        store=store
+        or ChunkStore(
+            settings.milvus_url, token=settings.milvus_token.get_secret_value(), timeout=settings.milvus_timeout
+        ),
+        originals=originals or open_originals(settings),
+        broker=broker or Broker(make_celery(redis_url_for_celery(settings.redis_url.get_secret_value()))),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(ingest.ledger.database.migrate)
+        yield
+        ingest.store.close()
+        ingest.ledger.close()
+
+    app = FastAPI(title="Zhiwen ingest", version=__version__, lifespan=lifespan, responses={422: {"model": Problem}})
+    app.state.ingest = ingest
+    app.state.keys = KeyRing(ingest.ledger, settings.api_key.get_secret_value())
+    install(app, "ingest")
+    app.include_router(knowledge_bases.router)
+    app.include_router(documents.router)
+    add_operations_routes(app, lambda: _checks(ingest))
+    return app
+
+
+def _checks(ingest: Ingest) -> Mapping[str, Check]:
+    return {
+        "ledger": in_thread(ingest.ledger.ping),
+        "milvus": in_thread(ingest.store.ping),
+        "broker": in_thread(ingest.broker.ping),
+        "originals": in_thread(ingest.originals.ping),
+    }
+
+
+def main() -> None:
+    """Run the ingest API as the settings say (`zhiwen-ingest`)."""
+    with configuration_errors_end_the_process():
+        settings = IngestSettings()
+        configure_logging("ingest", settings.log_level, settings.log_format)
+        ledger = open_ledger(settings.ledger_url)
+        ledger.database.migrate()
+        keys = KeyRing(ledger, settings.api_key.get_secret_value())
+        require_loopback_or_key(settings.host, has_key=keys.has_key())
+        serve(lambda: create_app(settings, ledger=ledger), host=settings.host, port=settings.ingest_port)

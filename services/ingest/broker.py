@@ -1,0 +1,96 @@
+"""Celery's settings, all of them, and the two messages that are sent.
+
+A message only wakes a worker; which job it does is decided by the ledger. Losing every message loses nothing: the
+reconciler wakes workers for whatever the ledger says is due.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from services.common.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+WORK = "zhiwen.work"
+RECONCILE = "zhiwen.reconcile"
+QUEUE = "zhiwen"
+SECONDS = 3
+
+
+def make_celery(redis_url: str, *, reconcile_seconds: float = 5.0) -> Celery:
+    """Return the Celery application; connects to nothing yet."""
+    app = Celery("zhiwen", broker=redis_url, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_default_queue=QUEUE,
+        # A message lost with its worker is no loss, so it may be acknowledged early; none is delivered twice.
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "socket_timeout": 10,
+            "socket_connect_timeout": SECONDS,
+            "socket_keepalive": True,
+            "retry_policy": {"max_retries": 1, "interval_start": 0.1},
+        },
+        beat_schedule={
+            "reconcile": {
+                "task": RECONCILE,
+                "schedule": reconcile_seconds,
+                "options": {"expires": reconcile_seconds, "ignore_result": True},
+            }
+        },
+        timezone="UTC",
+    )
+    return app
+
+
+class Broker:
+    """Wakes workers."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def wake(self, request_id: str | None) -> None:
+        """Ask a worker to look for work. A broker that does not answer is logged, not raised: the reconciler will."""
+        headers = {"request_id": request_id} if request_id else {}
+        try:
+            self._app.send_task(WORK, headers=headers, retry=False, ignore_result=True)
+        except (OperationalError, RedisError, OSError) as exc:
+            log.warning("broker_unavailable", error=type(exc).__name__)
+
+    def ping(self) -> None:
+        """Raise `Unavailable` unless the broker answers."""
+        try:
+            with self._app.connection_for_write(connect_timeout=SECONDS) as connection:
+                connection.ensure_connection(max_retries=1, timeout=SECONDS)
+        except (OperationalError, RedisError, OSError) as exc:
+            raise Unavailable("broker-unavailable", "The message broker (Redis) does not answer.") from exc
+
+
+def redis_url_for_celery(url: str) -> str:
+    """Return the URL in the form that Celery knows: a unix socket is `redis+socket://`."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return f"redis+socket://{parts.path}"
+    return url
+
+
+def request_id_of(request: Any) -> str | None:
+    """Return the id of the HTTP request that sent a message."""
+    value = (getattr(request, "headers", None) or {}).get("request_id") or getattr(request, "request_id", None)
+    return str(value) if value else None

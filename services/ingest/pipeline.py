@@ -1,0 +1,169 @@
+"""What a worker does with a claimed job: parse, chunk, embed, index, and the removals.
+
+A job may die at any line and be done again by another worker: every write is an upsert under deterministic ids or a
+delete, and what becomes visible is decided by one ledger transaction at the end.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from services.common.embedding import Embedder, Embedders
+from services.common.errors import DocumentError, NotFound, ServiceError, Unavailable
+from services.common.ledger import LeaseLost, Ledger
+from services.common.lexical import analyze, document_vector
+from services.common.models import Block, Chunk, Document, DocumentStatus, Generation, Job, JobKind
+from services.common.originals import Originals
+from services.common.store import ChunkRow, ChunkStore
+from services.common.telemetry import CHUNKS
+from services.common.term_statistics import TermStatistics
+from services.ingest.chunking import chunk_blocks
+from services.ingest.parsing import ParseCancelled, ParserPool
+
+log = structlog.get_logger(__name__)
+
+BATCH = 128
+"""Chunks embedded and written at a time: what a cancel waits for, and what a crash loses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Runs jobs. Thread-safe; several jobs run at once and share parser children and embedder."""
+
+    ledger: Ledger
+    store: ChunkStore
+    originals: Originals
+    embedders: Embedders
+    parsers: ParserPool
+
+    def run(self, job: Job, lost: threading.Event) -> None:
+        """Do the job to its end in the ledger.
+
+        `lost` is set by the lease keeper when the job is no longer ours. Raises `LeaseLost` then, `DocumentError` when
+        the document is at fault, any other `ServiceError` when something else is.
+        """
+        match job.kind:
+            case JobKind.INGEST:
+                self._ingest(job, lost)
+            case JobKind.PURGE:
+                self._remove_chunks(job)
+                self._remove_originals(self.ledger.jobs.finish_purge(job))
+            case JobKind.DELETE:
+                self._remove_chunks(job)
+                self._remove_originals(self.ledger.jobs.finish_delete(job))
+            case JobKind.DROP:
+                for collection in self.ledger.jobs.collections(job.knowledge_base_id):
+                    self.store.drop(collection)
+                self._remove_originals(self.ledger.jobs.finish_drop(job))
+            case JobKind.REBUILD:
+                raise ServiceError("unknown-job", "This worker is older than the job.")
+
+    # Ingest
+
+    def _ingest(self, job: Job, lost: threading.Event) -> None:
+        base = self.ledger.bases.get_by_id(job.knowledge_base_id)
+        document = self.ledger.documents.version(str(job.document_id), int(job.version or 0))
+        generation = base.live
+        embedder = self.embedders.get(generation.embedding_model)
+        if embedder.dimension != generation.dimension:
+            raise DocumentError(
+                "dimension-mismatch",
+                f"The model {generation.embedding_model} gives {embedder.dimension} numbers, "
+                f"the knowledge base was made for {generation.dimension}.",
+            )
+        self._advance(job, DocumentStatus.PARSING, 0, document.bytes)
+        blocks = self._parse(document, lost)
+        chunks = chunk_blocks(blocks, generation.chunking, embedder.count_tokens, embedder.max_tokens)
+        if not chunks:
+            raise DocumentError("no-text", "No text was found in this document.")
+        writer = _Writer(embedder, document)
+        for start in range(0, len(chunks), BATCH):
+            self._advance(job, DocumentStatus.EMBEDDING, start, len(chunks))
+            _stop_if(lost)
+            rows = writer.rows(chunks[start : start + BATCH])
+            _stop_if(lost)
+            self.store.upsert(generation.collection, rows)
+        self._advance(job, DocumentStatus.INDEXING, len(chunks), len(chunks))
+        self._verify(generation, document, len(chunks))
+        self.ledger.jobs.commit_ingest(job, generation.id, len(chunks), writer.terms())
+        CHUNKS.inc(len(chunks))
+
+    def _advance(self, job: Job, status: DocumentStatus, done: int, total: int) -> None:
+        self.ledger.jobs.advance(job, status, done, total)
+
+    def _parse(self, document: Document, lost: threading.Event) -> list[Block]:
+        try:
+            with self.originals.open_file(document.sha256) as path:
+                return self.parsers.parse(path, document.name, cancelled=lost.is_set)
+        except NotFound as exc:
+            raise DocumentError(exc.code, exc.detail) from exc
+        except ParseCancelled as exc:
+            raise LeaseLost("cancelled while parsing") from exc
+
+    def _verify(self, generation: Generation, document: Document, expected: int) -> None:
+        """Make sure that exactly the expected chunks stand; an earlier attempt may have left more."""
+        self.store.flush(generation.collection)
+        count = self.store.count(generation.collection, document.id, document.version)
+        if count == expected:
+            return
+        if count > expected:
+            self.store.delete(generation.collection, document.id, document.version)
+        raise Unavailable("chunks-incomplete", f"{count} of {expected} chunks were found after writing them.")
+
+    # Removals
+
+    def _remove_chunks(self, job: Job) -> None:
+        present = set(self.store.collections())
+        version = job.version if job.kind is JobKind.PURGE else None
+        for collection in self.ledger.jobs.removable_chunks(job):
+            if collection in present:
+                self.store.delete(collection, str(job.document_id), version)
+
+    def _remove_originals(self, released: Sequence[str]) -> None:
+        for sha256 in released:
+            self.ledger.jobs.remove_if_unreferenced(sha256, _remover(self.originals, sha256))
+
+
+def _remover(originals: Originals, sha256: str) -> Callable[[], None]:
+    return lambda: originals.remove(sha256)
+
+
+def _stop_if(lost: threading.Event) -> None:
+    if lost.is_set():
+        raise LeaseLost("the lease was lost")
+
+
+class _Writer:
+    """Turns chunks of one document into rows, and sums up their terms."""
+
+    def __init__(self, embedder: Embedder, document: Document) -> None:
+        self._embedder = embedder
+        self._document = document
+        self._terms = TermStatistics.empty()
+
+    def rows(self, chunks: Sequence[Chunk]) -> list[ChunkRow]:
+        """Embed chunks; a heading is embedded with its text, since it says what the text is about."""
+        texts = [f"{chunk.heading}\n{chunk.text}" if chunk.heading else chunk.text for chunk in chunks]
+        vectors = self._embedder.embed_passages(texts)
+        sparse = [document_vector(analyze(text)) for text in texts]
+        self._terms = self._terms.add(TermStatistics.of(sparse))
+        return [
+            ChunkRow(
+                document_id=self._document.id,
+                version=self._document.version,
+                chunk=chunk,
+                source=self._document.name,
+                metadata=self._document.metadata,
+                dense=vector,
+                sparse=terms,
+            )
+            for chunk, vector, terms in zip(chunks, vectors, sparse, strict=True)
+        ]
+
+    def terms(self) -> bytes:
+        """Return how many of the document's chunks hold each term, as `TermStatistics` keeps it."""
+        return self._terms.to_bytes()

@@ -1,0 +1,1 @@
+"""The routes of the ingest API (design section 6)."""

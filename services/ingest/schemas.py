@@ -1,0 +1,220 @@
+"""What the ingest API takes and gives, as pydantic models (design section 6)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from services.common.models import Document, DocumentStatus, Generation, Hit, KnowledgeBase
+
+
+def _checked_base_name(name: str) -> str:
+    if name != name.strip() or "/" in name or not name.isprintable() or name in {".", ".."}:
+        raise ValueError("must be printable, without / and without spaces around it")
+    return name
+
+
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=64, examples=["员工手册"]),
+    AfterValidator(_checked_base_name),
+]
+
+
+class Strict(BaseModel):
+    """A request body: unknown fields are errors, so that a typing mistake is not silently ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Index(Strict):
+    """How vectors are indexed; what the connected Milvus lacks is refused by name."""
+
+    type: str | None = Field(
+        None, description="None: HNSW on a Milvus server, AUTOINDEX on Milvus Lite.", examples=["HNSW"]
+    )
+    metric: str = Field("COSINE", description="COSINE, IP or L2.")
+    params: dict[str, int] = Field(default_factory=dict, examples=[{"M": 16, "efConstruction": 200}])
+    search: dict[str, int] = Field(default_factory=dict, examples=[{"ef": 64}])
+
+
+class Chunking(Strict):
+    """Chunk size and overlap, in tokens of the embedding model."""
+
+    size: int = Field(ge=16, le=8192)
+    overlap: int = Field(ge=0, le=4096)
+
+
+class CreateKnowledgeBase(Strict):
+    """Everything but the name has a default."""
+
+    name: Name
+    description: str = Field("", max_length=2000)
+    embedding_model: str | None = Field(None, min_length=1, max_length=512, description="None: the configured default.")
+    index: Index | None = None
+    chunking: Chunking | None = None
+    prompt_template: str | None = Field(
+        None, max_length=20000, description="Must hold {context} and {question}; None: the default template."
+    )
+
+
+class UpdateKnowledgeBase(Strict):
+    """Fields that are not sent stay as they are."""
+
+    description: str | None = Field(None, max_length=2000)
+    prompt_template: str | None = Field(None, max_length=20000)
+
+
+class KnowledgeBaseOut(BaseModel):
+    """A knowledge base, with how many of its documents are in which status and how many chunks answer."""
+
+    name: str
+    description: str
+    embedding_model: str
+    dimension: int
+    index: dict[str, Any]
+    chunking: dict[str, int]
+    prompt_template: str | None
+    documents: dict[str, int] = Field(examples=[{"ready": 12}])
+    chunks: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class ErrorOut(BaseModel):
+    """Why a file or document did not go through: a stable code, and a sentence for people."""
+
+    code: str = Field(examples=["encrypted"])
+    detail: str
+
+
+class UploadItem(BaseModel):
+    """What became of one uploaded file."""
+
+    id: str | None
+    name: str
+    status: str
+    version: int | None
+    outcome: Literal["created", "replaced", "unchanged", "duplicate", "rejected"]
+    error: ErrorOut | None = None
+    duplicate_of: str | None = Field(None, description="Name of the document that already holds these bytes.")
+
+
+class Uploaded(BaseModel):
+    """One item per file, in order."""
+
+    items: list[UploadItem]
+
+
+class ProgressOut(BaseModel):
+    """How far the current stage is."""
+
+    stage: str
+    done: int
+    total: int
+
+
+class DocumentOut(BaseModel):
+    """A document: its newest version, and how far that is."""
+
+    id: str
+    name: str
+    version: int
+    live_version: int | None = Field(description="The version that answers now; null when none does.")
+    status: DocumentStatus
+    progress: ProgressOut
+    chunks: int
+    bytes: int
+    sha256: str
+    media_type: str
+    metadata: dict[str, Any]
+    error: ErrorOut | None
+    attempts: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class ChunkOut(BaseModel):
+    """A chunk of a document."""
+
+    chunk_id: str
+    ordinal: int
+    text: str
+    page: int | None
+    heading: str
+
+
+class KnowledgeBasePage(BaseModel):
+    """A page of a list; `next_cursor` is null on the last."""
+
+    items: list[KnowledgeBaseOut]
+    next_cursor: str | None
+
+
+class DocumentPage(BaseModel):
+    """A page of a list; `next_cursor` is null on the last."""
+
+    items: list[DocumentOut]
+    next_cursor: str | None
+
+
+class ChunkPage(BaseModel):
+    """A page of a list; `next_cursor` is null on the last."""
+
+    items: list[ChunkOut]
+    next_cursor: str | None
+
+
+def knowledge_base_out(base: KnowledgeBase, counts: dict[str, int]) -> KnowledgeBaseOut:
+    """Show a knowledge base; `counts` is what `Documents.count` returned."""
+    live: Generation = base.live
+    return KnowledgeBaseOut(
+        name=base.name,
+        description=base.description,
+        embedding_model=live.embedding_model,
+        dimension=live.dimension,
+        index={
+            "type": live.index.type,
+            "metric": live.index.metric,
+            "params": dict(live.index.params),
+            "search": dict(live.index.search),
+        },
+        chunking={"size": live.chunking.size, "overlap": live.chunking.overlap},
+        prompt_template=base.prompt_template,
+        documents={status: count for status, count in counts.items() if status != "chunks"},
+        chunks=counts["chunks"],
+        created_at=base.created_at,
+        updated_at=base.updated_at,
+    )
+
+
+def document_out(document: Document) -> DocumentOut:
+    """Show a document."""
+    error = None
+    if document.error_code:
+        error = ErrorOut(code=document.error_code, detail=document.error_detail or "")
+    progress = document.progress
+    return DocumentOut(
+        id=document.id,
+        name=document.name,
+        version=document.version,
+        live_version=document.live_version,
+        status=document.status,
+        progress=ProgressOut(stage=progress.stage, done=progress.done, total=progress.total),
+        chunks=document.chunks,
+        bytes=document.bytes,
+        sha256=document.sha256,
+        media_type=document.media_type,
+        metadata=dict(document.metadata),
+        error=error,
+        attempts=document.attempts,
+        created_at=document.created_at,
+        updated_at=document.updated_at,
+    )
+
+
+def chunk_out(hit: Hit) -> ChunkOut:
+    """Show a stored chunk."""
+    return ChunkOut(chunk_id=hit.chunk_id, ordinal=hit.ordinal, text=hit.text, page=hit.page, heading=hit.heading)

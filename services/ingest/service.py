@@ -1,0 +1,215 @@
+"""What the ingest API does, apart from HTTP: blocking functions over ledger, store and originals."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from services.common.embedding import describe_model
+from services.common.errors import Conflict, InvalidRequest, NotFound, ServiceError, TooMany, Unsupported
+from services.common.index_specs import validated_index
+from services.common.ledger import Ledger, NewGeneration, OnDuplicate, Upload, new_id
+from services.common.models import ChunkingSpec, IndexSpec, KnowledgeBase
+from services.common.originals import Originals
+from services.common.prompts import validated_template
+from services.common.store import ChunkStore
+from services.ingest.archives import ArchiveMemberError, unpack
+from services.ingest.broker import Broker
+from services.ingest.parsing import detect_media_type
+from services.ingest.schemas import CreateKnowledgeBase, ErrorOut, UploadItem
+from services.ingest.settings import IngestSettings
+from services.ingest.uploads import ReceivedFile, checked_name
+
+log = structlog.get_logger(__name__)
+
+HEAD_BYTES = 8192
+ZIP = "application/zip"
+MAX_RATIO = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """The ingest API's dependencies, and what it does with them. Every method blocks."""
+
+    settings: IngestSettings
+    ledger: Ledger
+    store: ChunkStore
+    originals: Originals
+    broker: Broker
+
+    def create_knowledge_base(self, body: CreateKnowledgeBase) -> KnowledgeBase:
+        """Create the collection, then the ledger's row: a crash between leaves an empty collection, nothing worse."""
+        if body.prompt_template is not None:
+            validated_template(body.prompt_template)
+        model = body.embedding_model or self.settings.embedding_model
+        described = describe_model(model)
+        capabilities = self.store.capabilities()
+        asked = body.index
+        index = validated_index(
+            IndexSpec(
+                type=(asked.type if asked else None) or capabilities.default_index,
+                metric=asked.metric if asked else "COSINE",
+                params=asked.params if asked else {},
+                search=asked.search if asked else {},
+            ),
+            dimension=described.dimension,
+            available=capabilities.index_types,
+        )
+        chunking = self._chunking(body, described.max_tokens)
+        self._refuse_taken(body.name)
+        id = new_id()
+        collection = f"kb_{id}_1"
+        self.store.create(collection, described.dimension, index)
+        try:
+            return self.ledger.bases.create(
+                id=id,
+                name=body.name,
+                description=body.description,
+                prompt_template=body.prompt_template,
+                generation=NewGeneration(collection, model, described.dimension, index, chunking),
+            )
+        except Conflict:
+            self.store.drop(collection)
+            raise
+
+    def _refuse_taken(self, name: str) -> None:
+        try:
+            self.ledger.bases.get(name)
+        except NotFound:
+            return
+        raise Conflict("knowledge-base-exists", f"There is already a knowledge base named {name}.")
+
+    def _chunking(self, body: CreateKnowledgeBase, max_tokens: int) -> ChunkingSpec:
+        if body.chunking is None:
+            size = min(self.settings.chunk_size, max_tokens)
+            return ChunkingSpec(size, min(self.settings.chunk_overlap, size // 4))
+        size, overlap = body.chunking.size, body.chunking.overlap
+        if size > max_tokens:
+            raise InvalidRequest(
+                "bad-chunking", f"The embedding model reads {max_tokens} tokens; chunks of {size} are too long."
+            )
+        if overlap > size // 2:
+            raise InvalidRequest("bad-chunking", "The overlap must be at most half of the chunk size.")
+        return ChunkingSpec(size, overlap)
+
+    def refuse_when_full(self) -> None:
+        """Raise `TooMany` (`queue-full`) while the queue is over its limit."""
+        if self.ledger.jobs.waiting() >= self.settings.max_queue:
+            raise TooMany(
+                "queue-full", "Too many documents are waiting to be indexed; try again later.", retry_after=30
+            )
+
+    def accept(
+        self,
+        base: KnowledgeBase,
+        received: ReceivedFile,
+        metadata: Mapping[str, Any] | None,
+        *,
+        on_duplicate: OnDuplicate,
+        request_id: str | None,
+        in_archive: bool = False,
+    ) -> list[UploadItem]:
+        """Take one received file, or each file of a zip; what cannot be taken is a `rejected` item, not an error."""
+        try:
+            name = checked_name(received.name)
+            media_type = _media_type(received.path, name)
+            if media_type == ZIP and in_archive:
+                raise Unsupported("nested-archive", f"{name} is an archive inside an archive; upload it by itself.")
+            if media_type == ZIP:
+                return self._accept_archive(base, received, metadata, on_duplicate=on_duplicate, request_id=request_id)
+            upload = Upload(name, received.sha256, received.bytes, media_type, metadata)
+            return [self._record(base, upload, received.path, on_duplicate=on_duplicate, request_id=request_id)]
+        except ServiceError as exc:
+            if exc.status >= 500:
+                raise
+            return [_rejected(received.name, exc)]
+
+    def _record(
+        self, base: KnowledgeBase, upload: Upload, path: Path, *, on_duplicate: OnDuplicate, request_id: str | None
+    ) -> UploadItem:
+        def keep() -> None:
+            if not self.originals.exists(upload.sha256):  # removed since, by a delete of the same bytes
+                self.originals.put(upload.sha256, path)
+
+        self.originals.put(upload.sha256, path)  # the slow part, outside of the transaction
+        recorded = self.ledger.documents.record(
+            base.id, upload, on_duplicate=on_duplicate, request_id=request_id, keep_original=keep
+        )
+        document = recorded.document
+        duplicate = recorded.outcome == "duplicate"
+        return UploadItem(
+            id=document.id,
+            name=upload.name,
+            status=document.status,
+            version=document.version,
+            outcome=recorded.outcome,
+            duplicate_of=document.name if duplicate else None,
+        )
+
+    def _accept_archive(
+        self,
+        base: KnowledgeBase,
+        received: ReceivedFile,
+        metadata: Mapping[str, Any] | None,
+        *,
+        on_duplicate: OnDuplicate,
+        request_id: str | None,
+    ) -> list[UploadItem]:
+        folder = received.path.with_suffix(".unpacked")
+        folder.mkdir()
+        items: list[UploadItem] = []
+        try:
+            for name, member in unpack(
+                received.path,
+                folder,
+                max_files=self.settings.max_archive_files,
+                max_bytes=self.settings.max_archive_bytes,
+                max_ratio=MAX_RATIO,
+            ):
+                if isinstance(member, ArchiveMemberError):
+                    items.append(_rejected(name, member))
+                    continue
+                items += self._accept_member(
+                    base, name, member, metadata, on_duplicate=on_duplicate, request_id=request_id
+                )
+                member.unlink(missing_ok=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return items
+
+    def _accept_member(
+        self,
+        base: KnowledgeBase,
+        name: str,
+        path: Path,
+        metadata: Mapping[str, Any] | None,
+        *,
+        on_duplicate: OnDuplicate,
+        request_id: str | None,
+    ) -> list[UploadItem]:
+        member = ReceivedFile(name, path, path.stat().st_size)
+        with path.open("rb") as data:
+            while piece := data.read(1 << 20):
+                member.digest.update(piece)
+        return self.accept(base, member, metadata, on_duplicate=on_duplicate, request_id=request_id, in_archive=True)
+
+
+def _media_type(path: Path, name: str) -> str:
+    with path.open("rb") as data:
+        return detect_media_type(data.read(HEAD_BYTES), name)
+
+
+def _rejected(name: str, error: ServiceError) -> UploadItem:
+    return UploadItem(
+        id=None,
+        name=name,
+        status="rejected",
+        version=None,
+        outcome="rejected",
+        error=ErrorOut(code=error.code, detail=error.detail),
+    )

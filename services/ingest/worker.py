@@ -1,0 +1,202 @@
+"""The Celery worker: claims jobs from the ledger, one thread each, and runs the pipeline. Entry point `zhiwen-worker`.
+
+A thread pool, not processes: the embedding model is loaded once, parsing happens in sandboxed children, and numpy,
+torch, SQL and Milvus calls release the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+
+import structlog
+from celery import Celery
+from celery.beat import EmbeddedService
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
+from prometheus_client import start_http_server
+
+from services.common.embedding import embedders_from
+from services.common.errors import DocumentError, ServiceError, Unavailable
+from services.common.ledger import LeaseLost, Ledger, open_ledger
+from services.common.models import Job, JobKind
+from services.common.originals import open_originals
+from services.common.store import ChunkStore
+from services.common.telemetry import JOB_SECONDS, JOBS, configure_logging
+from services.common.web import configuration_errors_end_the_process
+from services.ingest.broker import RECONCILE, WORK, Broker, make_celery, redis_url_for_celery
+from services.ingest.leases import LeaseKeeper
+from services.ingest.parsing import ParserLimits, ParserPool
+from services.ingest.pipeline import Pipeline
+from services.ingest.settings import WorkerSettings
+
+log = structlog.get_logger(__name__)
+
+MAX_ATTEMPTS = 3
+MAX_PAUSE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Claims and runs jobs; what a failure means for the job is decided here."""
+
+    ledger: Ledger
+    pipeline: Pipeline
+    leases: LeaseKeeper
+    broker: Broker
+    owner: str
+    lease_seconds: float
+    stopping: threading.Event
+
+    def work(self) -> bool:
+        """Do one job, if one is due. Wakes another worker first, so that all are busy while there is work."""
+        if self.stopping.is_set():
+            return False
+        job = self.ledger.jobs.claim(self.owner, self.lease_seconds)
+        if job is None:
+            return False
+        if self.ledger.jobs.due():
+            self.broker.wake(job.request_id)
+        with structlog.contextvars.bound_contextvars(
+            request_id=job.request_id, job=job.kind, document=job.document_id, attempt=job.attempts
+        ):
+            self._run(job)
+        return True
+
+    def _run(self, job: Job) -> None:
+        started = time.perf_counter()
+        outcome = "done"
+        try:
+            with self.leases.keeping(job) as lost:
+                outcome = self._outcome(job, lost)
+        except LeaseLost:
+            outcome = "lost"
+            self.ledger.jobs.abandon(job)
+        seconds = time.perf_counter() - started
+        JOBS.labels(job.kind, outcome).inc()
+        JOB_SECONDS.labels(job.kind).observe(seconds)
+        log.info("job", outcome=outcome, seconds=round(seconds, 2))
+
+    def _outcome(self, job: Job, lost: threading.Event) -> str:
+        try:
+            self.pipeline.run(job, lost)
+        except LeaseLost:
+            raise
+        except DocumentError as exc:
+            self.ledger.jobs.fail(job, exc.code, exc.detail)
+            return exc.code
+        except Unavailable as exc:  # the dependency's fault: it waits, and this was no attempt
+            pause = min(2.0**job.waits, MAX_PAUSE_SECONDS)
+            self.ledger.jobs.put_off(job, pause, exc.code, exc.detail, counts=False)
+            return exc.code
+        except ServiceError as exc:
+            return self._try_again(job, exc.code, exc.detail)
+        except Exception:
+            log.exception("job_failed")
+            detail = f"Something went wrong while indexing; it is logged under request id {job.request_id}."
+            return self._try_again(job, "internal-error", detail)
+        return "done"
+
+    def _try_again(self, job: Job, code: str, detail: str) -> str:
+        if job.kind is JobKind.INGEST and job.attempts >= MAX_ATTEMPTS:
+            self.ledger.jobs.fail(job, code, detail)
+        else:
+            self.ledger.jobs.put_off(job, min(3.0**job.attempts, MAX_PAUSE_SECONDS), code, detail, counts=True)
+        return code
+
+    def reconcile(self) -> None:
+        """End what died too often, and wake a worker if anything is due."""
+        result = self.ledger.jobs.reconcile()
+        if result.given_up:
+            log.warning("jobs_given_up", count=result.given_up)
+        if result.due:
+            self.broker.wake(None)
+
+    def close(self) -> None:
+        """Give up what is held: its leases run out, the reconciler finds it."""
+        self.leases.close()
+        self.pipeline.parsers.close()
+
+
+def owner_name() -> str:
+    """Return a name for this process that no other ever has."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def build_worker(settings: WorkerSettings, broker: Broker) -> Worker:
+    """Build a worker and all it needs from the settings."""
+    ledger = open_ledger(settings.ledger_url)
+    ledger.database.migrate()
+    limits = ParserLimits(
+        memory_bytes=settings.parser_memory_bytes,
+        cpu_seconds=settings.parser_cpu_seconds,
+        wall_seconds=settings.parser_wall_seconds,
+        output_bytes=settings.parser_output_bytes,
+    )
+    pipeline = Pipeline(
+        ledger=ledger,
+        store=ChunkStore(
+            settings.milvus_url, token=settings.milvus_token.get_secret_value(), timeout=settings.milvus_timeout
+        ),
+        originals=open_originals(settings),
+        embedders=embedders_from(settings),
+        parsers=ParserPool(settings.parser_processes, limits),
+    )
+    return Worker(
+        ledger=ledger,
+        pipeline=pipeline,
+        leases=LeaseKeeper(ledger.jobs, settings.lease_seconds),
+        broker=broker,
+        owner=owner_name(),
+        lease_seconds=settings.lease_seconds,
+        stopping=threading.Event(),
+    )
+
+
+def register(app: Celery, worker: Worker) -> None:
+    """Make the two messages do their work."""
+
+    def work() -> None:
+        worker.work()
+
+    def reconcile() -> None:
+        worker.reconcile()
+
+    app.task(name=WORK)(work)
+    app.task(name=RECONCILE)(reconcile)
+
+
+def main() -> None:
+    """Run a worker and the reconciler's clock until SIGTERM; jobs in hand are finished first."""
+    with configuration_errors_end_the_process():
+        settings = WorkerSettings()
+        configure_logging("worker", settings.log_level, settings.log_format)
+        app = make_celery(
+            redis_url_for_celery(settings.redis_url.get_secret_value()), reconcile_seconds=settings.reconcile_seconds
+        )
+        worker = build_worker(settings, Broker(app))
+        register(app, worker)
+        setup_logging.connect(lambda **_: None, weak=False)  # ours stays
+        worker_shutting_down.connect(lambda **_: worker.stopping.set(), weak=False)
+        if settings.worker_metrics_port:
+            worker_ready.connect(
+                lambda **_: start_http_server(settings.worker_metrics_port, addr=settings.host), weak=False
+            )
+        worker.reconcile()
+        # A thread, not `beat=True`, which forks this process with its threads and its gRPC channels.
+        clock = EmbeddedService(app, max_interval=1, thread=True, scheduler_cls="celery.beat:Scheduler")
+        clock.start()
+        app.Worker(
+            pool="threads",
+            concurrency=settings.worker_concurrency,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            quiet=True,
+            loglevel=settings.log_level,
+        ).start()
+        clock.stop()
+        worker.close()

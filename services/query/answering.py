@@ -1,0 +1,146 @@
+"""From a question to a cited answer: retrieve, refuse or prompt, generate."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+
+from services.common.errors import InvalidRequest, ServiceError
+from services.common.models import Hit, KnowledgeBase
+from services.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
+from services.common.telemetry import current_request_id
+from services.query.filters import compile_filter
+from services.query.generation import Generated, Generator, Prompt
+from services.query.passages import context_of, within_budget
+from services.query.retrieval import Found, Retriever, Search
+from services.query.schemas import Answer, AskBody, SourceOut, TookAsk, Usage, source_out
+
+log = structlog.get_logger(__name__)
+
+REFUSALS = (REFUSAL, "没有提供足够的相关信息", "The question cannot be answered from the known information")
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """Answers questions from a knowledge base."""
+
+    retriever: Retriever
+    generator: Generator
+    default_model: str
+    min_relevance: float
+    max_context_tokens: int
+    max_question_characters: int
+
+    async def answer(self, base: KnowledgeBase, body: AskBody) -> Answer:
+        """Return the whole answer at once."""
+        started = time.perf_counter()
+        found, hits = await self._retrieve(base, body)
+        sources = [source_out(number, hit) for number, hit in enumerate(hits, 1)]
+        if not hits:
+            return _answer(REFUSAL, [], found, started, None)
+        before = time.perf_counter()
+        generated = await self.generator.complete(self._prompt(base, body, hits))
+        return _answer(generated.text, sources, found, started, generated, time.perf_counter() - before)
+
+    async def events(self, base: KnowledgeBase, body: AskBody) -> AsyncIterator[bytes]:
+        """Yield the answer as server-sent events: `sources`, `token`…, then `done` or `error`."""
+        started = time.perf_counter()
+        try:
+            found, hits = await self._retrieve(base, body)
+            sources = [source_out(number, hit) for number, hit in enumerate(hits, 1)]
+            yield _event("sources", {"sources": [source.model_dump() for source in sources]})
+            if not hits:
+                yield _event("token", {"text": REFUSAL})
+                yield _event("done", _answer(REFUSAL, [], found, started, None).model_dump())
+                return
+            async for event in self._generated(self._prompt(base, body, hits), sources, found, started):
+                yield event
+        except ServiceError as exc:
+            yield _event("error", {"code": exc.code, "detail": exc.detail, "status": exc.status})
+        except Exception:
+            log.exception("answer_failed")
+            detail = f"Something went wrong here. It is logged under request id {current_request_id()}."
+            yield _event("error", {"code": "internal-error", "detail": detail, "status": 500})
+
+    async def _generated(
+        self, prompt: Prompt, sources: list[SourceOut], found: Found, started: float
+    ) -> AsyncIterator[bytes]:
+        before = time.perf_counter()
+        pieces: list[str] = []
+        model: str | None = None
+        usage: Mapping[str, int] | None = None
+        async for piece in self.generator.stream(prompt):
+            model = piece.model or model
+            usage = piece.usage or usage
+            if piece.text:
+                pieces.append(piece.text)
+                yield _event("token", {"text": piece.text})
+        whole = Generated("".join(pieces), model, usage)
+        answer = _answer(whole.text, sources, found, started, whole, time.perf_counter() - before)
+        yield _event("done", answer.model_dump())
+
+    async def _retrieve(self, base: KnowledgeBase, body: AskBody) -> tuple[Found, list[Hit]]:
+        self.check_question(body.question)
+        search = Search(
+            query=body.question,
+            top_k=body.top_k,
+            mode=body.mode,
+            expression=compile_filter(body.filter),
+            min_score=self.min_relevance if body.min_score is None else body.min_score,
+        )
+        found = await asyncio.to_thread(self.retriever.search, base, search)
+        return found, within_budget(found.hits, self.max_context_tokens)
+
+    def check_question(self, question: str) -> None:
+        """Raise `InvalidRequest` for a question that is empty or too long."""
+        if not question.strip():
+            raise InvalidRequest("empty-question", "The question is empty.")
+        if len(question) > self.max_question_characters:
+            raise InvalidRequest(
+                "question-too-long", f"A question may be {self.max_question_characters} characters long."
+            )
+
+    def _prompt(self, base: KnowledgeBase, body: AskBody, hits: list[Hit]) -> Prompt:
+        template = base.prompt_template or CHINESE_TEMPLATE
+        content = fill(template, context=context_of(hits), question=body.question)
+        history = [{"role": turn.role, "content": turn.content} for turn in body.history]
+        return Prompt(
+            messages=[*history, {"role": "user", "content": content}],
+            model=body.model or self.default_model,
+            temperature=body.temperature,
+            max_tokens=body.max_tokens,
+            request_id=current_request_id(),
+        )
+
+
+def _answer(
+    text: str,
+    sources: list[SourceOut],
+    found: Found,
+    started: float,
+    generated: Generated | None,
+    generate_seconds: float = 0.0,
+) -> Answer:
+    return Answer(
+        answer=text,
+        refused=generated is None or text.strip().startswith(REFUSALS),
+        sources=sources,
+        model=generated.model if generated else None,
+        usage=Usage(**(generated.usage or {})) if generated else Usage(),
+        took_ms=TookAsk(
+            embed=round(found.embed_ms, 2),
+            search=round(found.search_ms, 2),
+            generate=round(generate_seconds * 1000, 2),
+            total=round((time.perf_counter() - started) * 1000, 2),
+        ),
+    )
+
+
+def _event(name: str, data: Mapping[str, Any]) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"

@@ -1,0 +1,117 @@
+"""The query API: questions in (design section 6). Composition root and entry point."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from services import __version__
+from services.common.auth import KeyRing
+from services.common.embedding import Embedders, embedders_from
+from services.common.ledger import Ledger, open_ledger
+from services.common.settings import require_loopback_or_key
+from services.common.store import ChunkStore
+from services.common.telemetry import configure_logging
+from services.common.translations import DEFAULT_TABLE, Translations
+from services.common.web import (
+    Check,
+    Problem,
+    add_operations_routes,
+    configuration_errors_end_the_process,
+    in_thread,
+    install,
+    serve,
+)
+from services.query import routes
+from services.query.answering import Answerer
+from services.query.generation import Generator
+from services.query.retrieval import Retriever
+from services.query.settings import QuerySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What the query API was built with."""
+
+    ledger: Ledger
+    store: ChunkStore
+    retriever: Retriever
+    generator: Generator
+    answerer: Answerer
+
+
+def create_app(
+    settings: QuerySettings | None = None,
+    *,
+    ledger: Ledger | None = None,
+    store: ChunkStore | None = None,
+    embedders: Embedders | None = None,
+) -> FastAPI:
+    """Build the application; what is not passed is built from the settings (by default the environment's)."""
+    settings = settings or QuerySettings()
+    query = _build(settings, ledger, store, embedders or embedders_from(settings))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await query.generator.close()
+        query.retriever.close()
+        query.store.close()
+        query.ledger.close()
+
+    app = FastAPI(title="Zhiwen query", version=__version__, lifespan=lifespan, responses={422: {"model": Problem}})
+    app.state.query = query
+    app.state.keys = KeyRing(query.ledger, settings.api_key.get_secret_value())
+    install(app, "query")
+    app.include_router(routes.router)
+    add_operations_routes(app, lambda: _checks(query))
+    return app
+
+
+def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | None, embedders: Embedders) -> Query:
+    ledger = ledger or open_ledger(settings.ledger_url)
+    store = store or ChunkStore(
+        settings.milvus_url, token=settings.milvus_token.get_secret_value(), timeout=settings.milvus_timeout
+    )
+    retriever = Retriever(
+        ledger,
+        store,
+        embedders,
+        Translations.load() if DEFAULT_TABLE.exists() else None,
+        candidates=settings.candidates,
+        dense_weight=settings.dense_weight,
+    )
+    key = settings.gateway_api_key.get_secret_value() or settings.api_key.get_secret_value()
+    generator = Generator(settings.gateway_url, api_key=key, timeout=settings.gateway_timeout)
+    answerer = Answerer(
+        retriever=retriever,
+        generator=generator,
+        default_model=settings.answer_model,
+        min_relevance=settings.min_relevance,
+        max_context_tokens=settings.max_context_tokens,
+        max_question_characters=settings.max_question_characters,
+    )
+    return Query(ledger, store, retriever, generator, answerer)
+
+
+def _checks(query: Query) -> Mapping[str, Check]:
+    return {
+        "ledger": in_thread(query.ledger.ping),
+        "milvus": in_thread(query.store.ping),
+        "gateway": query.generator.ping,
+    }
+
+
+def main() -> None:
+    """Run the query API as the settings say (`zhiwen-query`)."""
+    with configuration_errors_end_the_process():
+        settings = QuerySettings()
+        configure_logging("query", settings.log_level, settings.log_format)
+        ledger = open_ledger(settings.ledger_url)
+        ledger.database.migrate()
+        keys = KeyRing(ledger, settings.api_key.get_secret_value())
+        require_loopback_or_key(settings.host, has_key=keys.has_key())
+        serve(lambda: create_app(settings, ledger=ledger), host=settings.host, port=settings.query_port)

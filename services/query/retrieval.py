@@ -1,0 +1,166 @@
+"""Finding chunks: the dense and the full-text half, fused, checked against the ledger (design sections 2.4 and 3)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.embedding import Embedders
+from services.common.errors import ServiceError
+from services.common.ledger import Ledger
+from services.common.lexical import fuse, query_vector
+from services.common.models import Hit, KnowledgeBase
+from services.common.store import ChunkStore, require_full_text
+from services.common.translations import Translations
+from services.query.passages import collapse, with_neighbours
+from services.query.schemas import Mode
+from services.query.statistics import CollectionStatistics
+
+OVERFETCH = 10
+"""Hits fetched beyond those asked for, since some may be of versions that no longer answer."""
+EMBEDDED_QUESTIONS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search, checked and compiled. `expression` is Milvus's filter language."""
+
+    query: str
+    top_k: int
+    mode: Mode = "hybrid"
+    expression: str = ""
+    min_score: float | None = None
+    neighbours: int = 0
+    params: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Hits, best first; the mode that was possible; milliseconds spent."""
+
+    hits: list[Hit]
+    mode: Mode
+    embed_ms: float
+    search_ms: float
+    total_ms: float
+
+
+class Retriever:
+    """Searches knowledge bases. Blocking and thread-safe."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: ChunkStore,
+        embedders: Embedders,
+        translations: Translations | None,
+        *,
+        candidates: int,
+        dense_weight: float,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._embedders = embedders
+        self._translations = translations
+        self._statistics = CollectionStatistics(ledger)
+        self._candidates = candidates
+        self._dense_weight = dense_weight
+        self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="dense")
+        self._embed = lru_cache(maxsize=EMBEDDED_QUESTIONS)(self._embed_uncached)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def search(self, base: KnowledgeBase, search: Search) -> Found:
+        """Return the best hits that the ledger says are live, no text twice."""
+        started = time.perf_counter()
+        mode = self._possible(search.mode)
+        limit = max(search.top_k + OVERFETCH, self._candidates if mode == "hybrid" else 0)
+        embed_ms = 0.0
+        match mode:
+            case "full_text":
+                hits = self._full_text(base, search, limit)
+            case "dense":
+                hits, embed_ms = self._dense(base, search, limit)
+            case "hybrid":
+                pending = self._pool.submit(self._dense, base, search, limit)
+                lexical = self._full_text(base, search, limit)
+                dense, embed_ms = pending.result()
+                hits = fuse_hits(lexical, dense, self._dense_weight)
+        hits = collapse(self._live(hits))
+        if search.min_score is not None:
+            hits = [hit for hit in hits if hit.score >= search.min_score]
+        hits = self._with_neighbours(base, hits[: search.top_k], search.neighbours)
+        total_ms = (time.perf_counter() - started) * 1000
+        return Found(hits, mode, embed_ms, total_ms - embed_ms, total_ms)
+
+    def _possible(self, mode: Mode) -> Mode:
+        if mode == "dense":
+            return mode
+        capabilities = self._store.capabilities()
+        if mode == "hybrid":
+            return "hybrid" if capabilities.sparse else "dense"
+        require_full_text(capabilities)
+        return mode
+
+    def _dense(self, base: KnowledgeBase, search: Search, limit: int) -> tuple[list[Hit], float]:
+        started = time.perf_counter()
+        vector = self._embed(base.live.embedding_model, search.query)
+        embed_ms = (time.perf_counter() - started) * 1000
+        if vector.shape[0] != base.live.dimension:
+            raise ServiceError(
+                "dimension-mismatch",
+                f"The model {base.live.embedding_model} gives {vector.shape[0]} numbers, "
+                f"the knowledge base {base.name} was made for {base.live.dimension}.",
+            )
+        hits = self._store.search_dense(
+            base.live, vector, limit=limit, expression=search.expression, params=search.params
+        )
+        return hits, embed_ms
+
+    def _embed_uncached(self, model: str, query: str) -> NDArray[np.float32]:
+        vector: NDArray[np.float32] = self._embedders.get(model).embed_queries([query])[0]
+        return vector
+
+    def _full_text(self, base: KnowledgeBase, search: Search, limit: int) -> list[Hit]:
+        query = query_vector(search.query, self._statistics.of(base), self._translations)
+        hits = self._store.search_sparse(base.live, query.weights, limit=limit, expression=search.expression)
+        return [replace(hit, score=query.relevance(hit.score)) for hit in hits]
+
+    def _live(self, hits: Sequence[Hit]) -> list[Hit]:
+        live = self._ledger.documents.live_versions(hit.document_id for hit in hits)
+        return [hit for hit in hits if live.get(hit.document_id) == hit.version]
+
+    def _with_neighbours(self, base: KnowledgeBase, hits: list[Hit], neighbours: int) -> list[Hit]:
+        if not neighbours:
+            return hits
+
+        def around(hit: Hit) -> list[Hit]:
+            first = max(0, hit.ordinal - neighbours)
+            count = hit.ordinal + neighbours - first + 1
+            return self._store.chunks(base.live.collection, hit.document_id, hit.version, first=first, count=count)
+
+        return [with_neighbours(hit, around(hit)) for hit in hits]
+
+
+def fuse_hits(lexical: Sequence[Hit], dense: Sequence[Hit], weight: float) -> list[Hit]:
+    """Fuse two rankings into one by `fuse`, best first. Pure.
+
+    A chunk that one half did not return scores there at most what its last hit did: none for the full-text half, the
+    last hit's for the dense half, whose scores never fall to 0.
+    """
+    by_id: dict[str, Hit] = {hit.chunk_id: hit for hit in (*dense, *lexical)}
+    lexical_scores = {hit.chunk_id: hit.score for hit in lexical}
+    dense_scores = {hit.chunk_id: hit.score for hit in dense}
+    floor = min(dense_scores.values(), default=0.0)
+    fused = [
+        replace(hit, score=fuse(lexical_scores.get(id, 0.0), dense_scores.get(id, floor), weight))
+        for id, hit in by_id.items()
+    ]
+    return sorted(fused, key=lambda hit: (-hit.score, hit.chunk_id))

@@ -1,0 +1,99 @@
+"""The routes of the query API."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi.responses import StreamingResponse
+
+from services.common.access import needs
+from services.common.models import KnowledgeBase
+from services.common.web import problems
+from services.query.filters import compile_filter
+from services.query.retrieval import Search
+from services.query.schemas import Answer, AskBody, SearchBody, SearchOut, TookSearch, hit_out
+
+if TYPE_CHECKING:
+    from services.query.app import Query
+
+router = APIRouter(prefix="/v1/knowledge-bases/{kb}", tags=["questions"])
+
+SEARCH_EXAMPLES = {
+    "plain": {"summary": "The best five", "value": {"query": "年假有几天?"}},
+    "filtered": {
+        "summary": "One folder, full text only",
+        "value": {"query": "annual leave", "mode": "full_text", "filter": {"source": {"prefix": "handbook"}}},
+    },
+}
+ASK_EXAMPLES = {
+    "plain": {"summary": "One answer", "value": {"question": "年假有几天?"}},
+    "streamed": {"summary": "As server-sent events", "value": {"question": "年假有几天?", "stream": True}},
+}
+
+
+async def get_base(request: Request, kb: str) -> KnowledgeBase:
+    """Return the knowledge base named in the path. Raises `NotFound`."""
+    query: Query = request.app.state.query
+    return await asyncio.to_thread(query.ledger.bases.get, kb)
+
+
+BaseDep = Annotated[KnowledgeBase, Depends(get_base)]
+
+
+@router.post("/search", responses=problems(404, 503), dependencies=[Depends(needs("read"))])
+async def search(
+    request: Request, base: BaseDep, body: Annotated[SearchBody, Body(openapi_examples=SEARCH_EXAMPLES)]
+) -> SearchOut:
+    """Find the chunks that fit a question best."""
+    query: Query = request.app.state.query
+    query.answerer.check_question(body.query)
+    found = await asyncio.to_thread(
+        query.retriever.search,
+        base,
+        Search(
+            query=body.query,
+            top_k=body.top_k,
+            mode=body.mode,
+            expression=compile_filter(body.filter),
+            min_score=body.min_score,
+            neighbours=body.neighbours,
+            params=body.params,
+        ),
+    )
+    return SearchOut(
+        hits=[hit_out(hit) for hit in found.hits],
+        mode=found.mode,
+        took_ms=TookSearch(
+            embed=round(found.embed_ms, 2), search=round(found.search_ms, 2), total=round(found.total_ms, 2)
+        ),
+    )
+
+
+@router.post(
+    "/ask",
+    response_model=Answer,
+    responses={
+        **problems(404, 429, 502, 503, 504),
+        200: {
+            "description": "The answer; with `stream` as server-sent events `sources`, `token`…, `done` (or `error`).",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+    },
+    dependencies=[Depends(needs("read"))],
+)
+async def ask(
+    request: Request, base: BaseDep, body: Annotated[AskBody, Body(openapi_examples=ASK_EXAMPLES)]
+) -> Answer | Response:
+    """Answer a question from the knowledge base, with numbered sources; refuse when the answer is not there."""
+    query: Query = request.app.state.query
+    query.answerer.check_question(body.question)
+    compile_filter(body.filter)  # bad filters are answered before a stream begins
+    if not body.stream:
+        return await query.answerer.answer(base, body)
+    return StreamingResponse(
+        query.answerer.events(base, body),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )

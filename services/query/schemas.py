@@ -1,0 +1,134 @@
+"""What the query API takes and gives, as pydantic models (design section 6)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.common.models import Hit
+
+Mode = Literal["hybrid", "dense", "full_text"]
+
+
+class Strict(BaseModel):
+    """A request body: unknown fields are errors, so that a typing mistake is not silently ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SearchBody(Strict):
+    """A search."""
+
+    query: str = Field(min_length=1, examples=["年假有几天?"])
+    top_k: int = Field(5, ge=1, le=100)
+    mode: Mode = "hybrid"
+    filter: dict[str, Any] | None = Field(None, examples=[{"source": {"prefix": "员工"}}])
+    min_score: float | None = Field(None, ge=0, le=1)
+    neighbours: int = Field(0, ge=0, le=10, description="Chunks before and after each hit to add to its text.")
+    params: dict[str, int] | None = Field(None, description="Search parameters of the index, such as nprobe or ef.")
+
+
+class Message(Strict):
+    """A turn of the conversation so far."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str
+
+
+class AskBody(Strict):
+    """A question to be answered from the knowledge base."""
+
+    question: str = Field(min_length=1, examples=["年假有几天?"])
+    history: list[Message] = Field(default_factory=list, max_length=100)
+    stream: bool = False
+    model: str | None = None
+    top_k: int = Field(5, ge=1, le=50)
+    mode: Mode = "hybrid"
+    filter: dict[str, Any] | None = None
+    min_score: float | None = Field(None, ge=0, le=1, description="None: the configured threshold of refusal.")
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1)
+
+
+class HitOut(BaseModel):
+    """A found chunk; `score` is in 0..1, higher is better."""
+
+    chunk_id: str
+    document_id: str
+    source: str
+    page: int | None
+    heading: str
+    text: str
+    score: float
+    metadata: dict[str, Any]
+
+
+class SourceOut(HitOut):
+    """A passage that the answer may cite as [n]."""
+
+    n: int
+
+
+class TookSearch(BaseModel):
+    """Milliseconds spent."""
+
+    embed: float
+    search: float
+    total: float
+
+
+class SearchOut(BaseModel):
+    """Hits, best first. `mode` is what was done, which may be less than was asked for."""
+
+    hits: list[HitOut]
+    mode: Mode
+    took_ms: TookSearch
+
+
+class TookAsk(TookSearch):
+    """Milliseconds spent."""
+
+    generate: float
+
+
+class Usage(BaseModel):
+    """Tokens, as the model server counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class Answer(BaseModel):
+    """An answer with its sources. `refused` is true when the knowledge base does not hold one."""
+
+    answer: str
+    refused: bool
+    sources: list[SourceOut]
+    model: str | None
+    usage: Usage
+    took_ms: TookAsk
+
+
+def hit_out(hit: Hit) -> HitOut:
+    """Show a hit."""
+    return HitOut(**_fields(hit))
+
+
+def source_out(number: int, hit: Hit) -> SourceOut:
+    """Show a hit as the source [number]."""
+    return SourceOut(n=number, **_fields(hit))
+
+
+def _fields(hit: Hit) -> dict[str, Any]:
+    return {
+        "chunk_id": hit.chunk_id,
+        "document_id": hit.document_id,
+        "source": hit.source,
+        "page": hit.page,
+        "heading": hit.heading,
+        "text": hit.text,
+        "score": round(hit.score, 6),
+        "metadata": dict(hit.metadata),
+    }

@@ -1,0 +1,22 @@
+"""Settings of the query API."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from services.common.settings import CommonSettings, EmbeddingSettings
+
+
+class QuerySettings(CommonSettings, EmbeddingSettings):
+    """Settings of the query API."""
+
+    query_port: int = Field(8002, ge=1, le=65535, description="Port of the query API.")
+    gateway_url: str = Field("http://127.0.0.1:8003", description="Where the LLM gateway listens.")
+    gateway_api_key: SecretStr = Field(SecretStr(""), description="Key for the gateway; empty: ZHIWEN_API_KEY.")
+    gateway_timeout: float = Field(300.0, gt=0, description="Seconds that an answer may take.")
+    answer_model: str = Field("", description="Model that answers; empty: the gateway's default.")
+    max_question_characters: int = Field(4000, gt=0, description="Longest question that is accepted.")
+    max_context_tokens: int = Field(3000, gt=0, description="Tokens of passages in a prompt, whole passages only.")
+    candidates: int = Field(100, ge=10, le=1000, description="Hits taken from each half of a hybrid search.")
+    dense_weight: float = Field(0.3, ge=0, description="Weight of the dense half beside the full-text half.")
+    min_relevance: float = Field(0.2, ge=0, le=1, description="Relevance below which a question is refused.")

@@ -1,0 +1,66 @@
+"""The collection statistics behind BM25's idf, summed from what each indexed document version brought along.
+
+Kept in memory and refreshed when the ledger says that something changed: idf moves slowly, so being a second late
+changes nothing that anybody could see.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from services.common.ledger import Ledger
+from services.common.models import KnowledgeBase
+from services.common.term_statistics import TermStatistics
+
+REFRESH_SECONDS = 1.0
+FETCH = 500
+Key = tuple[str, int]
+
+
+@dataclass(slots=True)
+class _Summed:
+    revision: int = -1
+    looked_at: float = float("-inf")
+    total: TermStatistics = field(default_factory=TermStatistics.empty)
+    parts: dict[Key, bytes] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class CollectionStatistics:
+    """Term statistics by generation. Thread-safe; `clock` counts seconds."""
+
+    def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._generations: dict[int, _Summed] = {}
+        self._lock = threading.Lock()
+
+    def of(self, base: KnowledgeBase) -> TermStatistics:
+        """Return the statistics of what answers in a knowledge base."""
+        with self._lock:
+            summed = self._generations.setdefault(base.live.id, _Summed())
+        if summed.revision != base.revision:
+            with summed.lock:
+                if summed.revision != base.revision and self._clock() - summed.looked_at >= REFRESH_SECONDS:
+                    self._refresh(summed, base)
+        return summed.total
+
+    def _refresh(self, summed: _Summed, base: KnowledgeBase) -> None:
+        live = self._ledger.documents.live_sets(base.live.id)
+        gone = [summed.parts.pop(key) for key in set(summed.parts) - live]
+        missing = sorted(live - set(summed.parts))
+        new: dict[Key, bytes] = {}
+        for start in range(0, len(missing), FETCH):
+            ids = [document_id for document_id, _ in missing[start : start + FETCH]]
+            new |= self._ledger.documents.terms(base.live.id, ids)
+        added = {key: blob for key, blob in new.items() if key in live}
+        total = TermStatistics.total([summed.total, *map(TermStatistics.from_bytes, added.values())])
+        if gone:
+            total = total.remove(TermStatistics.total([TermStatistics.from_bytes(blob) for blob in gone]))
+        summed.parts |= added
+        summed.total = total
+        summed.revision = base.revision
+        summed.looked_at = self._clock()
