@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
@@ -26,16 +27,30 @@ from services.common.web import (
     serve,
 )
 from services.llm_gateway import openapi
+from services.llm_gateway.accounts import WriteUsage
 from services.llm_gateway.call import Door
 from services.llm_gateway.config import load_config
 from services.llm_gateway.doors import DoorApp, DoorsFirst
+from services.llm_gateway.embeddings import BuiltInEmbeddings
 from services.llm_gateway.errors import render
 from services.llm_gateway.gateway import Gateway
 from services.llm_gateway.settings import GatewaySettings
 
+if TYPE_CHECKING:
+    from services.common.embedding import Embedder
 
-def create_app(settings: GatewaySettings | None = None) -> FastAPI:
-    """Build the gateway. Raises `ConfigurationError` when its file or its address is wrong."""
+
+def create_app(
+    settings: GatewaySettings | None = None,
+    *,
+    embedder: Embedder | None = None,
+    write_usage: WriteUsage | None = None,
+) -> FastAPI:
+    """Build the gateway. Raises `ConfigurationError` when its file or its address is wrong.
+
+    `embedder` serves at `/v1/embeddings` (by default the built-in model where the settings ask for it); `write_usage`
+    takes the token accounts.
+    """
     settings = settings or GatewaySettings()
     config = load_config(settings)
     ledger = find_ledger(settings)
@@ -44,7 +59,9 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        gateway = Gateway(settings, config, keyring)
+        model = embedder or (await asyncio.to_thread(_load_embedder) if settings.gateway_embeddings else None)
+        embeddings = BuiltInEmbeddings(model) if model is not None else None
+        gateway = Gateway(settings, config, keyring, embeddings=embeddings, write_usage=write_usage)
         holder.append(gateway)
         try:
             yield
@@ -84,6 +101,14 @@ def find_ledger(settings: GatewaySettings) -> Ledger | None:
     return ledger
 
 
+def _load_embedder() -> Embedder:
+    from services.common.embedding import embedders_from  # needs numpy and the model's library
+    from services.common.settings import EmbeddingSettings
+
+    settings = EmbeddingSettings()
+    return embedders_from(settings).get(settings.embedding_model)
+
+
 def _checks(gateway: Gateway, ledger: Ledger | None) -> Mapping[str, Check]:
     checks = dict(gateway.readiness())
     if ledger is not None:
@@ -96,7 +121,10 @@ def _add_models_route(app: FastAPI, current: Callable[[], Gateway]) -> None:
     async def models(request: Request) -> Response:
         gateway = current()
         await gateway.keyring.authenticate(request.headers.get("authorization"))
-        return openapi.models_response(gateway.pool.public_models())
+        names = gateway.pool.public_models()
+        if gateway.embeddings is not None and gateway.embeddings.model not in names:
+            names.append(gateway.embeddings.model)
+        return openapi.models_response(names)
 
 
 def _documented(app: FastAPI) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from services.llm_gateway import failures, jsonbytes
 from services.llm_gateway.call import Call, body_for
 from services.llm_gateway.errors import UpstreamError, error_in, error_object
 from services.llm_gateway.failures import Kind, UpstreamFailure
-from services.llm_gateway.metrics import UPSTREAM_CALLS
+from services.llm_gateway.metrics import upstream_call
 from services.llm_gateway.pool import Lease, Pool
 from services.llm_gateway.routing import Route
 from services.llm_gateway.stream import AnswerStream
@@ -54,13 +54,14 @@ class OpenAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What every attempt of one request has in common. `deadline` is on the event loop's clock."""
+    """What every attempt of one request has in common. `deadline` is on the event loop's clock, `texts` collects the
+    text of a streamed answer for whoever wants it."""
 
     call: Call
     route: Route
     request_id: str
     deadline: float
-    collect_text: bool
+    texts: list[str] | None
     max_bytes: int
     passed_headers: tuple[tuple[str, str], ...] = ()
 
@@ -80,7 +81,7 @@ async def dispatch(pool: Pool, client: UpstreamClient, attempt: Attempt) -> Whol
             answer = await _call(client, lease, attempt)
         except UpstreamFailure as failure:
             lease.failed(failure)
-            UPSTREAM_CALLS.labels(name, failure.kind.value).inc()
+            upstream_call(name, failure.kind.value)
             last = failures.as_error(failure, name)
             delay = failures.next_delay(
                 failure,
@@ -102,7 +103,7 @@ async def dispatch(pool: Pool, client: UpstreamClient, attempt: Attempt) -> Whol
         else:
             if isinstance(answer, WholeAnswer):
                 lease.succeeded()
-                UPSTREAM_CALLS.labels(name, "ok").inc()
+                upstream_call(name, "ok")
             else:
                 lease.first_byte()
             return answer
@@ -155,7 +156,7 @@ async def _open(reply: Reply, lease: Lease, attempt: Attempt) -> OpenAnswer:
     stream = AnswerStream(
         alias=attempt.route.public if lease.model != attempt.route.public else None,
         hide_usage=lease.upstream.config.ask_usage and not call.shows_usage,
-        texts=[] if attempt.collect_text else None,
+        texts=attempt.texts,
     )
     first = b""
     over = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Mapping
 
 import orjson
@@ -14,9 +15,13 @@ from services.common.auth import KeyRing
 from services.common.errors import ConfigurationError, Unavailable
 from services.common.web import Check
 from services.llm_gateway import metrics
+from services.llm_gateway.accounts import Accounts, Usage, WriteUsage
 from services.llm_gateway.breaker import State, state
 from services.llm_gateway.config import GatewayConfig, load_config
+from services.llm_gateway.embeddings import BuiltInEmbeddings
+from services.llm_gateway.export import Exporter
 from services.llm_gateway.failures import UpstreamFailure
+from services.llm_gateway.limits import Limiter, LocalLimiter, RedisLimiter
 from services.llm_gateway.pool import Pool, Upstream
 from services.llm_gateway.settings import GatewaySettings
 from services.llm_gateway.upstream import Timeouts, UpstreamClient
@@ -24,14 +29,27 @@ from services.llm_gateway.upstream import Timeouts, UpstreamClient
 log = structlog.get_logger(__name__)
 
 RELOAD_SECONDS = 2.0
+GAUGE_SECONDS = 1.0
 
 
 class Gateway:
     """The running parts. Create it within the event loop, `close` it in the same."""
 
-    def __init__(self, settings: GatewaySettings, config: GatewayConfig, keyring: KeyRing) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        config: GatewayConfig,
+        keyring: KeyRing,
+        *,
+        embeddings: BuiltInEmbeddings | None = None,
+        write_usage: WriteUsage | None = None,
+    ) -> None:
         self.settings = settings
         self.keyring = keyring
+        self.embeddings = embeddings
+        self.accounts = Accounts(write_usage)
+        self.limiter: Limiter = _limiter(settings)
+        self.exporter = _exporter(settings)
         self.client = UpstreamClient()
         self.loop = asyncio.get_running_loop()
         defaults = Timeouts(
@@ -41,6 +59,8 @@ class Gateway:
         self._checks: dict[Upstream, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._start_checks()
+        self._tasks.append(self.loop.create_task(self._flush_accounts()))
+        self._tasks.append(self.loop.create_task(self._keep_gauges()))
         if settings.gateway_config is not None:
             self._tasks.append(self.loop.create_task(self._watch_file()))
 
@@ -50,6 +70,21 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.client.close()
+        await self.limiter.close()
+        await asyncio.to_thread(self.accounts.flush)
+        if self.exporter is not None:
+            await asyncio.to_thread(self.exporter.close)
+
+    def book(self, key: str, model: str, usage: Usage) -> None:
+        """Add one answered request to the accounts."""
+        if usage.metered:
+            metrics.tokens_used(model, usage.prompt_tokens, usage.completion_tokens)
+        self.accounts.add(time.strftime("%Y-%m-%d", time.gmtime()), key, model, usage)
+
+    async def _flush_accounts(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.gateway_usage_interval)
+            await asyncio.to_thread(self.accounts.flush)
 
     def readiness(self) -> Mapping[str, Check]:
         """One check per upstream; the gateway is ready while at least one way to answer is."""
@@ -63,8 +98,12 @@ class Gateway:
             names = ", ".join(upstream.name for upstream in self.pool.upstreams) or "none is configured"
             raise Unavailable("no-upstream", f"No model server answers: {names}.")
 
-    def note_gauges(self) -> None:
-        """Bring the gauges up to date, when somebody reads them."""
+    async def _keep_gauges(self) -> None:
+        while True:
+            self._note_gauges()
+            await asyncio.sleep(GAUGE_SECONDS)
+
+    def _note_gauges(self) -> None:
         now = self.loop.time()
         metrics.QUEUED.set(self.pool.queued)
         for upstream in self.pool.upstreams:
@@ -122,6 +161,16 @@ class Gateway:
         self.pool.reload(config)
         self._start_checks()
         log.info("gateway_config_loaded", upstreams=[upstream.name for upstream in self.pool.upstreams])
+
+
+def _limiter(settings: GatewaySettings) -> Limiter:
+    url = settings.gateway_redis_url.get_secret_value()
+    return RedisLimiter(url) if url else LocalLimiter()
+
+
+def _exporter(settings: GatewaySettings) -> Exporter | None:
+    folder = settings.gateway_export_dir
+    return Exporter(folder, settings.gateway_export_interval) if folder is not None else None
 
 
 def _stamp_of(path: object) -> tuple[int, int] | None:

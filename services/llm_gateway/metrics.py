@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 UPSTREAM_CALLS = Counter("zhiwen_gateway_upstream_calls", "Calls to model servers", ["upstream", "outcome"])
@@ -16,3 +18,25 @@ HEALTHY = Gauge("zhiwen_gateway_healthy", "1 when the last active check went wel
 BREAKER_OPEN = Gauge("zhiwen_gateway_breaker_open", "1 while the circuit breaker is open", ["upstream"])
 QUEUED = Gauge("zhiwen_gateway_queued", "Requests that wait for a free model server")
 EXPORT_DROPPED = Counter("zhiwen_gateway_export_dropped", "Conversations that could not be exported in time")
+
+
+@lru_cache(4096)
+def _calls(upstream: str, outcome: str) -> Counter:
+    return UPSTREAM_CALLS.labels(upstream, outcome)
+
+
+@lru_cache(4096)
+def _tokens(model: str) -> tuple[Counter, Counter]:
+    return TOKENS.labels(model, "prompt"), TOKENS.labels(model, "completion")
+
+
+def upstream_call(upstream: str, outcome: str) -> None:
+    """Count a call that ended: `ok` or the kind of its failure."""
+    _calls(upstream, outcome).inc()
+
+
+def tokens_used(model: str, prompt: int, completion: int) -> None:
+    """Count the tokens of one answer."""
+    of_prompt, of_completion = _tokens(model)
+    of_prompt.inc(prompt)
+    of_completion.inc(completion)

@@ -1,0 +1,94 @@
+"""Who used how many tokens of which model: summed in memory, written every few seconds, never in a request's way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer as the model server reported them; `metered` is False when it reported none."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    metered: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+def usage_from(reported: Any) -> Usage:
+    """Read OpenAI's `usage` object; anything else is unmetered."""
+    if not isinstance(reported, dict):
+        return Usage()
+    prompt, completion = (reported.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    if not isinstance(prompt, int):
+        prompt = reported.get("total_tokens") if isinstance(reported.get("total_tokens"), int) else None
+    if prompt is None:
+        return Usage()
+    return Usage(prompt, completion if isinstance(completion, int) else 0, True)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What one key used of one model on one day (UTC, `2026-01-31`): sums to be added to what is there.
+
+    `unmetered` counts the requests whose model server reported no usage; their tokens are in no sum.
+    """
+
+    day: str
+    key: str
+    model: str
+    requests: int
+    unmetered: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+WriteUsage = Callable[[Sequence[UsageRow]], None]
+"""Adds rows to the ledger in one transaction. Blocking."""
+
+
+class Accounts:
+    """Sums usage until it is flushed. Safe to call from several threads."""
+
+    def __init__(self, write: WriteUsage | None) -> None:
+        self._write = write
+        self._lock = threading.Lock()
+        self._sums: dict[tuple[str, str, str], list[int]] = {}
+
+    def add(self, day: str, key: str, model: str, usage: Usage) -> None:
+        """Count one request."""
+        if self._write is None:
+            return
+        with self._lock:
+            sums = self._sums.setdefault((day, key, model), [0, 0, 0, 0])
+            sums[0] += 1
+            sums[1] += not usage.metered
+            sums[2] += usage.prompt_tokens
+            sums[3] += usage.completion_tokens
+
+    def flush(self) -> None:
+        """Write what was summed. Blocking; what cannot be written now is kept for the next time."""
+        if self._write is None:
+            return
+        with self._lock:
+            taken, self._sums = self._sums, {}
+        if not taken:
+            return
+        try:
+            self._write([UsageRow(*place, *sums) for place, sums in taken.items()])
+        except Exception as exc:
+            log.error("usage_not_written", exc_info=exc, rows=len(taken))
+            with self._lock:
+                for place, sums in taken.items():
+                    kept = self._sums.setdefault(place, [0, 0, 0, 0])
+                    kept[:] = [a + b for a, b in zip(kept, sums, strict=True)]

@@ -1,0 +1,72 @@
+"""The built-in embedding model behind `/v1/embeddings`, in OpenAI's shapes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import TYPE_CHECKING, Any
+
+from services.common.errors import InvalidRequest
+from services.llm_gateway.call import Call
+
+if TYPE_CHECKING:
+    from services.common.embedding import Embedder
+
+MAX_TEXTS = 2048
+
+
+class BuiltInEmbeddings:
+    """One model, one request at a time in a thread: a second would only slow the first down."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._turn = asyncio.Lock()
+
+    @property
+    def model(self) -> str:
+        return self._embedder.model
+
+    async def answer(self, call: Call) -> dict[str, Any]:
+        """Return OpenAI's list of embeddings. Raises `InvalidRequest`."""
+        texts = _texts_of(call)
+        as_base64 = _wants_base64(call)
+        if call.fields.get("dimensions") not in (None, self._embedder.dimension):
+            raise _invalid("dimensions", f"{self.model} has {self._embedder.dimension} dimensions and no other number.")
+        async with self._turn:
+            return await asyncio.to_thread(self._embed, texts, as_base64, call.fields.get("input_type") == "query")
+
+    def _embed(self, texts: list[str], as_base64: bool, queries: bool) -> dict[str, Any]:
+        embed = self._embedder.embed_queries if queries else self._embedder.embed_passages
+        rows = embed(texts)
+        tokens = sum(self._embedder.count_tokens(text) for text in texts)
+        data = [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": base64.b64encode(row.astype("<f4").tobytes()).decode() if as_base64 else row.tolist(),
+            }
+            for index, row in enumerate(rows)
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return {"object": "list", "data": data, "model": self.model, "usage": usage}
+
+
+def _texts_of(call: Call) -> list[str]:
+    given = call.fields.get("input")
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
+        raise _invalid("input", "input must be a text or a list of texts, none of them empty.")
+    if len(texts) > MAX_TEXTS:
+        raise _invalid("input", f"input holds more than {MAX_TEXTS} texts.")
+    return texts
+
+
+def _wants_base64(call: Call) -> bool:
+    wanted = call.fields.get("encoding_format", "float")
+    if wanted not in ("float", "base64"):
+        raise _invalid("encoding_format", "encoding_format must be float or base64.")
+    return bool(wanted == "base64")
+
+
+def _invalid(field: str, detail: str) -> InvalidRequest:
+    return InvalidRequest("invalid-request", detail, status=400, errors=[{"field": field, "message": detail}])

@@ -1,0 +1,198 @@
+"""Requests and tokens per minute of each key, counted in this process or in Redis for several gateways together.
+
+A minute is the current second and the sixty before it, counted in seconds: at no moment do more than the limit fall
+into 60 s, and the memory a key takes does not grow with its traffic. Tokens are known only when an answer is complete,
+so a request is let in with an estimate, which is replaced by the truth afterwards: neither counter can be overrun by
+requests that arrive together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.common.errors import TooMany
+from services.llm_gateway.call import Call
+from services.llm_gateway.config import KeyLimits
+
+log = structlog.get_logger(__name__)
+
+WINDOW = 60  # seconds
+ANSWER_TOKENS = 512  # reserved for an answer whose length the client does not limit
+BYTES_PER_TOKEN = 3  # a Chinese character takes 3 bytes and about one token, an English token about 4 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that was let in: for whom, in which second, with how many tokens reserved."""
+
+    key: str
+    second: int
+    tokens: int
+
+
+class Limiter(Protocol):
+    """Counts admissions. Both implementations pass the same tests."""
+
+    async def admit(self, limits: KeyLimits, key: str, tokens: int) -> Admission:
+        """Count one request with `tokens` reserved. Raises `TooMany` and counts nothing when it is over a limit."""
+
+    def settle(self, admission: Admission, tokens: int) -> None:
+        """Replace the reserved tokens by those that were used; returns at once."""
+
+    async def close(self) -> None: ...
+
+
+def limits_of(keys: Sequence[KeyLimits], name: str) -> KeyLimits | None:
+    """Return the limits of a key by name, those of `*` for a key that is not listed, else None."""
+    fallback = None
+    for limits in keys:
+        if limits.name == name:
+            return limits
+        if limits.name == "*":
+            fallback = limits
+    return fallback
+
+
+def estimated_tokens(call: Call) -> int:
+    """Return the tokens to reserve for a request: its size, and the longest answer it allows."""
+    answer = ANSWER_TOKENS if call.max_tokens is None else call.max_tokens
+    return len(call.body) // BYTES_PER_TOKEN + (answer if call.door.streams else 0)
+
+
+def refusal(limits: KeyLimits, requests: int, tokens: int, wanted: int, wait: int) -> TooMany | None:
+    """Return why a request may not enter a window that holds `requests` and `tokens`, None when it may.
+
+    A request that alone is larger than the token limit may enter an empty window.
+    """
+    if limits.requests_per_minute is not None and requests + 1 > limits.requests_per_minute:
+        code, detail = "requests-per-minute", f"This key may send {limits.requests_per_minute} requests a minute."
+    elif (
+        limits.tokens_per_minute is not None
+        and tokens + min(wanted, limits.tokens_per_minute) > limits.tokens_per_minute
+    ):
+        code, detail = "tokens-per-minute", f"This key may use {limits.tokens_per_minute} tokens a minute."
+    else:
+        return None
+    return TooMany(code, detail, retry_after=max(1, wait))
+
+
+class LocalLimiter:
+    """Counts in this process. `clock` is seconds, of any origin."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._windows: dict[str, deque[list[int]]] = {}  # of [second, requests, tokens], oldest first
+
+    async def admit(self, limits: KeyLimits, key: str, tokens: int) -> Admission:
+        second = int(self._clock())
+        window = self._windows.setdefault(key, deque())
+        while window and window[0][0] < second - WINDOW:
+            window.popleft()
+        requests_used, tokens_used = sum(slot[1] for slot in window), sum(slot[2] for slot in window)
+        wait = window[0][0] + WINDOW + 1 - second if window else 1
+        if error := refusal(limits, requests_used, tokens_used, tokens, wait):
+            raise error
+        if not window or window[-1][0] != second:
+            window.append([second, 0, 0])
+        window[-1][1] += 1
+        window[-1][2] += tokens
+        return Admission(key, second, tokens)
+
+    def settle(self, admission: Admission, tokens: int) -> None:
+        for slot in reversed(self._windows.get(admission.key, ())):
+            if slot[0] == admission.second:
+                slot[2] = max(0, slot[2] + tokens - admission.tokens)
+                return
+
+    async def close(self) -> None:
+        self._windows.clear()
+
+
+_ADMIT = """
+local second = tonumber(redis.call('TIME')[1])
+local requests, tokens, oldest = 0, 0, second
+local slots = redis.call('HGETALL', KEYS[1])
+for i = 1, #slots, 2 do
+  local at = tonumber(string.sub(slots[i], 3))
+  if at < second - 60 then
+    redis.call('HDEL', KEYS[1], slots[i])
+  elseif string.sub(slots[i], 1, 1) == 'r' then
+    requests = requests + tonumber(slots[i + 1])
+    oldest = math.min(oldest, at)
+  else
+    tokens = tokens + tonumber(slots[i + 1])
+  end
+end
+local most_requests, most_tokens, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+if (most_requests >= 0 and requests + 1 > most_requests)
+  or (most_tokens >= 0 and tokens + math.min(wanted, most_tokens) > most_tokens) then
+  return {0, second, requests, tokens, oldest + 61 - second}
+end
+redis.call('HINCRBY', KEYS[1], 'r:' .. second, 1)
+redis.call('HINCRBY', KEYS[1], 't:' .. second, wanted)
+redis.call('EXPIRE', KEYS[1], 62)
+return {1, second, requests, tokens, 0}
+"""
+
+_SETTLE = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then
+  redis.call('HINCRBY', KEYS[1], ARGV[1], ARGV[2])
+end
+"""
+
+
+class RedisLimiter:
+    """Counts in Redis, whose clock and single thread make it exact across gateways.
+
+    While Redis does not answer, each gateway counts for itself: a key may then use its limit once per gateway.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._redis: Redis = Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
+        self._admit = self._redis.register_script(_ADMIT)
+        self._settle = self._redis.register_script(_SETTLE)
+        self._fallback = LocalLimiter()
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def admit(self, limits: KeyLimits, key: str, tokens: int) -> Admission:
+        most_requests = -1 if limits.requests_per_minute is None else limits.requests_per_minute
+        most_tokens = -1 if limits.tokens_per_minute is None else limits.tokens_per_minute
+        try:
+            answer = await self._admit(keys=[_name(key)], args=[most_requests, most_tokens, tokens])
+        except RedisError as exc:
+            log.warning("limits_redis_unavailable", error=type(exc).__name__)
+            return await self._fallback.admit(limits, key, tokens)
+        admitted, second, requests_used, tokens_used, wait = (int(value) for value in answer)
+        if not admitted and (error := refusal(limits, requests_used, tokens_used, tokens, wait)):
+            raise error
+        return Admission(key, second, tokens)
+
+    def settle(self, admission: Admission, tokens: int) -> None:
+        task = asyncio.get_running_loop().create_task(self._settle_later(admission, tokens))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settle_later(self, admission: Admission, tokens: int) -> None:
+        field = f"t:{admission.second}"
+        try:
+            await self._settle(keys=[_name(admission.key)], args=[field, tokens - admission.tokens])
+        except RedisError as exc:
+            log.warning("limits_redis_unavailable", error=type(exc).__name__)
+            self._fallback.settle(admission, tokens)
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._settling)
+        await self._redis.aclose()
+
+
+def _name(key: str) -> str:
+    return f"zhiwen:gateway:limit:{key}"
