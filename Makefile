@@ -1,0 +1,63 @@
+# Zhiwen 知问. `make demo` shows it, `make test` runs everything that CI runs, `make help` lists the rest.
+
+PYTHON ?= python3
+VENV ?= .venv
+# The CPU build where the index offers one. A GPU user: make demo TORCH='torch==2.13.0 --index-url <your CUDA index>'
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+DATA_DIR ?= demo-data
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check unit format venv dev-venv constraints bench-gateway clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Zhiwen needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first and by itself, so that nothing pulls a build for a GPU that is not there.
+$(VENV)/.embedded: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet $(TORCH)
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[embedded]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.embedded
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+venv: $(VENV)/.embedded ## Install what Zhiwen needs into .venv
+dev-venv: $(VENV)/.dev ## Install what its developers need, too
+
+demo: $(VENV)/.embedded ## Ask the example documents three questions: make demo [ARGS='your/folder']
+	$(BIN)/python -m services.cli.demo --data-dir $(DATA_DIR) $(ARGS)
+
+up: $(VENV)/.embedded ## Run Zhiwen on this machine until Ctrl-C
+	$(BIN)/zhiwen up $(ARGS)
+
+format: $(VENV)/.dev ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: $(VENV)/.dev ## Format, lint, types, import rules, unit tests: under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST) tests/unit -q
+
+test: check ## Everything that CI runs
+	$(PYTEST) tests/contract tests/integration tests/faults tests/e2e $(ARGS)
+
+bench-gateway: $(VENV)/.dev ## What the gateway costs a request and a streamed chunk
+	$(BIN)/python -m bench.gateway $(ARGS)
+
+constraints: $(VENV)/.dev ## Write down the exact versions installed now
+	$(PIP) freeze --exclude-editable | grep -vE '^(pip|setuptools|wheel)==' | sed 's/+cpu$$//' > constraints.txt
+
+clean: ## Remove the virtual environment and the demo's data
+	rm -rf $(VENV) $(DATA_DIR)
