@@ -1,0 +1,217 @@
+"""Terms, sparse vectors, statistics and translations of the lexical half."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.folding import fold_text
+from services.common.lexical import (
+    Bm25,
+    QuerySettings,
+    SparseQuery,
+    analyze,
+    document_vector,
+    fuse,
+    query_vector,
+    term_id,
+)
+from services.common.term_statistics import TermStatistics
+from services.common.translations import Translation, Translations
+
+TABLE = Translations.of(
+    {
+        "大学": [Translation("universiti", 1.0), Translation("colleg", 0.6)],
+        "universiti": [Translation("大学", 1.0), Translation("综合性大学", 0.5)],
+        "data base": [Translation("数据库", 1.0)],
+        "colleg": [Translation("学院", 1.0)],
+    }
+)
+
+
+def relevances(question: str, passages: list[str], **settings: float) -> list[float]:
+    documents = [document_vector(analyze(passage)) for passage in passages]
+    query = query_vector(question, TermStatistics.of(documents), TABLE, QuerySettings(**settings))
+    return [relevance(query, document) for document in documents]
+
+
+def relevance(query: SparseQuery, document: dict[int, float]) -> float:
+    return query.relevance(sum(weight * document.get(term, 0.0) for term, weight in query.weights.items()))
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("Databases are running", ["databas", "are", "run"]),
+        ("2024年", ["2024", "年"]),
+        ("GPT4模型", ["gpt4", "模型", "模型"]),
+        ("Ｍｉｌｖｕｓ", ["milvus"]),
+        ("café", ["cafe"]),
+        ("", []),
+        ("，。!", []),
+    ],
+)
+def test_terms_of(text: str, terms: list[str]) -> None:
+    assert list(analyze(text).terms) == terms
+
+
+def test_chinese_gives_words_and_pairs() -> None:
+    terms = analyze("中华人民共和国").terms
+    assert {"中华", "人民", "共和国", "华人", "民共"} <= set(terms)
+
+
+def test_traditional_and_simplified_are_the_same_terms() -> None:
+    assert analyze("資料庫與網絡").terms == analyze("资料库与网络").terms
+
+
+def test_length_is_counted_in_words_of_either_language() -> None:
+    assert analyze("the cat sat").length == 3
+    assert analyze("一七" * 17).length == pytest.approx(20)
+
+
+@given(st.text(max_size=200))
+def test_folding_twice_changes_nothing(text: str) -> None:
+    assert fold_text(fold_text(text)) == fold_text(text)
+
+
+@given(st.text(max_size=200))
+def test_document_weights_are_shares_under_stable_numbers(text: str) -> None:
+    vector = document_vector(analyze(text))
+    assert all(0 < weight < 1 for weight in vector.values())
+    assert all(0 <= term <= 2**32 - 2 for term in vector)
+
+
+def test_term_numbers_never_change() -> None:
+    assert (term_id("大学"), term_id("universiti")) == (694543690, 3184366984)
+
+
+def test_long_documents_weigh_a_term_less() -> None:
+    short, long = document_vector(analyze("cat dog")), document_vector(analyze("cat " + "dog " * 400))
+    assert short[term_id("cat")] > long[term_id("cat")]
+    assert document_vector(analyze("cat dog"), Bm25(b=0))[term_id("cat")] == pytest.approx(1 / 2.2)
+
+
+def test_relevance_is_the_share_of_the_question_that_is_answered() -> None:
+    full, half, none = relevances(
+        "solar panels rotterdam", ["Solar panels in Rotterdam", "solar panels", "a recipe for soup"]
+    )
+    assert 1 > full > half > none == 0
+
+
+def test_words_that_no_document_has_lower_the_relevance() -> None:
+    passages = ["solar panels in Rotterdam", "soup"]
+    assert relevances("solar panels zeppelin", passages)[0] < relevances("solar panels", passages)[0]
+
+
+def test_grammar_of_the_question_counts_nothing() -> None:
+    passages = ["大学位于北京", "的是什么", "what is the of"]
+    plain, asked = relevances("北京大学", passages), relevances("北京的大学是什么", passages)
+    assert asked[1] == 0
+    assert asked[0] > 0.5 * plain[0]
+
+
+def test_a_question_of_grammar_only_still_searches() -> None:
+    assert relevances("to be or not to be", ["to be", "soup"])[0] > 0
+
+
+def test_question_and_passage_in_two_languages_meet() -> None:
+    english, other = relevances("大学", ["A university in the north", "a soup of fish"])
+    assert english > other == 0
+    chinese, other = relevances("universities", ["北方的大学", "鱼汤"])
+    assert chinese > other == 0
+
+
+def test_phrases_are_translated_as_a_whole() -> None:
+    assert relevances("data bases", ["关于数据库", "鱼汤"])[0] > 0
+
+
+def test_a_translation_that_the_segmenter_would_not_cut_is_found_by_its_pairs() -> None:
+    table = Translations.of({"zeppelin": [Translation("齐柏林飞艇", 1.0)]})
+    documents = [document_vector(analyze("齐柏林飞艇升空"))]
+    query = query_vector("zeppelin", TermStatistics.of(documents), table)
+    assert relevance(query, documents[0]) > 0
+
+
+def test_translation_can_be_switched_off() -> None:
+    assert relevances("大学", ["A university"], translation_weight=0.0) == [0.0]
+
+
+def test_a_word_counts_more_than_its_translation() -> None:
+    own, other = relevances("大学", ["大学", "university"])
+    assert own > other > 0
+
+
+@pytest.mark.parametrize("question", ["", "？", "zzz 齉"])
+def test_a_question_without_known_words_has_no_weights(question: str) -> None:
+    assert relevances(question, ["soup", "鱼汤"]) == [0.0, 0.0]
+
+
+@given(st.text(max_size=60), st.lists(st.text(max_size=60), max_size=4))
+def test_relevance_is_always_a_share(question: str, passages: list[str]) -> None:
+    assert all(0 <= value <= 1 for value in relevances(question, [*passages, "大学 university", question]))
+
+
+def test_fusion_is_a_weighted_mean_within_bounds() -> None:
+    assert fuse(0.5, 0.2, 0.2) == pytest.approx(0.54 / 1.2)
+    assert fuse(0.0, 1.0, 0.25) == pytest.approx(0.2)
+    assert fuse(3.0, -1.0, 0.0) == 1.0
+
+
+chunks = st.lists(st.sets(st.integers(0, 2**32 - 2), max_size=8), max_size=6)
+
+
+def counted(statistics: TermStatistics) -> tuple[int, dict[int, int]]:
+    return statistics.chunks, dict(zip(statistics.ids.tolist(), statistics.counts.tolist(), strict=True))
+
+
+@given(chunks)
+def test_statistics_survive_their_bytes(parts: list[set[int]]) -> None:
+    statistics = TermStatistics.of(parts)
+    assert counted(TermStatistics.from_bytes(statistics.to_bytes())) == counted(statistics)
+
+
+@given(chunks, chunks)
+def test_statistics_add_up_and_come_apart(left: list[set[int]], right: list[set[int]]) -> None:
+    one, two = TermStatistics.of(left), TermStatistics.of(right)
+    both = one.add(two)
+    assert counted(both) == counted(TermStatistics.of(left + right))
+    assert counted(both.remove(two)) == counted(one)
+    assert counted(TermStatistics.total([])) == counted(TermStatistics.empty())
+
+
+def test_frequencies_of_known_and_unknown_terms() -> None:
+    statistics = TermStatistics.of([{1, 7}, {7}, set()])
+    assert statistics.chunks == 3
+    assert statistics.document_frequencies([7, 1, 2, 2**32 - 2]).tolist() == [2, 1, 0, 0]
+    assert TermStatistics.empty().document_frequencies([7]).tolist() == [0]
+
+
+def test_a_blob_is_small() -> None:
+    random = np.random.default_rng(1)
+    parts = [set(random.integers(0, 2**32 - 1, 200).tolist()) for _ in range(20)]
+    statistics = TermStatistics.of(parts)
+    assert len(statistics.to_bytes()) < 4 * len(statistics.ids)
+
+
+@pytest.mark.parametrize("blob", [b"", b"nonsense", b"\x02" + bytes(20), TermStatistics.of([{1}]).to_bytes()[:-3]])
+def test_other_bytes_are_refused(blob: bytes) -> None:
+    with pytest.raises(ValueError, match="not term statistics"):
+        TermStatistics.from_bytes(blob)
+
+
+def test_table_survives_its_file(tmp_path: Path) -> None:
+    TABLE.save(tmp_path / "table.npz")
+    read = Translations.load(tmp_path / "table.npz")
+    assert [(t.word, round(t.weight, 1)) for t in read.of_source("大学")] == [("universiti", 1.0), ("colleg", 0.6)]
+    assert read.of_source("齉") == []
+
+
+def test_common_words_of_general_texts_weigh_less_in_a_small_collection() -> None:
+    table = Translations.of({}, {term_id("northern"): 0.0, term_id("year"): 0.6})
+    documents = [document_vector(analyze("a zebra one year"))]
+    query = query_vector("zebra year", TermStatistics.of(documents), table)
+    assert query.weights[term_id("zebra")] > 3 * query.weights[term_id("year")]

@@ -1,0 +1,198 @@
+"""Measures dense, lexical and hybrid retrieval on question sets: `python -m training.evaluate --sets FOLDER`.
+
+A simulation of the service in memory: every set's passages are one collection, each half gives its best 100, and
+a passage that only one half found counts in the other as its last hit: it has no more than that. Sets are folders
+with `passages.jsonl` and `questions.jsonl`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.stats import rankdata
+
+from services.common.lexical import Bm25, QuerySettings, analyze, document_vector, query_vector
+from services.common.static_embedding import DEFAULT_ARTIFACT, StaticEmbedder
+from services.common.term_statistics import TermStatistics
+from services.common.translations import DEFAULT_TABLE, Translations
+
+Scores = NDArray[np.float32]
+CANDIDATES = 100
+PARALLEL = ("zh_xquad", "en_xquad")
+REFUSAL_SET = "zh_cmrc2018"
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionSet:
+    """One folder: passages and questions; `answers[i]` is the number of the passage that answers question i."""
+
+    passages: list[str]
+    questions: list[str]
+    answers: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What scores questions against passages."""
+
+    embedder: StaticEmbedder
+    translations: Translations | None
+    bm25: Bm25
+    settings: QuerySettings
+    dense_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All questions against one collection: (questions, passages) relevance by half and fused, 0..1."""
+
+    dense: Scores
+    lexical: Scores
+    hybrid: Scores
+
+
+def read_set(folder: Path) -> QuestionSet:
+    """Read a set's passages and answerable questions."""
+    passages = [json.loads(line) for line in (folder / "passages.jsonl").open(encoding="utf-8")]
+    rows = [json.loads(line) for line in (folder / "questions.jsonl").open(encoding="utf-8")]
+    number = {passage["id"]: i for i, passage in enumerate(passages)}
+    rows = [row for row in rows if row["answerable"]]
+    answers = np.array([number[row["passage_id"][0]] for row in rows])
+    return QuestionSet([p["text"] for p in passages], [row["question"] for row in rows], answers)
+
+
+def run(engine: Engine, passages: Sequence[str], questions: Sequence[str]) -> Run:
+    """Score every question against every passage."""
+    documents = [document_vector(analyze(text), engine.bm25) for text in passages]
+    statistics = TermStatistics.of(documents)
+    queries = [query_vector(text, statistics, engine.translations, engine.settings) for text in questions]
+    products = _matrix([q.weights for q in queries], statistics) @ _matrix(documents, statistics).T
+    normalisers = np.array([[q.normaliser or 1.0] for q in queries], np.float32)
+    lexical = np.clip(products.toarray() / normalisers, 0, 1).astype(np.float32)
+    cosines = engine.embedder.embed_queries(questions) @ engine.embedder.embed_passages(passages).T
+    dense = np.clip(cosines, 0, 1)
+    hybrid = (best(lexical) + engine.dense_weight * best(dense)) / (1 + engine.dense_weight)
+    return Run(dense, lexical, hybrid.astype(np.float32))
+
+
+def _matrix(vectors: Sequence[Mapping[int, float]], statistics: TermStatistics) -> sparse.csr_matrix:
+    ids = np.fromiter((term for vector in vectors for term in vector), np.uint32)
+    weights = np.fromiter((weight for vector in vectors for weight in vector.values()), np.float32)
+    pointers = np.concatenate([[0], np.cumsum([len(vector) for vector in vectors])])
+    columns = np.searchsorted(statistics.ids, ids)
+    return sparse.csr_matrix((weights, columns, pointers), shape=(len(vectors), len(statistics.ids)))
+
+
+def best(scores: Scores) -> Scores:
+    """Return the scores of each question's best 100 passages, the hundredth's for all others: they have no more."""
+    if scores.shape[1] <= CANDIDATES:
+        return scores
+    floor = -np.partition(-scores, CANDIDATES - 1, axis=1)[:, CANDIDATES - 1 : CANDIDATES]
+    return np.maximum(scores, floor)
+
+
+def measures(scores: Scores, answers: NDArray[np.int64]) -> dict[str, float]:
+    """Return R@1, R@5, R@10, MRR@10 and nDCG@10 with one right passage a question; ties count against it."""
+    own = np.take_along_axis(scores, answers[:, None], axis=1)
+    ranks = (scores >= own).sum(axis=1)
+    ranks = np.where(own[:, 0] > 0, ranks, scores.shape[1] + 1)
+    found = ranks <= 10
+    return {
+        "R@1": float(np.mean(ranks <= 1)),
+        "R@5": float(np.mean(ranks <= 5)),
+        "R@10": float(np.mean(found)),
+        "MRR@10": float(np.mean(np.where(found, 1 / ranks, 0))),
+        "nDCG@10": float(np.mean(np.where(found, 1 / np.log2(1 + ranks), 0))),
+    }
+
+
+def auroc(present: Scores, absent: Scores) -> float:
+    """Return the probability that a question with an answer scores higher than one without (Mann-Whitney)."""
+    ranks = rankdata(np.concatenate([present, absent]))
+    n, m = len(present), len(absent)
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def line(name: str, values: Mapping[str, float]) -> str:
+    """Return one row of the table."""
+    return f"{name:58}" + "".join(f" {values[key]:7.3f}" for key in ("R@1", "R@5", "R@10", "MRR@10", "nDCG@10"))
+
+
+def report_halves(name: str, result: Run, answers: NDArray[np.int64]) -> None:
+    """Print the three modes of one run."""
+    for mode, scores in (("dense", result.dense), ("lexical", result.lexical), ("hybrid", result.hybrid)):
+        print(line(f"{name} {mode}", measures(scores, answers)), flush=True)
+
+
+def report_across(engine: Engine, sets: Mapping[str, QuestionSet]) -> None:
+    """Print questions of one language against passages of the other, alone and among the other sets' passages.
+
+    A passage that stands in several sets counts once. "others" leaves out the set of the question's own language;
+    "everything" holds it, too, so that the right passage competes with its own translation and its neighbours.
+    """
+    for asked, held in (PARALLEL, PARALLEL[::-1]):
+        pools = {
+            "alone": [held],
+            "others": [held, *(name for name in sets if name not in PARALLEL)],
+            "everything": [held, *(name for name in sets if name != held)],
+        }
+        for label, names in pools.items():
+            passages = list(dict.fromkeys(text for name in names for text in sets[name].passages))
+            result = run(engine, passages, sets[asked].questions)
+            report_halves(f"{asked} -> {held} ({label})", result, sets[asked].answers)
+
+
+def report_refusal(engine: Engine, question_set: QuestionSet, threshold: float) -> None:
+    """Print how well the best relevance tells which questions have an answer when every second passage is held."""
+    half = np.arange(0, len(question_set.passages), 2)
+    result = run(engine, [question_set.passages[i] for i in half], question_set.questions)
+    present = question_set.answers % 2 == 0
+    for mode, scores in (("dense", result.dense), ("lexical", result.lexical), ("hybrid", result.hybrid)):
+        top = scores.max(axis=1)
+        print(
+            f"refusal {mode}: AUROC {auroc(top[present], top[~present]):.4f}, at {threshold:.2f} refused rightly "
+            f"{np.mean(top[~present] < threshold):.3f}, wrongly {np.mean(top[present] < threshold):.3f}"
+        )
+
+
+def main() -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", type=Path, required=True, help="a folder of sets, ../shared/data/retrieval")
+    parser.add_argument("--embedder", type=Path, default=DEFAULT_ARTIFACT)
+    parser.add_argument("--translations", type=Path, default=DEFAULT_TABLE)
+    parser.add_argument("--dense-weight", type=float, default=0.2)
+    parser.add_argument("--translation-weight", type=float, default=QuerySettings().translation_weight)
+    parser.add_argument("--prior-chunks", type=float, default=QuerySettings().prior_chunks)
+    parser.add_argument("--k1", type=float, default=Bm25().k1)
+    parser.add_argument("--b", type=float, default=Bm25().b)
+    parser.add_argument("--average-length", type=float, default=Bm25().average_length)
+    parser.add_argument("--threshold", type=float, default=0.26)
+    args = parser.parse_args()
+    engine = Engine(
+        StaticEmbedder(args.embedder),
+        Translations.load(args.translations),
+        Bm25(args.k1, args.b, args.average_length),
+        QuerySettings(args.translation_weight, args.prior_chunks),
+        args.dense_weight,
+    )
+    sets = {folder.name: read_set(folder) for folder in sorted(args.sets.iterdir()) if folder.is_dir()}
+    print(f"{'':58}     R@1     R@5    R@10  MRR@10 nDCG@10")
+    for name, question_set in sets.items():
+        report_halves(name, run(engine, question_set.passages, question_set.questions), question_set.answers)
+    if set(PARALLEL) <= set(sets):
+        report_across(engine, sets)
+    for name, question_set in sets.items():
+        print(name, end=" ")
+        report_refusal(engine, question_set, args.threshold)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Reads the training pairs and sets a part of them aside."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+FILES = ("dict", "heading", "parallel", "selfsup")
+_LONGEST_TEXT = 1200
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two texts that belong together; `group` is the file and the pair's languages."""
+
+    anchor: str
+    positive: str
+    group: str
+    kind: str
+    source: str = ""
+    licence: str = ""
+
+
+def read_pairs(folder: Path) -> Iterator[Pair]:
+    """Yield all pairs of `folder`, texts cut to 1,200 characters."""
+    for name in FILES:
+        with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                yield Pair(
+                    row["anchor"][:_LONGEST_TEXT],
+                    row["positive"][:_LONGEST_TEXT],
+                    f"{name}:{row['lang_a']}-{row['lang_p']}",
+                    row["kind"],
+                    row["source"],
+                    row["licence"],
+                )
+
+
+def is_held_out(pair: Pair, *, one_in: int = 60) -> bool:
+    """Say by a hash of the positive text whether the pair is kept for validation, never trained on."""
+    return zlib.crc32(pair.positive.encode()) % one_in == 0

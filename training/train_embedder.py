@@ -1,0 +1,148 @@
+"""Trains the built-in embedder: `python -m training.train_embedder --data DIR --out DIR` (`make train-embedder`).
+
+Reads pairs of texts that belong together, chooses a vocabulary, learns one vector a token so that the texts of a
+pair point the same way, rounds them to 8 bits, and writes the artifact with its card. One thread, seeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.folding import fold_text
+from services.common.static_embedding import StaticEmbedder, Tokenizer
+from training.card import card
+from training.contrastive import Encoded, Float, Ints, Plan, train
+from training.pairs import Pair, is_held_out, read_pairs
+from training.vocabulary import choose_vocabulary
+
+MODEL = "zhiwen-static-v1"
+MAX_TOKENS = 512
+LARGEST_VOCABULARY = 150_000
+LEAST_GROUP = 512
+LEAST_VALIDATION = 100
+log = logging.getLogger("training")
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """All distinct texts as vocabulary rows, and the pairs as numbers of texts, (n, 2)."""
+
+    encoded: Encoded
+    pairs: Ints
+    frequencies: Float
+
+
+def dictionary_words(pairs: Iterable[Pair]) -> set[str]:
+    """Return the folded Chinese headwords of the dictionary pairs."""
+    words: set[str] = set()
+    for pair in pairs:
+        if pair.group == "dict:zh-en":
+            words.add(fold_text(pair.anchor))
+        elif pair.group == "dict:en-zh":
+            words.update(fold_text(pair.positive).split())
+    return words
+
+
+def encode(texts: Sequence[str], vocabulary: Sequence[str]) -> Encoded:
+    """Return every text as its distinct vocabulary rows."""
+    tokenizer = Tokenizer({token: row for row, token in enumerate(vocabulary)})
+    rows, starts = array("i"), [0]
+    for text in texts:
+        rows.extend(sorted(tokenizer.rows(text)))
+        starts.append(len(rows))
+    return Encoded(np.frombuffer(rows, np.int32), np.array(starts, np.int64))
+
+
+def build_corpus(pairs: Sequence[Pair], limit: int) -> tuple[list[str], Corpus]:
+    """Return the vocabulary and the encoded pairs."""
+    numbers: dict[str, int] = {}
+    for pair in pairs:
+        numbers.setdefault(pair.anchor, len(numbers))
+        numbers.setdefault(pair.positive, len(numbers))
+    vocabulary = choose_vocabulary(numbers, dictionary_words(pairs), limit)
+    encoded = encode(list(numbers), vocabulary)
+    frequencies = np.bincount(encoded.rows, minlength=len(vocabulary)) / len(numbers)
+    ends = np.array([(numbers[pair.anchor], numbers[pair.positive]) for pair in pairs])
+    return vocabulary, Corpus(encoded, ends, frequencies.astype(np.float32))
+
+
+def training_groups(pairs: Sequence[Pair], corpus: Corpus) -> list[Ints]:
+    """Return the numbers of the pairs to learn from by (file, languages); held-out and empty ones left out."""
+    filled = np.diff(corpus.encoded.starts) > 0
+    groups: dict[str, list[int]] = {}
+    for number, pair in enumerate(pairs):
+        if not is_held_out(pair) and filled[corpus.pairs[number]].all():
+            groups.setdefault(pair.group, []).append(number)
+    return [np.array(members) for _, members in sorted(groups.items()) if len(members) >= LEAST_GROUP]
+
+
+def quantised(table: Float) -> tuple[NDArray[np.int8], Float]:
+    """Return the table in 8 bits and each row's scale, (rows,): row = scale * integers."""
+    scales = np.maximum(np.abs(table).max(axis=1), 1e-9) / 127
+    return np.rint(table / scales[:, None]).astype(np.int8), scales.astype(np.float32)
+
+
+def write_artifact(out: Path, vocabulary: Sequence[str], table: Float, plan: Plan) -> None:
+    """Write what `StaticEmbedder` opens."""
+    out.mkdir(parents=True, exist_ok=True)
+    integers, scales = quantised(table / np.abs(table).max())
+    np.save(out / "table.npy", integers)
+    np.save(out / "scales.npy", scales)
+    (out / "vocabulary.txt").write_text("\n".join(vocabulary), encoding="utf-8")
+    config = {"model": MODEL, "dimension": plan.dimension, "max_tokens": MAX_TOKENS, "training": asdict(plan)}
+    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def validate(embedder: StaticEmbedder, pairs: Iterable[Pair]) -> dict[tuple[str, str], tuple[int, float, float]]:
+    """Return by (kind, group) the number of held-out pairs, and R@1 and R@10 of finding a positive among them."""
+    held: dict[tuple[str, str], dict[str, str]] = {}
+    for pair in pairs:
+        if is_held_out(pair):
+            held.setdefault((pair.kind, pair.group), {}).setdefault(pair.positive, pair.anchor)
+    scores = {}
+    for name, members in sorted(held.items()):
+        if len(members) >= LEAST_VALIDATION:
+            cosines = embedder.embed_queries(list(members.values())) @ embedder.embed_passages(list(members)).T
+            ranks = (cosines > np.diagonal(cosines)[:, None]).sum(axis=1)
+            scores[name] = (len(members), float(np.mean(ranks < 1)), float(np.mean(ranks < 10)))
+    return scores
+
+
+def main() -> None:
+    """Train from the command line's folders."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/train"))
+    parser.add_argument("--out", type=Path, default=Path("services/common/data/embedder"))
+    parser.add_argument("--dimension", type=int, default=Plan().dimension)
+    parser.add_argument("--steps", type=int, default=Plan().steps)
+    parser.add_argument("--rows", type=int, default=LARGEST_VOCABULARY)
+    parser.add_argument("--seed", type=int, default=Plan().seed)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    started = time.monotonic()
+    plan = Plan(dimension=args.dimension, steps=args.steps, seed=args.seed)
+    pairs = list(read_pairs(args.data))
+    vocabulary, corpus = build_corpus(pairs, args.rows)
+    log.info("%d pairs, %d rows, %d texts", len(pairs), len(vocabulary), len(corpus.encoded.starts) - 1)
+    table = train(corpus.encoded, corpus.pairs, training_groups(pairs, corpus), corpus.frequencies, plan)
+    write_artifact(args.out, vocabulary, table, plan)
+    scores = validate(StaticEmbedder(args.out), pairs)
+    sources = Counter((pair.source, pair.licence) for pair in pairs)
+    text = card(MODEL, len(vocabulary), plan, sources, scores)
+    (args.out / "CARD.md").write_text(text, encoding="utf-8")
+    log.info("done in %.0f s", time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Chooses the table's rows: characters, dictionary words, common bigrams, English stems and word pieces."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+from services.common.static_embedding import han_grams, word_pieces
+from services.common.words import runs, starts_chinese, stem
+
+RARE = 3
+COMMON_BIGRAM = 150
+PIECES = 6_000
+
+
+def choose_vocabulary(texts: Iterable[str], dictionary: Collection[str], limit: int) -> list[str]:
+    """Return at most `limit` tokens by falling number of texts that hold them, word pieces first.
+
+    Kept are single characters, dictionary words and stems in at least 3 texts, other Chinese bigrams in at least
+    150, and the 6,000 commonest word pieces.
+    """
+    counts: Counter[str] = Counter()
+    pieces: Counter[str] = Counter()
+    for text in texts:
+        han: set[str] = set()
+        words: set[str] = set()
+        for run, word in runs(text):
+            if run:
+                han.update(g for g in han_grams(run) if len(g) <= 2 or g in dictionary)
+            else:
+                words.add(word)
+        counts.update(han)
+        counts.update({stem(word) for word in words})
+        for word in words:
+            pieces.update(set(word_pieces(word)))
+    kept = [token for token, n in counts.most_common() if n >= _least(token, dictionary)]
+    return [piece for piece, _ in pieces.most_common(PIECES)] + kept[: limit - PIECES]
+
+
+def _least(token: str, dictionary: Collection[str]) -> int:
+    other_bigram = len(token) == 2 and starts_chinese(token) and token not in dictionary
+    return COMMON_BIGRAM if other_bigram else RARE
