@@ -25,12 +25,14 @@ MIN_COVERAGE = 0.34  # of the question's idf weight that the best sentence must 
 MIN_RELATIVE = 0.75  # a further sentence must come this near to the best one
 
 _PASSAGE = re.compile(r"^[ \t]*\[(\d{1,3})\][ \t]*", re.MULTILINE)
-_CONTEXT = re.compile(r"(?:已知信息|Known information)[ \t]*[::][ \t]*\n?")
+_CONTEXT = re.compile(r"(?:已知信息|Known information)[ \t]*[:：][ \t]*\n?")
 _INSTRUCTION = re.compile(
     r"\n\s*(?:根据上述已知信息|(?:Using|Based on|According to|From|With) (?:only )?(?:the|this)\b)"
 )
-_QUESTION = re.compile(r"(?:^|\n)[ \t]*(?:问题是|问题|Question)[ \t]*[::][ \t]*")
-_SENTENCE = re.compile(r"[^。!?!?;;\n.]*(?:\.(?!\s|$)[^。!?!?;;\n.]*)*(?:[。!?!?;;]+[”’」』))\"]*|\.(?=\s|$)|\n|$)")
+_QUESTION = re.compile(r"(?:^|\n)[ \t]*(?:问题是|问题|Question)[ \t]*[:：][ \t]*")
+_SENTENCE = re.compile(
+    r"[^。!?！？;；\n.]*(?:\.(?!\s|$)[^。!?！？;；\n.]*)*(?:[。!?！？;；]+[”’」』）)\"]*|\.(?=\s|$)|\n|$)"
+)
 _WORD = re.compile(r"[a-z0-9]+(?:[._'-][a-z0-9]+)*|[㐀-䶿一-鿿豈-﫿]+")
 _CJK = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
 _ENGLISH_STOP = frozenset(
@@ -195,9 +197,9 @@ def _bonus(sentence: Sentence, *, asks_number: bool) -> float:
     bonus = 0.05 / (1 + sentence.number)
     if asks_number and _NUMBER.search(sentence.text):
         bonus += 0.1
-    if sentence.text.endswith(("?", "?")) or sentence.text.startswith("#"):
+    if sentence.text.endswith(("?", "？")) or sentence.text.startswith("#"):
         bonus -= 0.15
-    elif not re.search(r"[。!!.;;]", sentence.text) and len(sentence.text) < 16:
+    elif not re.search(r"[。!！.;；]", sentence.text) and len(sentence.text) < 16:
         bonus -= 0.1
     return bonus
 

@@ -34,8 +34,6 @@ class EventSplitter:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the events that `chunk` completes. Raises `EventTooLong` past `limit` bytes."""
-        if not self._rest and chunk.find(b"\n\n") == len(chunk) - 2 and b"\r" not in chunk:
-            return [chunk]
         searched = max(0, len(self._rest) - 3)
         data = self._rest + chunk
         events: list[bytes] = []

@@ -1,0 +1,104 @@
+"""The built-in answerer quotes what fits, and says so when nothing does."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.prompts import CHINESE_TEMPLATE, ENGLISH_TEMPLATE, fill
+from services.llm_gateway.extractive import REFUSAL, answer_prompt, read_prompt, split_sentences
+
+PASSAGES = """[1] 员工手册 第三章
+员工入职满一年后，每年享有 10 天带薪年假。年假应当在当年使用，最多可以结转 5 天到下一年。
+[2] 报销须在费用发生后 30 天内提交。超过 5000 元的报销需要部门经理批准。
+[3] The office Wi-Fi password changes every 90 days. Ask IT by e-mail at help@example.com for version 2.5.
+[4] 服务器机房位于三号楼地下一层，温度保持在 22 摄氏度。"""
+
+
+@pytest.mark.parametrize(
+    ("question", "quoted"),
+    [
+        ("年假有几天？", "每年享有 10 天带薪年假。[1]"),
+        ("入职一年后有多少天年假?", "每年享有 10 天带薪年假。[1]"),
+        ("年假可以结转吗", "最多可以结转 5 天到下一年。[1]"),
+        ("报销要在多久内提交？", "报销须在费用发生后 30 天内提交。[2]"),
+        ("谁批准超过5000元的报销？", "超过 5000 元的报销需要部门经理批准。[2]"),
+        ("How often does the Wi-Fi password change?", "The office Wi-Fi password changes every 90 days.[3]"),
+        ("机房在哪里？", "服务器机房位于三号楼地下一层"),
+    ],
+)
+def test_the_best_sentence_is_quoted_with_its_number(question: str, quoted: str) -> None:
+    answer = answer_prompt(fill(CHINESE_TEMPLATE, context=PASSAGES, question=question))
+    assert quoted in answer.text
+    assert not answer.refused
+    assert 1 <= len(answer.pieces) <= 3
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "公司的股票代码是多少？",
+        "月球到地球的距离是多少？",
+        "食堂几点开门？",
+        "Who founded the company?",
+        "董事长叫什么名字？",
+    ],
+)
+def test_what_is_not_there_is_refused(question: str) -> None:
+    answer = answer_prompt(fill(CHINESE_TEMPLATE, context=PASSAGES, question=question))
+    assert answer.text == REFUSAL
+    assert answer.refused
+
+
+def test_the_english_template() -> None:
+    answer = answer_prompt(
+        fill(ENGLISH_TEMPLATE, context=PASSAGES, question="How often is the Wi-Fi password changed?")
+    )
+    assert answer.text == "The office Wi-Fi password changes every 90 days.[3]"
+
+
+@pytest.mark.parametrize("separator", ["", "\n"])
+def test_passages_and_question_are_found(separator: str) -> None:
+    prompt = read_prompt(fill(CHINESE_TEMPLATE, context=separator + PASSAGES, question="多行\n问题?"))
+    assert [number for number, _ in prompt.passages] == [1, 2, 3, 4]
+    assert prompt.passages[0][1].startswith("员工手册")
+    assert prompt.passages[-1][1].endswith("摄氏度。")
+    assert prompt.question == "多行\n问题?"
+
+
+def test_template_words_inside_a_passage_are_text() -> None:
+    passage = "[1] 模板写法:\n问题是:甲\n根据上述已知信息,回答。\n乙方的电话是 123。"
+    prompt = read_prompt(fill(CHINESE_TEMPLATE, context=passage, question="乙方的电话是多少?"))
+    assert prompt.question == "乙方的电话是多少?"
+    assert "123" in prompt.passages[0][1]
+
+
+def test_a_number_out_of_sequence_belongs_to_the_passage() -> None:
+    prompt = read_prompt(fill(CHINESE_TEMPLATE, context="[1] 甲\n[7] 参考文献\n[2] 乙", question="?"))
+    assert prompt.passages == ((1, "甲\n[7] 参考文献"), (2, "乙"))
+
+
+@pytest.mark.parametrize("prompt", ["", "你好", "hello", "问题是:年假?", "已知信息:\n问题是:年假?"])
+def test_without_passages_there_is_nothing_to_quote(prompt: str) -> None:
+    assert answer_prompt(prompt).text == REFUSAL
+
+
+@given(st.text(max_size=300), st.text(max_size=50))
+def test_any_text_gets_an_answer(context: str, question: str) -> None:
+    answer = answer_prompt(fill(CHINESE_TEMPLATE, context=f"[1] {context}", question=question))
+    assert answer.text
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("一。二！三？", ["一。", "二！", "三？"]),
+        ("他说：“好。”然后走了。", ["他说：“好。”", "然后走了。"]),
+        ("Version 2.5 is out. Ask help@example.com now!", ["Version 2.5 is out.", "Ask help@example.com now!"]),
+        ("标题\n正文。", ["标题", "正文。"]),
+        ("", []),
+    ],
+)
+def test_sentences(text: str, sentences: list[str]) -> None:
+    assert split_sentences(text) == sentences

@@ -1,0 +1,76 @@
+"""A request is read just far enough; its bytes go on as they came."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from services.common.errors import InvalidRequest
+from services.llm_gateway.call import Door, body_for, prompt_text, read_call
+
+ODD = (
+    b'{ "model" : "qwen", "messages":[{"role":"user","content":"\\u4f60"}], "temperature":1.50e0, "vendor":{"a":[1,]} }'
+)
+BODY = ODD.replace(b"[1,]", b"[ 1 ]")
+
+
+def test_the_body_is_untouched_when_the_model_has_the_same_name() -> None:
+    assert body_for(read_call(Door.CHAT, BODY), "qwen", ask_usage=True) is BODY
+
+
+def test_only_the_model_is_changed_for_an_alias() -> None:
+    sent = body_for(read_call(Door.CHAT, BODY), "Qwen2.5-7B", ask_usage=True)
+    assert sent == BODY.replace(b'"qwen"', b'"Qwen2.5-7B"')
+
+
+def test_usage_is_asked_for_in_a_stream_and_other_options_are_kept() -> None:
+    stream = BODY.replace(b"{ ", b'{"stream":true,"stream_options":{"x":1},', 1)
+    sent = body_for(read_call(Door.CHAT, stream), "qwen", ask_usage=True)
+    assert json.loads(sent)["stream_options"] == {"x": 1, "include_usage": True}
+    assert sent.endswith(BODY[2:])
+    assert body_for(read_call(Door.CHAT, stream), "qwen", ask_usage=False) is stream
+
+
+def test_a_client_that_asks_for_usage_itself_is_left_alone() -> None:
+    stream = BODY.replace(b"{ ", b'{"stream":true,"stream_options":{"include_usage":true},', 1)
+    call = read_call(Door.CHAT, stream)
+    assert call.shows_usage
+    assert body_for(call, "qwen", ask_usage=True) is stream
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid-json"),
+        (b"[]", "invalid-json"),
+        (b'{"model":', "invalid-json"),
+        (b'{"model":7}', "invalid-request"),
+        (b'{"stream":"yes"}', "invalid-request"),
+        (b'{"model":"a","model":"b"}', "repeated-field"),
+        (b'{"model":"a","mod\\u0065l":"b"}', "repeated-field"),
+        (b'{"stream":true,"stream":false}', "repeated-field"),
+    ],
+)
+def test_what_is_unclear_is_refused_with_400(body: bytes, code: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        read_call(Door.CHAT, body)
+    assert (error.value.status, error.value.code) == (400, code)
+
+
+def test_a_missing_model_is_no_model() -> None:
+    assert read_call(Door.CHAT, b"{}").model == ""
+    assert read_call(Door.CHAT, b'{"model":null}').model == ""
+
+
+def test_text_of_messages_and_prompts() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]
+    chat = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": parts}, "junk"]}
+    assert prompt_text(read_call(Door.CHAT, json.dumps(chat).encode())) == "s\na"
+    assert prompt_text(read_call(Door.COMPLETIONS, b'{"prompt":["a","b"]}')) == "a\nb"
+
+
+def test_the_longest_answer() -> None:
+    assert read_call(Door.CHAT, b'{"max_tokens":5}').max_tokens == 5
+    assert read_call(Door.CHAT, b'{"max_tokens":5,"max_completion_tokens":7}').max_tokens == 7
+    assert read_call(Door.CHAT, b"{}").max_tokens is None
