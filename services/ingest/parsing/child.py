@@ -5,11 +5,13 @@ Started by `process.ParserProcess` as `python -m services.ingest.parsing.child P
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
 import shutil
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +23,10 @@ from services.ingest.parsing import sandbox, wire
 BLOCK_OVERHEAD_BYTES = 64
 MAX_RECURSION = 3000
 DOCUMENTS_PER_COLLECTION = 16
+# What the machine lacks at the moment; no document is to blame for it.
+MACHINE_ERRORS = frozenset(
+    {errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES}
+)
 
 
 def main(parent_pid: int, answers_fd: int, memory_bytes: int) -> None:
@@ -55,13 +61,23 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         blocks = _read(Path(request["path"]), str(request["name"]), int(request["output_bytes"]))
         return {"blocks": wire.blocks_to_lists(blocks)}
     except DocumentError as exc:
-        return _error(exc.code, exc.detail)
+        return {**_error(exc.code, exc.detail), "cause": _where(exc.__cause__ or exc)}
     except MemoryError:
         return _error("parse-memory", "Reading this file takes too much memory. Split it into smaller files.", True)
     except RecursionError:
         return _error("too-deep", "This file is nested too deeply to be read. Save it in a flatter form.", True)
-    except Exception:  # whatever a reader's library raises: the file is at fault, and its text stays out of the answer
-        return _error("corrupt", "This file is damaged or not what its name says. Open it, save it again, retry.")
+    except Exception as exc:  # whatever a reader's library raises: the file is at fault
+        if isinstance(exc, OSError) and exc.errno in MACHINE_ERRORS:
+            return {"machine": _where(exc), "retire": True}
+        answer = _error("corrupt", "This file is damaged or not what its name says. Open it, save it again, retry.")
+        return {**answer, "cause": _where(exc)}
+
+
+def _where(exc: BaseException) -> str:
+    """Return what was raised and where, for the log: never the exception's text, which may quote the document."""
+    frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    place = f"{Path(frames[-1].f_code.co_filename).name}:{frames[-1].f_lineno}" if frames else "?"
+    return f"{type(exc).__module__}.{type(exc).__qualname__} at {place}"
 
 
 def _error(code: str, detail: str, retire: bool = False) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def find_encoding(data: bytes, declared: str | None = None) -> str:
 
 def _wide_encoding(sample: bytes) -> str | None:
     """Tell UTF-16 and UTF-32 without a mark by where they decode to text: every encoding tried, strictly."""
-    if b"\0" not in sample:
+    zeros = sample.count(0)
+    if not zeros or (zeros * 5 < len(sample) and _is_mostly_utf8(sample)):
         return None
     sample = sample[: len(sample) // 4 * 4]
     for encoding in ("utf-32-le", "utf-32-be"):

@@ -14,6 +14,7 @@ from services.ingest.parsing.tables import table_blocks
 
 DELIMITERS = ",;\t|"
 SAMPLE_LINES = 50
+MAX_FIELD_CHARACTERS = 2**31 - 1
 
 
 def read_csv(path: Path) -> Iterator[Block]:
@@ -28,7 +29,7 @@ def read_tsv(path: Path) -> Iterator[Block]:
 
 def _read(path: Path, delimiter: str | None) -> Iterator[Block]:
     text = decode_text(path.read_bytes()).replace("\0", "")
-    csv.field_size_limit(len(text) + 1)
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or find_delimiter(text))
     yield from table_blocks(rows)
 

@@ -15,7 +15,7 @@ from services.ingest.parsing.normalise import Outline, clean_text
 
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n(?:---|\.\.\.)(?:\n|\Z)", re.S)
 # `#标题` without a space is no heading in CommonMark, but everyone who writes it means one.
-TIGHT_HEADING = re.compile(r"^(#{1,6})([\u4e00-\u9fff][^\n]*)$")
+TIGHT_HEADING = re.compile(r"^(#{1,6})([\u4e00-\u9fff][^\n]*)(?:\n|\Z)")
 KINDS = {
     "paragraph_open": "paragraph",
     "blockquote_open": "paragraph",
@@ -46,18 +46,21 @@ def markdown_blocks(text: str) -> Iterator[Block]:
     for position, token in enumerate(tokens):
         if token.level == 0 and token.map is not None:
             source = "\n".join(lines[token.map[0] : token.map[1]])
-            yield _block(token, source, tokens, position, outline)
+            yield from _blocks(token, source, tokens, position, outline)
 
 
-def _block(token: Token, source: str, tokens: list[Token], position: int, outline: Outline) -> Block:
+def _blocks(token: Token, source: str, tokens: list[Token], position: int, outline: Outline) -> Iterator[Block]:
     if token.type == "heading_open":
-        return _heading(int(token.tag[1]), tokens[position + 1].content, outline)
+        yield _heading(int(token.tag[1]), tokens[position + 1].content, outline)
+        return
     tight = TIGHT_HEADING.match(source) if token.type == "paragraph_open" else None
     if tight:
-        return _heading(len(tight.group(1)), tight.group(2), outline)
+        yield _heading(len(tight.group(1)), tight.group(2), outline)
+        source = source[tight.end() :]
     if token.type == "table_open":
-        return Block(source, "table", outline.path, header="\n".join(source.split("\n")[:2]))
-    return Block(source, KINDS.get(token.type, "paragraph"), outline.path)
+        yield Block(source, "table", outline.path, header="\n".join(source.split("\n")[:2]))
+    elif source.strip():
+        yield Block(source, KINDS.get(token.type, "paragraph"), outline.path)
 
 
 def _heading(level: int, source: str, outline: Outline) -> Block:

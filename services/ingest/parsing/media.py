@@ -177,7 +177,7 @@ def _looks_like_text(head: bytes, suffix: str) -> bool:
     text = head.decode(encoding, "replace")
     odd = sum((c < " " and c not in "\t\n\r\f") or c == "\ufffd" or "\x7f" <= c <= "\x9f" for c in text)
     if suffix in TEXT_SUFFIXES:
-        return odd * 5 < len(text)
+        return odd * 3 < len(text)
     return odd * 100 < len(text)
 
 

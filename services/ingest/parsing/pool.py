@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.common.errors import DocumentError
+from services.common.errors import DocumentError, Unavailable
 from services.common.models import Block
 from services.ingest.parsing import wire
 from services.ingest.parsing.process import (
@@ -31,6 +31,14 @@ CHILDREN_PER_DOCUMENT = 2
 
 class ParseCancelled(Exception):
     """The caller's `cancelled()` said so; the child was killed and nothing is left of the work."""
+
+
+class MachineFailed(Exception):
+    """The machine lacks memory, disk or processes; says what was raised, and where."""
+
+
+class ReaderFailed(Exception):
+    """The cause of a DocumentError: which exception a reader met, and where; for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,8 @@ class ParserPool:
         """Return the blocks of the document at `path`, in reading order; the suffix of `name` helps to tell its type.
 
         Blocks until a child is free. `cancelled` is asked about every 0.2 s. Raises DocumentError for a document that
-        cannot be read or costs more than the limits, ParseCancelled, and RuntimeError when the pool is closed.
+        cannot be read or costs more than the limits, Unavailable (retryable) when the machine lacks memory, disk or
+        processes, ParseCancelled, and RuntimeError when the pool is closed.
         """
         while not self._slots.acquire(timeout=POLL_SECONDS):
             if cancelled():
@@ -103,10 +112,14 @@ class ParserPool:
             "cpu_seconds": self._limits.cpu_seconds,
             "output_bytes": self._limits.output_bytes,
         }
+        machine: MachineFailed | None = None
         for _ in range(CHILDREN_PER_DOCUMENT):
             try:
                 return _blocks_of(self._ask(request, deadline, cancelled))
+            except MachineFailed as exc:
+                machine = exc
             except ChildGone as exc:
+                machine = None
                 if self._closed:
                     raise RuntimeError("the parser pool is closed") from exc
                 if exc.signal_number == signal.SIGXCPU:
@@ -117,6 +130,8 @@ class ParserPool:
                 raise ParseCancelled from None
             except OversizedAnswer as exc:
                 raise too_much_text(self._limits.output_bytes) from exc
+        if machine is not None:
+            raise Unavailable("parser-unavailable", "The parser lacks memory, disk or processes.") from machine
         raise DocumentError(
             "parser-crashed", "The parser crashed on this file twice. Open it in its own program, save it again, retry."
         )
@@ -189,7 +204,9 @@ def too_much_text(output_bytes: int) -> DocumentError:
 
 
 def _blocks_of(answer: dict[str, Any]) -> list[Block]:
+    if "machine" in answer:
+        raise MachineFailed(str(answer["machine"]))
     error = answer.get("error")
     if error is not None:
-        raise DocumentError(str(error["code"]), str(error["detail"]))
+        raise DocumentError(str(error["code"]), str(error["detail"])) from ReaderFailed(str(answer.get("cause", "")))
     return wire.blocks_from_lists(answer["blocks"])

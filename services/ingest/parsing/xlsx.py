@@ -19,8 +19,9 @@ MAX_COLUMNS = 1_000
 
 def read_xlsx(path: Path) -> Iterator[Block]:
     """Yield the tables of each sheet; raises DocumentError `corrupt` for what is no workbook."""
+    file = path.open("rb")  # openpyxl refuses a path without the right suffix
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
     except MemoryError:
         raise
     except Exception as exc:
@@ -31,6 +32,7 @@ def read_xlsx(path: Path) -> Iterator[Block]:
             yield from sheet_blocks(_rows(sheet), heading=(sheet.title,), page=number)
     finally:
         book.close()
+        file.close()
 
 
 def _rows(sheet: Any) -> Iterator[Sequence[str]]:
