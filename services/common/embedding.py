@@ -9,7 +9,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -102,13 +104,68 @@ class Embedders:
             return self._loaded[model]
 
 
-def embedders_from(settings: EmbeddingSettings) -> Embedders:
-    """Return the loader for the models that the settings allow."""
+def embedders_from(settings: EmbeddingSettings, *, batched: bool = False) -> Embedders:
+    """Return the loader for the models that the settings allow; `batched` joins the passages of several threads."""
 
     def load(model: str) -> Embedder:
-        return SentenceTransformerEmbedder(model, device=settings.embedding_device, threads=settings.embedding_threads)
+        device, threads = settings.embedding_device, settings.embedding_threads
+        embedder = SentenceTransformerEmbedder(model, device=device, threads=threads)
+        return BatchingEmbedder(embedder) if batched else embedder
 
     return Embedders(load)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    texts: Sequence[str]
+    result: Future[Vectors]
+
+
+class BatchingEmbedder:
+    """Joins what several threads want embedded into one call, so that small documents are embedded together.
+
+    The embedder sorts by length within a call, which saves padding. While one call runs, the next one gathers: nobody
+    waits for a batch to fill. A failing call fails all that were part of it.
+    """
+
+    def __init__(self, embedder: Embedder, *, max_texts: int = 512) -> None:
+        self._embedder = embedder
+        self._max_texts = max_texts
+        self.model = embedder.model
+        self.dimension = embedder.dimension
+        self.max_tokens = embedder.max_tokens
+        self._waiting: deque[_Waiting] = deque()
+        self._turn = threading.Lock()
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        mine = _Waiting(texts, Future())
+        self._waiting.append(mine)
+        while not mine.result.done():
+            with self._turn:  # whoever gets the turn embeds for all who wait
+                if not mine.result.done():
+                    self._embed_waiting()
+        return mine.result.result()
+
+    def _embed_waiting(self) -> None:
+        batch: list[_Waiting] = []
+        while self._waiting and (not batch or sum(len(w.texts) for w in batch) < self._max_texts):
+            batch.append(self._waiting.popleft())
+        try:
+            vectors = self._embedder.embed_passages([text for waiting in batch for text in waiting.texts])
+        except BaseException as exc:
+            for waiting in batch:
+                waiting.result.set_exception(exc)
+            return
+        start = 0
+        for waiting in batch:
+            waiting.result.set_result(vectors[start : start + len(waiting.texts)])
+            start += len(waiting.texts)
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return self._embedder.embed_queries(texts)
+
+    def count_tokens(self, text: str) -> int:
+        return self._embedder.count_tokens(text)
 
 
 class HashEmbedder:

@@ -38,7 +38,8 @@ class JobKind(StrEnum):
     PURGE = "purge"  # remove the chunks of a superseded (document, version)
     DELETE = "delete"  # remove a document: chunks, original, row
     DROP = "drop"  # remove a knowledge base: collections, originals, rows
-    REBUILD = "rebuild"  # fill a new generation of a knowledge base beside the live one
+    REBUILD = "rebuild"  # index one live (document, version) into one generation, beside what answers now
+    RETIRE = "retire"  # remove a generation that no longer answers, or never will
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,15 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class Rebuild:
+    """How far a generation that is being built is, in documents."""
+
+    generation: Generation
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class KnowledgeBase:
     """A named set of documents. `live` answers; `building` is being filled beside it, if any.
 
@@ -89,6 +99,7 @@ class KnowledgeBase:
     prompt_template: str | None
     live: Generation
     building: Generation | None
+    rebuild_error: str | None
     deleting: bool
     revision: int
     created_at: datetime
@@ -136,6 +147,7 @@ class Job:
     knowledge_base_id: str
     document_id: str | None
     version: int | None
+    generation_id: int | None
     attempts: int
     waits: int
     fence: int

@@ -6,6 +6,7 @@ delete, and what becomes visible is decided by one ledger transaction at the end
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from services.common.embedding import Embedder, Embedders
-from services.common.errors import DocumentError, NotFound, ServiceError, Unavailable
+from services.common.errors import DocumentError, NotFound, Unavailable
 from services.common.ledger import LeaseLost, Ledger
 from services.common.lexical import analyze, document_vector
 from services.common.models import Block, Chunk, Document, DocumentStatus, Generation, Job, JobKind
@@ -25,6 +26,9 @@ from services.ingest.chunking import chunk_blocks
 from services.ingest.parsing import ParseCancelled, ParserPool
 
 log = structlog.get_logger(__name__)
+
+Report = Callable[[DocumentStatus, int, int], None]
+"""Hears of the stage, and how much of how much of it is done; raises `LeaseLost` when the work is in vain."""
 
 BATCH = 128
 """Chunks embedded and written at a time: what a cancel waits for, and what a crash loses."""
@@ -60,14 +64,62 @@ class Pipeline:
                     self.store.drop(collection)
                 self._remove_originals(self.ledger.jobs.finish_drop(job))
             case JobKind.REBUILD:
-                raise ServiceError("unknown-job", "This worker is older than the job.")
+                self._rebuild(job, lost)
+            case JobKind.RETIRE:
+                self._retire(job)
 
-    # Ingest
+    # Indexing
 
     def _ingest(self, job: Job, lost: threading.Event) -> None:
-        base = self.ledger.bases.get_by_id(job.knowledge_base_id)
+        generation = self.ledger.bases.get_by_id(job.knowledge_base_id).live
         document = self.ledger.documents.version(str(job.document_id), int(job.version or 0))
-        generation = base.live
+
+        def report(status: DocumentStatus, done: int, total: int) -> None:
+            self.ledger.jobs.advance(job, status, done, total)
+
+        chunks, terms = self._index(generation, document, lost, report)
+        self.ledger.jobs.commit_ingest(job, generation.id, chunks, terms)
+
+    def _rebuild(self, job: Job, lost: threading.Event) -> None:
+        try:
+            generation = self.ledger.rebuilds.target(job)
+            document = self.ledger.documents.version(str(job.document_id), int(job.version or 0))
+        except NotFound:
+            self.ledger.rebuilds.skip(job)
+            return
+        if document.live_version != job.version:
+            self.ledger.rebuilds.skip(job)
+            return
+
+        def report(_status: DocumentStatus, _done: int, _total: int) -> None:
+            self.ledger.jobs.check(job)  # the document goes on answering: its own status stays as it is
+
+        chunks, terms = self._index(generation, document, lost, report)
+        self.ledger.rebuilds.finish(job, chunks, terms)
+
+    def _index(
+        self, generation: Generation, document: Document, lost: threading.Event, report: Report
+    ) -> tuple[int, bytes]:
+        """Write the complete set of chunks of a document's version; return their number and terms."""
+        embedder = self._embedder_of(generation)
+        report(DocumentStatus.PARSING, 0, document.bytes)
+        blocks = self._parse(document, lost)
+        chunks = chunk_blocks(blocks, generation.chunking, embedder.count_tokens, embedder.max_tokens)
+        if not chunks:
+            raise DocumentError("no-text", "No text was found in this document.")
+        writer = _Writer(embedder, document)
+        for start in range(0, len(chunks), BATCH):
+            report(DocumentStatus.EMBEDDING, start, len(chunks))
+            _stop_if(lost)
+            rows = writer.rows(chunks[start : start + BATCH])
+            _stop_if(lost)
+            self.store.upsert(generation.collection, rows)
+        report(DocumentStatus.INDEXING, len(chunks), len(chunks))
+        self._verify(generation, document, len(chunks))
+        CHUNKS.inc(len(chunks))
+        return len(chunks), writer.terms()
+
+    def _embedder_of(self, generation: Generation) -> Embedder:
         embedder = self.embedders.get(generation.embedding_model)
         if embedder.dimension != generation.dimension:
             raise DocumentError(
@@ -75,25 +127,7 @@ class Pipeline:
                 f"The model {generation.embedding_model} gives {embedder.dimension} numbers, "
                 f"the knowledge base was made for {generation.dimension}.",
             )
-        self._advance(job, DocumentStatus.PARSING, 0, document.bytes)
-        blocks = self._parse(document, lost)
-        chunks = chunk_blocks(blocks, generation.chunking, embedder.count_tokens, embedder.max_tokens)
-        if not chunks:
-            raise DocumentError("no-text", "No text was found in this document.")
-        writer = _Writer(embedder, document)
-        for start in range(0, len(chunks), BATCH):
-            self._advance(job, DocumentStatus.EMBEDDING, start, len(chunks))
-            _stop_if(lost)
-            rows = writer.rows(chunks[start : start + BATCH])
-            _stop_if(lost)
-            self.store.upsert(generation.collection, rows)
-        self._advance(job, DocumentStatus.INDEXING, len(chunks), len(chunks))
-        self._verify(generation, document, len(chunks))
-        self.ledger.jobs.commit_ingest(job, generation.id, len(chunks), writer.terms())
-        CHUNKS.inc(len(chunks))
-
-    def _advance(self, job: Job, status: DocumentStatus, done: int, total: int) -> None:
-        self.ledger.jobs.advance(job, status, done, total)
+        return embedder
 
     def _parse(self, document: Document, lost: threading.Event) -> list[Block]:
         try:
@@ -122,6 +156,11 @@ class Pipeline:
         for collection in self.ledger.jobs.removable_chunks(job):
             if collection in present:
                 self.store.delete(collection, str(job.document_id), version)
+
+    def _retire(self, job: Job) -> None:
+        with contextlib.suppress(NotFound):
+            self.store.drop(self.ledger.rebuilds.target(job).collection)
+        self.ledger.rebuilds.finish_retire(job)
 
     def _remove_originals(self, released: Sequence[str]) -> None:
         for sha256 in released:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from services.common.models import Document, DocumentStatus, Generation, Hit, KnowledgeBase
+from services.common.models import Document, DocumentStatus, Generation, Hit, KnowledgeBase, Rebuild
 
 
 def _checked_base_name(name: str) -> str:
@@ -65,6 +65,20 @@ class UpdateKnowledgeBase(Strict):
 
     description: str | None = Field(None, max_length=2000)
     prompt_template: str | None = Field(None, max_length=20000)
+    embedding_model: str | None = Field(None, min_length=1, max_length=512)
+    index: Index | None = None
+    chunking: Chunking | None = None
+
+
+class RebuildOut(BaseModel):
+    """How many documents of how many stand in the generation that is being built."""
+
+    embedding_model: str
+    dimension: int
+    index: dict[str, Any]
+    chunking: dict[str, int]
+    done: int
+    total: int
 
 
 class KnowledgeBaseOut(BaseModel):
@@ -79,6 +93,8 @@ class KnowledgeBaseOut(BaseModel):
     prompt_template: str | None
     documents: dict[str, int] = Field(examples=[{"ready": 12}])
     chunks: int
+    rebuild: RebuildOut | None = Field(description="The rebuild that is running, if one is.")
+    rebuild_error: str | None = Field(description="Why the last rebuild was given up.")
     created_at: datetime
     updated_at: datetime
 
@@ -167,27 +183,37 @@ class ChunkPage(BaseModel):
     next_cursor: str | None
 
 
-def knowledge_base_out(base: KnowledgeBase, counts: dict[str, int]) -> KnowledgeBaseOut:
+def knowledge_base_out(base: KnowledgeBase, counts: dict[str, int], rebuild: Rebuild | None) -> KnowledgeBaseOut:
     """Show a knowledge base; `counts` is what `Documents.count` returned."""
-    live: Generation = base.live
     return KnowledgeBaseOut(
         name=base.name,
         description=base.description,
-        embedding_model=live.embedding_model,
-        dimension=live.dimension,
-        index={
-            "type": live.index.type,
-            "metric": live.index.metric,
-            "params": dict(live.index.params),
-            "search": dict(live.index.search),
-        },
-        chunking={"size": live.chunking.size, "overlap": live.chunking.overlap},
+        **_generation_fields(base.live),
         prompt_template=base.prompt_template,
         documents={status: count for status, count in counts.items() if status != "chunks"},
         chunks=counts["chunks"],
+        rebuild=RebuildOut(**_generation_fields(rebuild.generation), done=rebuild.done, total=rebuild.total)
+        if rebuild
+        else None,
+        rebuild_error=base.rebuild_error,
         created_at=base.created_at,
         updated_at=base.updated_at,
     )
+
+
+def _generation_fields(generation: Generation) -> dict[str, Any]:
+    index = generation.index
+    return {
+        "embedding_model": generation.embedding_model,
+        "dimension": generation.dimension,
+        "index": {
+            "type": index.type,
+            "metric": index.metric,
+            "params": dict(index.params),
+            "search": dict(index.search),
+        },
+        "chunking": {"size": generation.chunking.size, "overlap": generation.chunking.overlap},
+    }
 
 
 def document_out(document: Document) -> DocumentOut:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from services.common.embedding import describe_model
-from services.common.errors import Conflict, InvalidRequest, NotFound, ServiceError, TooMany, Unsupported
+from services.common.errors import Conflict, DocumentError, InvalidRequest, NotFound, ServiceError, TooMany, Unsupported
 from services.common.index_specs import validated_index
 from services.common.ledger import Ledger, NewGeneration, OnDuplicate, Upload, new_id
 from services.common.models import ChunkingSpec, IndexSpec, KnowledgeBase
 from services.common.originals import Originals
 from services.common.prompts import validated_template
 from services.common.store import ChunkStore
-from services.ingest.archives import ArchiveMemberError, unpack
+from services.ingest.archives import unpack
 from services.ingest.broker import Broker
 from services.ingest.parsing import detect_media_type
-from services.ingest.schemas import CreateKnowledgeBase, ErrorOut, UploadItem
+from services.ingest.schemas import Chunking, CreateKnowledgeBase, ErrorOut, Index, UpdateKnowledgeBase, UploadItem
 from services.ingest.settings import IngestSettings
 from services.ingest.uploads import ReceivedFile, checked_name
 
@@ -48,19 +48,8 @@ class Ingest:
             validated_template(body.prompt_template)
         model = body.embedding_model or self.settings.embedding_model
         described = describe_model(model)
-        capabilities = self.store.capabilities()
-        asked = body.index
-        index = validated_index(
-            IndexSpec(
-                type=(asked.type if asked else None) or capabilities.default_index,
-                metric=asked.metric if asked else "COSINE",
-                params=asked.params if asked else {},
-                search=asked.search if asked else {},
-            ),
-            dimension=described.dimension,
-            available=capabilities.index_types,
-        )
-        chunking = self._chunking(body, described.max_tokens)
+        index = self._index(body.index, None, described.dimension)
+        chunking = self._chunking(body.chunking, described.max_tokens)
         self._refuse_taken(body.name)
         id = new_id()
         collection = f"kb_{id}_1"
@@ -77,6 +66,53 @@ class Ingest:
             self.store.drop(collection)
             raise
 
+    def update_knowledge_base(
+        self, base: KnowledgeBase, body: UpdateKnowledgeBase, *, request_id: str | None
+    ) -> KnowledgeBase:
+        """Change what was sent. Another model, index or chunking starts a rebuild beside what answers now."""
+        changes = body.model_dump(exclude_unset=True, include={"description", "prompt_template"})
+        if body.prompt_template is not None:
+            validated_template(body.prompt_template)
+        if "description" in changes:
+            changes["description"] = changes["description"] or ""
+        if changes:
+            base = self.ledger.bases.update(base.name, changes)
+        live = base.live
+        model = body.embedding_model or live.embedding_model
+        described = describe_model(model)
+        index = self._index(body.index, live.index, described.dimension)
+        chunking = self._chunking(body.chunking, described.max_tokens) if body.chunking else live.chunking
+        new = NewGeneration(f"kb_{base.id}_{new_id()[:8]}", model, described.dimension, index, chunking)
+        if (model, chunking, replace(index, search={})) == (
+            live.embedding_model,
+            live.chunking,
+            replace(live.index, search={}),
+        ):
+            if index.search != live.index.search:
+                return self.ledger.rebuilds.change_search_params(base, dict(index.search))
+            return base
+        self.store.create(new.collection, new.dimension, new.index)
+        try:
+            base = self.ledger.rebuilds.begin(base, new, request_id=request_id)
+        except Conflict:
+            self.store.drop(new.collection)
+            raise
+        self.broker.wake(request_id)
+        return base
+
+    def _index(self, asked: Index | None, present: IndexSpec | None, dimension: int) -> IndexSpec:
+        """Return the index to build: as asked, as it is now, or the server's default."""
+        capabilities = self.store.capabilities()
+        if asked is None and present is not None:
+            return present
+        spec = IndexSpec(
+            type=(asked.type if asked else None) or capabilities.default_index,
+            metric=asked.metric if asked else "COSINE",
+            params=asked.params if asked else {},
+            search=asked.search if asked else {},
+        )
+        return validated_index(spec, dimension=dimension, available=capabilities.index_types)
+
     def _refuse_taken(self, name: str) -> None:
         try:
             self.ledger.bases.get(name)
@@ -84,18 +120,17 @@ class Ingest:
             return
         raise Conflict("knowledge-base-exists", f"There is already a knowledge base named {name}.")
 
-    def _chunking(self, body: CreateKnowledgeBase, max_tokens: int) -> ChunkingSpec:
-        if body.chunking is None:
+    def _chunking(self, asked: Chunking | None, max_tokens: int) -> ChunkingSpec:
+        if asked is None:
             size = min(self.settings.chunk_size, max_tokens)
             return ChunkingSpec(size, min(self.settings.chunk_overlap, size // 4))
-        size, overlap = body.chunking.size, body.chunking.overlap
-        if size > max_tokens:
+        if asked.size > max_tokens:
             raise InvalidRequest(
-                "bad-chunking", f"The embedding model reads {max_tokens} tokens; chunks of {size} are too long."
+                "bad-chunking", f"The embedding model reads {max_tokens} tokens; chunks of {asked.size} are too long."
             )
-        if overlap > size // 2:
+        if asked.overlap > asked.size // 2:
             raise InvalidRequest("bad-chunking", "The overlap must be at most half of the chunk size.")
-        return ChunkingSpec(size, overlap)
+        return ChunkingSpec(asked.size, asked.overlap)
 
     def refuse_when_full(self) -> None:
         """Raise `TooMany` (`queue-full`) while the queue is over its limit."""
@@ -171,7 +206,7 @@ class Ingest:
                 max_bytes=self.settings.max_archive_bytes,
                 max_ratio=MAX_RATIO,
             ):
-                if isinstance(member, ArchiveMemberError):
+                if isinstance(member, DocumentError):
                     items.append(_rejected(name, member))
                     continue
                 items += self._accept_member(

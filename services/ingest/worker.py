@@ -21,7 +21,7 @@ from prometheus_client import start_http_server
 
 from services.common.embedding import embedders_from
 from services.common.errors import DocumentError, ServiceError, Unavailable
-from services.common.ledger import LeaseLost, Ledger, open_ledger
+from services.common.ledger import MAX_ATTEMPTS, LeaseLost, Ledger, open_ledger
 from services.common.models import Job, JobKind
 from services.common.originals import open_originals
 from services.common.store import ChunkStore
@@ -35,7 +35,6 @@ from services.ingest.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 
-MAX_ATTEMPTS = 3
 MAX_PAUSE_SECONDS = 60.0
 
 
@@ -86,7 +85,7 @@ class Worker:
         except LeaseLost:
             raise
         except DocumentError as exc:
-            self.ledger.jobs.fail(job, exc.code, exc.detail)
+            self._fail(job, exc.code, exc.detail)
             return exc.code
         except Unavailable as exc:  # the dependency's fault: it waits, and this was no attempt
             pause = min(2.0**job.waits, MAX_PAUSE_SECONDS)
@@ -101,14 +100,21 @@ class Worker:
         return "done"
 
     def _try_again(self, job: Job, code: str, detail: str) -> str:
-        if job.kind is JobKind.INGEST and job.attempts >= MAX_ATTEMPTS:
-            self.ledger.jobs.fail(job, code, detail)
+        if job.kind in {JobKind.INGEST, JobKind.REBUILD} and job.attempts >= MAX_ATTEMPTS:
+            self._fail(job, code, detail)
         else:
             self.ledger.jobs.put_off(job, min(3.0**job.attempts, MAX_PAUSE_SECONDS), code, detail, counts=True)
         return code
 
+    def _fail(self, job: Job, code: str, detail: str) -> None:
+        if job.kind is JobKind.REBUILD:
+            self.ledger.rebuilds.fail(job, detail)
+        else:
+            self.ledger.jobs.fail(job, code, detail)
+
     def reconcile(self) -> None:
         """End what died too often, and wake a worker if anything is due."""
+        self.ledger.rebuilds.reconcile()
         result = self.ledger.jobs.reconcile()
         if result.given_up:
             log.warning("jobs_given_up", count=result.given_up)
@@ -142,7 +148,7 @@ def build_worker(settings: WorkerSettings, broker: Broker) -> Worker:
             settings.milvus_url, token=settings.milvus_token.get_secret_value(), timeout=settings.milvus_timeout
         ),
         originals=open_originals(settings),
-        embedders=embedders_from(settings),
+        embedders=embedders_from(settings, batched=True),
         parsers=ParserPool(settings.parser_processes, limits),
     )
     return Worker(

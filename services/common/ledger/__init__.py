@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from services.common.ledger.bases import KnowledgeBases, NewGeneration
 from services.common.ledger.database import Database, new_id
 from services.common.ledger.documents import Documents, OnDuplicate, Outcome, Recorded, Upload
-from services.common.ledger.jobs import Jobs, LeaseLost, Reconciled
+from services.common.ledger.jobs import MAX_ATTEMPTS, Jobs, LeaseLost, Reconciled
 from services.common.ledger.keys import ApiKey, ApiKeys, Scope
+from services.common.ledger.rebuilds import Rebuilds
 
 __all__ = [
+    "MAX_ATTEMPTS",
     "ApiKey",
     "ApiKeys",
     "Database",
@@ -25,6 +27,7 @@ __all__ = [
     "NewGeneration",
     "OnDuplicate",
     "Outcome",
+    "Rebuilds",
     "Reconciled",
     "Recorded",
     "Scope",
@@ -42,6 +45,7 @@ class Ledger:
     bases: KnowledgeBases
     documents: Documents
     jobs: Jobs
+    rebuilds: Rebuilds
     keys: ApiKeys
 
     def ping(self) -> None:
@@ -55,4 +59,11 @@ class Ledger:
 def open_ledger(url: str) -> Ledger:
     """Connect to the ledger at a SQLAlchemy URL. Creates nothing; `ledger.database.migrate()` does."""
     database = Database(url)
-    return Ledger(database, KnowledgeBases(database), Documents(database), Jobs(database), ApiKeys(database))
+    return Ledger(
+        database,
+        KnowledgeBases(database),
+        Documents(database),
+        Jobs(database),
+        Rebuilds(database),
+        ApiKeys(database),
+    )

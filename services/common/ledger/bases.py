@@ -60,7 +60,7 @@ class KnowledgeBases:
                         updated_at=now,
                     )
                 )
-                generation_id = _insert_generation(c, id, generation, now)
+                generation_id = insert_generation(c, id, generation, now)
                 c.execute(
                     knowledge_bases.update().where(knowledge_bases.c.id == id).values(live_generation=generation_id)
                 )
@@ -112,7 +112,8 @@ class KnowledgeBases:
             add_job(c, self.database.now(), JobKind.DROP, base.id, request_id=request_id)
 
 
-def _insert_generation(c: Connection, knowledge_base_id: str, new: NewGeneration, now: float) -> int:
+def insert_generation(c: Connection, knowledge_base_id: str, new: NewGeneration, now: float) -> int:
+    """Add a generation within the caller's transaction; return its number."""
     statement = generations.insert().values(
         knowledge_base_id=knowledge_base_id,
         collection=new.collection,
@@ -135,8 +136,9 @@ def read_knowledge_base(c: Connection, condition: sa.ColumnElement[bool], name: 
         name=row.name,
         description=row.description,
         prompt_template=row.prompt_template,
-        live=_generation(c, row.live_generation),
-        building=_generation(c, row.building_generation) if row.building_generation else None,
+        live=read_generation(c, row.live_generation),
+        building=read_generation(c, row.building_generation) if row.building_generation else None,
+        rebuild_error=row.rebuild_error,
         deleting=row.deleting,
         revision=row.revision,
         created_at=moment(row.created_at),
@@ -144,7 +146,8 @@ def read_knowledge_base(c: Connection, condition: sa.ColumnElement[bool], name: 
     )
 
 
-def _generation(c: Connection, generation_id: int) -> Generation:
+def read_generation(c: Connection, generation_id: int) -> Generation:
+    """Return a generation by its number, within the caller's transaction."""
     row = c.execute(sa.select(generations).where(generations.c.id == generation_id)).one()
     return Generation(
         id=row.id,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from services.common.errors import Unavailable
 from services.common.ledger.database import Database
 from services.common.ledger.queue import REMOVALS, add_job, note_change
 from services.common.ledger.schema import documents, generations, indexed, jobs, knowledge_bases, originals, versions
@@ -87,6 +88,7 @@ class Jobs:
                 knowledge_base_id=row.knowledge_base_id,
                 document_id=row.document_id,
                 version=row.version,
+                generation_id=row.generation_id,
                 request_id=row.request_id,
                 waits=row.waits,
                 **claimed,
@@ -101,7 +103,9 @@ class Jobs:
                 other.c.knowledge_base_id == jobs.c.knowledge_base_id,
                 other.c.id != jobs.c.id,
                 other.c.lease_until > now,
-                (other.c.document_id == jobs.c.document_id) | (jobs.c.kind == JobKind.DROP),
+                (other.c.document_id == jobs.c.document_id)
+                | (jobs.c.kind == JobKind.DROP)
+                | ((jobs.c.kind == JobKind.RETIRE) & (other.c.generation_id == jobs.c.generation_id)),
             )
             .correlate(jobs)
         )
@@ -129,46 +133,48 @@ class Jobs:
         with self.database.write() as c:
             for job in held:
                 kept = c.execute(
-                    jobs.update().where(self._held(job), ~jobs.c.cancelled).values(lease_until=now + lease_seconds)
+                    jobs.update().where(_held(job), ~jobs.c.cancelled).values(lease_until=now + lease_seconds)
                 )
                 if kept.rowcount == 0:
                     lost.add(job.id)
         return lost
 
+    def check(self, job: Job) -> None:
+        """Raise `LeaseLost` when the job is no longer held."""
+        with self.database.read() as c:
+            if not _is_held(c, job):
+                raise LeaseLost(job.id)
+
     def advance(self, job: Job, status: DocumentStatus, done: int, total: int) -> None:
         """Report progress. Raises `LeaseLost` when the job is no longer held."""
         with self.database.write() as c:
-            self._check(c, job)
+            require_held(c, job)
             c.execute(
                 documents.update()
                 .where(documents.c.id == job.document_id, documents.c.version == job.version)
                 .values(status=status, stage_done=done, stage_total=total, updated_at=self.database.now())
             )
 
-    @staticmethod
-    def _held(job: Job) -> sa.ColumnElement[bool]:
-        return (jobs.c.id == job.id) & (jobs.c.fence == job.fence) & jobs.c.lease_owner.is_not(None)
-
-    def _check(self, c: Connection, job: Job) -> None:
-        held = c.execute(sa.select(jobs.c.cancelled).where(self._held(job)).with_for_update()).one_or_none()
-        if held is None or held.cancelled:
-            raise LeaseLost(job.id)
-
     # Ending
 
     def commit_ingest(self, job: Job, generation_id: int, chunks: int, terms: bytes | None = None) -> None:
         """Make the version live: from this commit on it answers and the one before does not.
 
-        Raises `LeaseLost`; then nothing has changed.
+        Raises `LeaseLost`, or `Unavailable` (`generation-moved`) when another generation answers since the work
+        began; then nothing has changed.
         """
         now = self.database.now()
         with self.database.write() as c:
             # The base's row is the lock on which a commit meets the switch to another generation.
-            c.execute(
-                sa.select(knowledge_bases.c.id).where(knowledge_bases.c.id == job.knowledge_base_id).with_for_update()
-            )
-            self._check(c, job)
-            document = c.execute(sa.select(documents).where(documents.c.id == job.document_id).with_for_update()).one()
+            base = c.execute(
+                sa.select(knowledge_bases).where(knowledge_bases.c.id == job.knowledge_base_id).with_for_update()
+            ).one()
+            require_held(c, job)
+            if base.live_generation != generation_id:
+                raise Unavailable(
+                    "generation-moved", "The knowledge base was rebuilt meanwhile; indexing starts again."
+                )
+            c.execute(sa.select(documents.c.id).where(documents.c.id == job.document_id).with_for_update())
             mark_indexed(c, str(job.document_id), int(job.version or 0), generation_id, chunks, terms)
             c.execute(
                 documents.update()
@@ -183,28 +189,34 @@ class Jobs:
                     updated_at=now,
                 )
             )
-            note_change(c, job.knowledge_base_id)
+            note_change(c, base.id)
             c.execute(jobs.delete().where(jobs.c.id == job.id))
-            superseded = c.scalars(
-                sa.select(versions.c.version).where(
-                    versions.c.document_id == job.document_id, versions.c.version < job.version
-                )
+            if base.building_generation is not None:
+                self._follow_up(c, JobKind.REBUILD, job, int(job.version or 0), base.building_generation)
+            superseded = sa.select(versions.c.version).where(
+                versions.c.document_id == job.document_id, versions.c.version < job.version
             )
-            for version in superseded:
-                add_job(
-                    c,
-                    now,
-                    JobKind.PURGE,
-                    document.knowledge_base_id,
-                    document.id,
-                    version=version,
-                    request_id=job.request_id,
-                )
+            for version in c.scalars(superseded).all():
+                self._follow_up(c, JobKind.PURGE, job, version)
+
+    def _follow_up(
+        self, c: Connection, kind: JobKind, job: Job, version: int, generation_id: int | None = None
+    ) -> None:
+        add_job(
+            c,
+            self.database.now(),
+            kind,
+            job.knowledge_base_id,
+            job.document_id,
+            version=version,
+            generation_id=generation_id,
+            request_id=job.request_id,
+        )
 
     def fail(self, job: Job, code: str, detail: str) -> None:
         """End an ingest for good: the document says why, and what it left in the index is removed."""
         with self.database.write() as c:
-            self._check(c, job)
+            require_held(c, job)
             self._fail(c, job.id, str(job.document_id), int(job.version or 0), code, detail)
 
     def _fail(self, c: Connection, job_id: str, document_id: str, version: int, code: str, detail: str) -> None:
@@ -237,7 +249,7 @@ class Jobs:
         `counts` says whether this was one of its attempts; a dependency that does not answer is none.
         """
         with self.database.write() as c:
-            self._check(c, job)
+            require_held(c, job)
             now = self.database.now()
             values = {"attempts": job.attempts} if counts else {"attempts": job.attempts - 1, "waits": job.waits + 1}
             c.execute(
@@ -262,7 +274,7 @@ class Jobs:
     def abandon(self, job: Job) -> None:
         """Give up a job that was cancelled or superseded; what it wrote is removed by a purge. Never raises."""
         with self.database.write() as c:
-            held = c.execute(sa.select(jobs.c.id).where(self._held(job)).with_for_update()).one_or_none()
+            held = c.execute(sa.select(jobs.c.id).where(_held(job)).with_for_update()).one_or_none()
             if held is None:
                 return
             if job.kind is JobKind.INGEST:
@@ -291,7 +303,7 @@ class Jobs:
     def finish_purge(self, job: Job) -> list[str]:
         """End a purge; return the sha256 of originals that may be unreferenced now."""
         with self.database.write() as c:
-            self._check(c, job)
+            require_held(c, job)
             document = c.execute(sa.select(documents).where(documents.c.id == job.document_id)).one()
             mine = (versions.c.document_id == job.document_id) & (versions.c.version == job.version)
             released: list[str] = []
@@ -308,7 +320,7 @@ class Jobs:
     def finish_delete(self, job: Job) -> list[str]:
         """Report a document as deleted; return the sha256 of originals that may be unreferenced now."""
         with self.database.write() as c:
-            self._check(c, job)
+            require_held(c, job)
             released = self._release_versions(c, versions.c.document_id == job.document_id)
             c.execute(indexed.delete().where(indexed.c.document_id == job.document_id))
             c.execute(jobs.delete().where(jobs.c.document_id == job.document_id))
@@ -331,7 +343,7 @@ class Jobs:
     def finish_drop(self, job: Job) -> list[str]:
         """Remove a knowledge base's rows; return the sha256 of originals that may be unreferenced now."""
         with self.database.write() as c:
-            self._check(c, job)
+            require_held(c, job)
             of_base = sa.select(documents.c.id).where(documents.c.knowledge_base_id == job.knowledge_base_id)
             released = self._release_versions(c, versions.c.document_id.in_(of_base))
             c.execute(knowledge_bases.delete().where(knowledge_bases.c.id == job.knowledge_base_id))
@@ -387,6 +399,22 @@ class Jobs:
         with self.database.write() as c:
             held = jobs.c.lease_owner.startswith(owner_prefix, autoescape=True)
             return int(c.execute(jobs.update().where(held).values(lease_until=0.0)).rowcount)
+
+
+def _held(job: Job) -> sa.ColumnElement[bool]:
+    return (jobs.c.id == job.id) & (jobs.c.fence == job.fence) & jobs.c.lease_owner.is_not(None)
+
+
+def _is_held(c: Connection, job: Job, *, lock: bool = False) -> bool:
+    query = sa.select(jobs.c.cancelled).where(_held(job))
+    row = c.execute(query.with_for_update() if lock else query).one_or_none()
+    return row is not None and not row.cancelled
+
+
+def require_held(c: Connection, job: Job) -> None:
+    """Raise `LeaseLost` unless the job is held and not cancelled; its row stays locked until the transaction ends."""
+    if not _is_held(c, job, lock=True):
+        raise LeaseLost(job.id)
 
 
 def mark_indexed(

@@ -8,7 +8,7 @@ from services.common.ledger.database import new_id
 from services.common.ledger.schema import jobs, knowledge_bases
 from services.common.models import JobKind
 
-REMOVALS = frozenset({JobKind.DELETE, JobKind.PURGE, JobKind.DROP})
+REMOVALS = frozenset({JobKind.DELETE, JobKind.PURGE, JobKind.DROP, JobKind.RETIRE})
 
 
 def add_job(
@@ -19,9 +19,14 @@ def add_job(
     document_id: str | None = None,
     *,
     version: int | None = None,
+    generation_id: int | None = None,
     request_id: str | None = None,
+    delay: float = 0.0,
 ) -> None:
-    """Queue a job as part of the caller's transaction. Removals go before everything else."""
+    """Queue a job, due after `delay` seconds, as part of the caller's transaction.
+
+    Removals go before ingests, and those before rebuilds.
+    """
     c.execute(
         jobs.insert().values(
             id=new_id(),
@@ -29,8 +34,9 @@ def add_job(
             knowledge_base_id=knowledge_base_id,
             document_id=document_id,
             version=version,
-            priority=0 if kind in REMOVALS else 1,
-            due_at=now,
+            generation_id=generation_id,
+            priority=_priority(kind),
+            due_at=now + delay,
             lease_until=0.0,
             fence=0,
             attempts=0,
@@ -40,6 +46,12 @@ def add_job(
             created_at=now,
         )
     )
+
+
+def _priority(kind: JobKind) -> int:
+    if kind in REMOVALS:
+        return 0
+    return 2 if kind is JobKind.REBUILD else 1
 
 
 def cancel_ingests(c: Connection, document_id: str) -> None:

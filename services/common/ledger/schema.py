@@ -42,6 +42,8 @@ knowledge_bases = Table(
     Column("prompt_template", Text),
     Column("live_generation", Integer),
     Column("building_generation", Integer),
+    # Why the last rebuild was given up.
+    Column("rebuild_error", Text),
     Column("deleting", Boolean, nullable=False, default=False),
     # Grows whenever what answers changes, so that readers know when their sums are stale.
     Column("revision", Integer, nullable=False, default=0),
@@ -140,6 +142,7 @@ jobs = Table(
     Column("knowledge_base_id", ID, ForeignKey("knowledge_bases.id", ondelete="CASCADE"), nullable=False),
     Column("document_id", ID, ForeignKey("documents.id", ondelete="CASCADE"), index=True),
     Column("version", Integer),
+    Column("generation_id", Integer),
     # Removals (0) go before ingests (1).
     Column("priority", Integer, nullable=False),
     Column("due_at", Double, nullable=False),

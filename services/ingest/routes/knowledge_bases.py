@@ -9,7 +9,6 @@ from fastapi import APIRouter, Body, Depends, Query, Response
 from services.common.access import needs
 from services.common.models import KnowledgeBase
 from services.common.pages import decode_cursor, encode_cursor
-from services.common.prompts import validated_template
 from services.common.telemetry import current_request_id
 from services.common.web import problems
 from services.ingest.routes.dependencies import BaseDep, IngestDep
@@ -37,9 +36,15 @@ CREATE_EXAMPLES = {
     },
 }
 
+UPDATE_EXAMPLES = {
+    "description": {"summary": "Another description", "value": {"description": "The 2026 edition"}},
+    "chunking": {"summary": "A rebuild with smaller chunks", "value": {"chunking": {"size": 120, "overlap": 20}}},
+}
+
 
 def _shown(ingest: Ingest, base: KnowledgeBase) -> KnowledgeBaseOut:
-    return knowledge_base_out(base, ingest.ledger.documents.count(base.id))
+    counts = ingest.ledger.documents.count(base.id)
+    return knowledge_base_out(base, counts, ingest.ledger.rebuilds.progress(base))
 
 
 @router.post("", status_code=201, responses=problems(409, 503), dependencies=[Depends(needs("admin"))])
@@ -67,21 +72,25 @@ def get_knowledge_base(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
     return _shown(ingest, base)
 
 
-@router.patch("/{kb}", responses=problems(404, 503), dependencies=[Depends(needs("admin"))])
+@router.patch("/{kb}", responses=problems(404, 409, 503), dependencies=[Depends(needs("admin"))])
 def update_knowledge_base(
-    ingest: IngestDep,
-    kb: str,
-    body: Annotated[
-        UpdateKnowledgeBase, Body(openapi_examples={"description": {"value": {"description": "The 2026 edition"}}})
-    ],
+    ingest: IngestDep, base: BaseDep, body: Annotated[UpdateKnowledgeBase, Body(openapi_examples=UPDATE_EXAMPLES)]
 ) -> KnowledgeBaseOut:
-    """Change description or prompt template; what is not sent stays."""
-    changes = body.model_dump(exclude_unset=True)
-    if changes.get("description", "") is None:
-        changes["description"] = ""
-    if body.prompt_template is not None:
-        validated_template(body.prompt_template)
-    return _shown(ingest, ingest.ledger.bases.update(kb, changes))
+    """Change what is sent; what is not sent stays.
+
+    Another embedding model, index or chunking starts a rebuild: the old index answers until the new one is complete.
+    """
+    return _shown(ingest, ingest.update_knowledge_base(base, body, request_id=current_request_id()))
+
+
+@router.delete(
+    "/{kb}/rebuild", status_code=202, responses=problems(404, 409, 503), dependencies=[Depends(needs("admin"))]
+)
+def cancel_rebuild(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
+    """Give up the rebuild that is running; what answers now goes on answering."""
+    ingest.ledger.rebuilds.cancel(base)
+    ingest.broker.wake(current_request_id())
+    return _shown(ingest, ingest.ledger.bases.get(base.name))
 
 
 @router.delete("/{kb}", status_code=202, responses=problems(404, 503), dependencies=[Depends(needs("admin"))])
