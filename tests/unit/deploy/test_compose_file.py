@@ -20,7 +20,7 @@ OUR_IMAGE = re.compile(r"zhiwen-[a-z]+:\$\{IMAGE_TAG:-\d+\.\d+\.\d+\}")
 PINNED = re.compile(r"(?P<name>[a-z0-9./_-]+):(?P<tag>[A-Za-z0-9][A-Za-z0-9._-]*\d[A-Za-z0-9._-]*)")
 
 
-def healthcheck_of(service: str) -> bool:
+def says_that_it_is_healthy(service: str) -> bool:
     """True when compose or the image's target in the Dockerfile says how to see that it is healthy."""
     if "healthcheck" in SERVICES[service]:
         return True
@@ -83,7 +83,7 @@ def test_state_publishes_no_port() -> None:
 def test_service_waits_for_services_that_can_say_they_are_healthy(service: str) -> None:
     for dependency, how in SERVICES[service].get("depends_on", {}).items():
         assert how["condition"] == "service_healthy"
-        assert healthcheck_of(dependency), f"{service} waits for {dependency}, which has no health check"
+        assert says_that_it_is_healthy(dependency), f"{service} waits for {dependency}, which has no health check"
 
 
 def test_start_order_has_no_circle() -> None:
