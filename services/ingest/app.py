@@ -25,7 +25,7 @@ from services.common.web import (
     serve,
 )
 from services.ingest.broker import Broker, make_celery, redis_url_for_celery
-from services.ingest.routes import documents, knowledge_bases
+from services.ingest.routes import documents, fsck, knowledge_bases
 from services.ingest.service import Ingest
 from services.ingest.settings import IngestSettings
 
@@ -64,6 +64,7 @@ def create_app(
     install(app, "ingest")
     app.include_router(knowledge_bases.router)
     app.include_router(documents.router)
+    app.include_router(fsck.router)
     add_operations_routes(app, lambda: _checks(ingest))
     return app
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,6 +88,18 @@ class KnowledgeBases:
                 .limit(limit)
             ).all()
             return [read_knowledge_base(c, knowledge_bases.c.name == name) for name in names]
+
+    def all(self) -> Sequence[KnowledgeBase]:
+        """Return every knowledge base that is not being deleted."""
+        with self.database.read() as c:
+            ids = c.scalars(sa.select(knowledge_bases.c.id).where(~knowledge_bases.c.deleting)).all()
+            return [read_knowledge_base(c, knowledge_bases.c.id == id) for id in ids]
+
+    def generations(self, id: str) -> Sequence[Generation]:
+        """Return all generations of a knowledge base: live, building, and those that are being retired."""
+        with self.database.read() as c:
+            ids = c.scalars(sa.select(generations.c.id).where(generations.c.knowledge_base_id == id)).all()
+            return [read_generation(c, number) for number in ids]
 
     def update(self, name: str, changes: Mapping[str, Any]) -> KnowledgeBase:
         """Change `description` or `prompt_template`."""

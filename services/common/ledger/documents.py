@@ -286,6 +286,21 @@ class Documents:
             )
             return {(str(id), int(version)) for id, version in rows}
 
+    def indexed_chunks(self, generation_id: int) -> dict[tuple[str, int], int]:
+        """Return how many chunks each (document, version) that stands in a generation has."""
+        with self.database.read() as c:
+            rows = c.execute(
+                sa.select(indexed.c.document_id, indexed.c.version, indexed.c.chunks).where(
+                    indexed.c.generation_id == generation_id
+                )
+            )
+            return {(str(id), int(version)): int(chunks) for id, version, chunks in rows}
+
+    def originals(self) -> set[str]:
+        """Return the sha256 of all bytes that a version names."""
+        with self.database.read() as c:
+            return set(c.scalars(sa.select(versions.c.sha256).distinct()))
+
     def terms(self, generation_id: int, document_ids: Sequence[str]) -> dict[tuple[str, int], bytes]:
         """Return the term statistics, by (document, version), of documents indexed in a generation."""
         with self.database.read() as c:

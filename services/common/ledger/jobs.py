@@ -124,6 +124,12 @@ class Jobs:
         with self.database.read() as c:
             return int(c.scalar(sa.select(sa.func.count()).select_from(jobs)) or 0)
 
+    def busy_documents(self, knowledge_base_id: str) -> set[str]:
+        """Return the documents that have an unfinished job."""
+        with self.database.read() as c:
+            mine = (jobs.c.knowledge_base_id == knowledge_base_id) & jobs.c.document_id.is_not(None)
+            return set(c.scalars(sa.select(jobs.c.document_id).where(mine).distinct()))
+
     # While working
 
     def renew(self, held: Iterable[Job], lease_seconds: float) -> set[str]:

@@ -1,0 +1,158 @@
+"""Compares ledger, originals and Milvus, and mends what differs (design section 2.6).
+
+The ledger is the truth: chunks that it does not name are removed, chunks that it names and that are missing are
+indexed again from the original. Documents that a job is working on are left alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from services.common.ledger import Ledger
+from services.common.models import Generation, KnowledgeBase
+from services.common.originals import Originals
+from services.common.store import ChunkKey, ChunkStore
+
+Version = tuple[str, int]
+
+
+@dataclass(slots=True)
+class Findings:
+    """What differs. Chunks are counted by document version in each collection; empty lists mean all is well."""
+
+    checked_chunks: int = 0
+    checked_originals: int = 0
+    missing: list[dict[str, Any]] = field(default_factory=list)
+    orphaned: list[dict[str, Any]] = field(default_factory=list)
+    duplicated: list[dict[str, Any]] = field(default_factory=list)
+    missing_collections: list[str] = field(default_factory=list)
+    unknown_collections: list[str] = field(default_factory=list)
+    missing_originals: list[str] = field(default_factory=list)
+    orphaned_originals: list[str] = field(default_factory=list)
+    skipped_busy: int = 0
+    repaired: bool = False
+
+    @property
+    def clean(self) -> bool:
+        """True when ledger, originals and Milvus agree."""
+        problems = (
+            self.missing,
+            self.orphaned,
+            self.duplicated,
+            self.missing_collections,
+            self.missing_originals,
+            self.orphaned_originals,
+        )
+        return not any(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the ledger expects of a generation, and which documents are being worked on."""
+
+    expected: Mapping[Version, int]
+    busy: set[str]
+
+    def same(self, later: _State, version: Version) -> bool:
+        """True when nobody worked on this version from now until `later`."""
+        idle = version[0] not in self.busy and version[0] not in later.busy
+        return idle and self.expected.get(version) == later.expected.get(version)
+
+
+@dataclass(frozen=True, slots=True)
+class Fsck:
+    """The check; blocking, in time linear in the number of chunks."""
+
+    ledger: Ledger
+    store: ChunkStore
+    originals: Originals
+
+    def run(self, *, repair: bool) -> Findings:
+        """Compare, and with `repair` mend: removals at once, missing chunks by jobs that are queued."""
+        findings = Findings(repaired=repair)
+        bases = self.ledger.bases.all()
+        present = set(self.store.collections())
+        known = {generation.collection for base in bases for generation in self.ledger.bases.generations(base.id)}
+        findings.unknown_collections = sorted(name for name in present - known if name.startswith("kb_"))
+        for base in bases:
+            for generation in [base.live, *([base.building] if base.building else [])]:
+                self._check_generation(base, generation, present, findings, repair=repair)
+        self._check_originals(findings, repair=repair)
+        return findings
+
+    def _check_generation(
+        self, base: KnowledgeBase, generation: Generation, present: set[str], findings: Findings, *, repair: bool
+    ) -> None:
+        before = self._state(base, generation)
+        if generation.collection not in present:
+            findings.missing_collections.append(generation.collection)
+            if repair:
+                self.store.create(generation.collection, generation.dimension, generation.index)
+        found = by_version(self.store.keys(generation.collection)) if generation.collection in present else {}
+        after = self._state(base, generation)
+        findings.checked_chunks += sum(len(ordinals) for ordinals in found.values())
+        for version in sorted(set(found) | set(after.expected)):
+            if not before.same(after, version):  # somebody worked on it while we looked
+                findings.skipped_busy += 1
+                continue
+            wrong = compare(found.get(version, Counter()), after.expected.get(version))
+            self._note(generation, version, wrong, findings)
+            if repair and wrong:
+                self._mend(base, generation, version, wrong)
+
+    def _state(self, base: KnowledgeBase, generation: Generation) -> _State:
+        return _State(self.ledger.documents.indexed_chunks(generation.id), self.ledger.jobs.busy_documents(base.id))
+
+    @staticmethod
+    def _note(generation: Generation, version: Version, wrong: Mapping[str, int], findings: Findings) -> None:
+        for kind, chunks in wrong.items():
+            entry = {"collection": generation.collection, "document_id": version[0], "version": version[1]}
+            getattr(findings, kind).append({**entry, "chunks": chunks})
+
+    def _mend(self, base: KnowledgeBase, generation: Generation, version: Version, wrong: Mapping[str, int]) -> None:
+        document_id, number = version
+        if "orphaned" in wrong or "duplicated" in wrong:
+            self.store.delete(generation.collection, document_id, number)
+        if (
+            generation.id == base.live.id
+            and self.ledger.documents.live_versions([document_id]).get(document_id) == number
+        ):
+            self.ledger.rebuilds.reindex(base, document_id, number)
+
+    def _check_originals(self, findings: Findings, *, repair: bool) -> None:
+        referenced = self.ledger.documents.originals()
+        kept = set(self.originals.list())
+        findings.checked_originals = len(kept)
+        findings.missing_originals = sorted(referenced - kept)
+        for sha256 in sorted(kept - referenced):
+            if sha256 in self.ledger.documents.originals():  # uploaded while we looked
+                continue
+            findings.orphaned_originals.append(sha256)
+            if repair:
+                self.ledger.jobs.remove_if_unreferenced(sha256, partial(self.originals.remove, sha256))
+
+
+def by_version(keys: Iterable[ChunkKey]) -> dict[Version, Counter[int]]:
+    """Count the stored chunks by document version and ordinal."""
+    found: dict[Version, Counter[int]] = {}
+    for key in keys:
+        found.setdefault((key.document_id, key.version), Counter())[key.ordinal] += 1
+    return found
+
+
+def compare(found: Counter[int], expected: int | None) -> dict[str, int]:
+    """Return how many chunks of a version are missing, orphaned and duplicated; only what is not 0.
+
+    `expected` is the number that the ledger says, None when it knows nothing of that version. Pure.
+    """
+    wanted = range(expected or 0)
+    counts = {
+        "missing": sum(1 for ordinal in wanted if ordinal not in found),
+        "orphaned": sum(count for ordinal, count in found.items() if ordinal not in wanted),
+        "duplicated": sum(count - 1 for ordinal, count in found.items() if ordinal in wanted and count > 1),
+    }
+    return {kind: count for kind, count in counts.items() if count}
