@@ -1,0 +1,1 @@
+"""The commands of `zhiwen`, one module a subject."""

@@ -1,0 +1,204 @@
+"""`zhiwen add` and `zhiwen docs …`: documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from services.cli.adding import BAD, Adder, Result, collect, counts
+from services.cli.client import Client, LocalFile
+from services.cli.output import Output, file_size
+from services.cli.problems import EXIT_FAILED, ApiError, Json, Usage
+from services.cli.session import Kb, Session, command
+from services.cli.values import json_object
+from services.common.models import DocumentStatus
+
+app = typer.Typer(help="Documents of a knowledge base.", no_args_is_help=True)
+
+Document = Annotated[str, typer.Argument(help="Id or name of the document.", show_default=False)]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it until it is settled.")]
+
+
+OnDuplicate = Literal["keep", "skip", "error"]
+
+
+def register_add(root: typer.Typer) -> None:
+    """Put `add` on the top level."""
+    command(root, "add")(add)
+
+
+def add(
+    session: Session,
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
+    kb: Kb = None,
+    metadata: Annotated[str | None, typer.Option(help="JSON object kept with every file.")] = None,
+    on_duplicate: Annotated[OnDuplicate, typer.Option(help="When another document holds the same bytes.")] = "keep",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the documents until settled.")] = True,
+) -> None:
+    """Add files and folders (recursively). Ends with 1 when any file failed."""
+    files = collect(paths)
+    if not files:
+        raise Usage("There is no file in what you named.")
+    fields = json_object("--metadata", metadata)
+    name = session.base(kb)
+    output = session.output
+    results = add_files(session.client, output, name, files, metadata=fields, on_duplicate=on_duplicate, wait=wait)
+    if output.as_json:
+        items = [result.as_json() for result in results]
+        output.data({"knowledge_base": name, "items": items, "counts": counts(results)})
+    else:
+        output.results(results)
+    if any(result.outcome in BAD for result in results):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def add_files(
+    client: Client,
+    output: Output,
+    kb: str,
+    files: Sequence[LocalFile],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    on_duplicate: str = "keep",
+    wait: bool = True,
+) -> list[Result]:
+    """Upload files with a progress bar a stage; return what became of each."""
+    with output.watcher() as watcher:
+        return Adder(client, kb, watcher, metadata, on_duplicate).add(files, wait=wait)
+
+
+@command(app, "list")
+def list_(
+    session: Session,
+    kb: Kb = None,
+    status: Annotated[DocumentStatus | None, typer.Option(help="Only those in this status.")] = None,
+    name: Annotated[str | None, typer.Option(help="Exact name, or a prefix that ends with *.")] = None,
+) -> None:
+    """List the documents in order of arrival."""
+    documents = list(session.client.documents(session.base(kb), status=status.value if status else None, name=name))
+    if session.output.as_json:
+        session.output.data({"items": documents})
+        return
+    headers = ("id", "name", "status", "version", "chunks", "size", "note")
+    session.output.table(headers, [_row(document) for document in documents], right=("version", "chunks", "size"))
+
+
+@command(app, "show")
+def show(
+    session: Session,
+    document: Document,
+    kb: Kb = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show every change until it is settled.")] = False,
+) -> None:
+    """Show one document."""
+    base = session.base(kb)
+    found = find(session.client, base, document)
+    if follow:
+        for change in session.client.document_events(base, found["id"]):
+            _show_change(session.output, change)
+    elif session.output.as_json:
+        session.output.data(found)
+    else:
+        shown = {key: _flat(value) for key, value in found.items()}
+        session.output.table(("field", "value"), [(key, value) for key, value in shown.items() if value])
+
+
+@command(app, "delete")
+def delete(
+    session: Session,
+    documents: Annotated[list[str], typer.Argument(help="Ids or names of documents.", show_default=False)],
+    kb: Kb = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    wait: Wait = True,
+) -> None:
+    """Delete documents: hidden from search at once, gone when this ends."""
+    base = session.base(kb)
+    found = [find(session.client, base, document) for document in documents]
+    session.confirm(f"Delete {', '.join(document['name'] for document in found)}?", yes=yes)
+    for document in found:
+        session.client.delete_document(base, document["id"])
+    _report(session, base, found, wait=wait)
+
+
+@command(app, "retry")
+def retry(session: Session, document: Document, kb: Kb = None, wait: Wait = True) -> None:
+    """Index a failed or cancelled document again."""
+    base = session.base(kb)
+    found = session.client.retry_document(base, find(session.client, base, document)["id"])
+    _report(session, base, [found], wait=wait)
+
+
+@command(app, "cancel")
+def cancel(session: Session, document: Document, kb: Kb = None, wait: Wait = True) -> None:
+    """Stop the indexing of a document; an older version that answers goes on answering."""
+    base = session.base(kb)
+    found = session.client.cancel_document(base, find(session.client, base, document)["id"])
+    _report(session, base, [found], wait=wait)
+
+
+def find(client: Client, kb: str, document: str) -> Json:
+    """Return the document with this id, or else with this name. Raises `ApiError` (404)."""
+    try:
+        return client.document(kb, document)
+    except ApiError as exc:
+        if exc.status not in {404, 422}:
+            raise
+        named = [] if document.endswith("*") else list(client.documents(kb, name=document))
+        if not named:
+            raise
+        return named[0]
+
+
+def _report(session: Session, kb: str, documents: Sequence[Json], *, wait: bool) -> None:
+    """Print how documents ended. Ends with 1 when one failed."""
+    ids = [document["id"] for document in documents]
+    settled: dict[str, Json] = {}
+    if wait:
+        with session.output.watcher() as watcher:
+            settled = Adder(session.client, kb, watcher).follow(ids)
+    ended = [{**document, **settled.get(document["id"], {})} for document in documents]
+    if not wait:
+        ended = [{**document, **_now(session.client, kb, document["id"])} for document in documents]
+    if session.output.as_json:
+        session.output.data({"items": ended})
+    else:
+        session.output.table(("name", "status", "note"), [(d["name"], d["status"], _note(d)) for d in ended])
+    if any(document["status"] == DocumentStatus.FAILED for document in ended):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _now(client: Client, kb: str, id: str) -> Json:
+    try:
+        return client.document(kb, id)
+    except ApiError as exc:
+        if exc.status != 404:
+            raise
+        return {"status": DocumentStatus.DELETED.value}
+
+
+def _show_change(output: Output, document: Json) -> None:
+    if output.as_json:
+        output.line(document)
+    else:
+        progress = document["progress"]
+        part = f" {progress['done']}/{progress['total']}" if progress["total"] else ""
+        output.show(f"{document['status']}{part} {_note(document)}".rstrip())
+
+
+def _row(document: Json) -> tuple[Any, ...]:
+    size = file_size(document["bytes"])
+    fields = (document[key] for key in ("id", "name", "status", "version", "chunks"))
+    return (*fields, size, _note(document))
+
+
+def _note(document: Json) -> str:
+    return str((document.get("error") or {}).get("detail", ""))
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {part}" for key, part in value.items())
+    return "" if value is None else str(value)

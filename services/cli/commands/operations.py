@@ -1,0 +1,133 @@
+"""`zhiwen up` and `zhiwen status`: running Zhiwen on this machine, and looking at how it is."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, Any, get_args
+
+import typer
+
+from services.cli.client import Client, Service
+from services.cli.commands.bases import documents_of
+from services.cli.output import Output
+from services.cli.problems import EXIT_FAILED, ApiError, Json
+from services.cli.session import DATA, Session, command
+from services.common.telemetry import configure_logging
+
+DEFAULT_PORT_BASE = 8000
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def register(root: typer.Typer) -> None:
+    """Put `up` and `status` on the top level."""
+    command(root, "up", options=DATA)(up)
+    command(root, "status")(status)
+
+
+def up(
+    session: Session,
+    port_base: Annotated[int, typer.Option(min=1024, max=65000, help="Ports are this plus 1, 2, 3, 4, 80.")] = (
+        DEFAULT_PORT_BASE
+    ),
+    webui: Annotated[bool, typer.Option("--webui/--no-webui", help="Serve the page, too.")] = True,
+) -> None:
+    """Run everything on this machine until Ctrl-C."""
+    from services.cli.launcher import Stack
+
+    output, folder = session.output, session.settings.data_dir
+    configure_logging("launcher", session.settings.log_level, "console")
+    stack = Stack(folder, port_base, webui=webui)
+    with signals_interrupt():
+        try:
+            with output.waiting("Starting") as ready:
+                stack.start(on_ready=ready)
+            _show_addresses(output, stack.addresses, str(folder), port_base)
+            stack.wait()
+        except KeyboardInterrupt:
+            output.say("Stopping …")
+        finally:
+            ignore_signals()
+            stack.stop()
+    if output.as_json:
+        output.line({"event": "stopped"})
+    else:
+        output.say("Everything has stopped.")
+
+
+def _show_addresses(output: Output, addresses: Mapping[str, str], folder: str, port_base: int) -> None:
+    if output.as_json:
+        output.line({"event": "ready", "addresses": dict(addresses), "data_dir": folder})
+        return
+    output.table(("service", "address"), list(addresses.items()))
+    if port_base != DEFAULT_PORT_BASE:
+        for service in get_args(Service):
+            output.show(f"export ZHIWEN_{service.upper()}_URL={addresses[service]}")
+    output.say(f"Ready. Data is kept in {folder}. Ctrl-C stops everything.")
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """While the block runs, SIGTERM and a closed terminal do what Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """From here to the end of `signals_interrupt` nothing interrupts: stopping takes its time, but has an end."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def status(session: Session) -> None:
+    """Show whether the services answer and what the knowledge bases hold. Ends with 1 when something is amiss."""
+    services = {service: _state(session.client, service) for service in get_args(Service)}
+    bases, error = _bases(session.client)
+    if session.output.as_json:
+        session.output.data({"services": services, "knowledge_bases": bases, "error": error})
+    else:
+        _show_status(session.output, services, bases, error)
+    if error or any(state["status"] != "ready" for state in services.values()):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _state(client: Client, service: Service) -> Json:
+    state: dict[str, Any] = {"address": client.urls[service], "status": "unreachable", "checks": {}}
+    try:
+        client.alive(service)
+        return {**state, **client.ready(service)}
+    except ApiError as exc:
+        return {**state, "error": exc.detail}
+
+
+def _bases(client: Client) -> tuple[list[Json], Json | None]:
+    try:
+        return list(client.bases()), None
+    except ApiError as exc:
+        return [], exc.problem
+
+
+def _show_status(output: Output, services: Mapping[str, Json], bases: list[Json], error: Json | None) -> None:
+    rows = [(name, s["address"], s["status"], _checks(s)) for name, s in services.items()]
+    output.table(("service", "address", "status", "depends on"), rows)
+    if error:
+        output.error(error)
+        return
+    counted = [(base["name"], documents_of(base), base["chunks"]) for base in bases]
+    output.table(("knowledge base", "documents", "chunks"), counted, right=("chunks",))
+
+
+def _checks(state: Json) -> str:
+    if "error" in state:
+        return str(state["error"])
+    return ", ".join(f"{name} {outcome}" for name, outcome in state["checks"].items())

@@ -1,0 +1,221 @@
+"""What the command line prints: tables, progress and sentences for people, JSON for programs.
+
+For programs (`--json`) stdout holds JSON only; progress and messages go to stderr in both cases.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from services.cli.adding import BAD, STAGES, Result, Watcher, counts
+from services.cli.problems import Json
+
+SNIPPET_CHARACTERS = 160
+PIPE_COLUMNS = 200
+_STYLES = {"ready": "green", "failed": "red", "rejected": "red", "cancelled": "yellow", "unchanged": "dim"}
+
+
+def printable(text: str) -> str:
+    """Return text without control characters: a document must not steer the terminal it is shown on."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
+def snippet(text: str, length: int = SNIPPET_CHARACTERS) -> str:
+    """Return the beginning of a passage on one line."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def file_size(count: int) -> str:
+    """Return a number of bytes for people: 512 B, 1.5 KB, 3.2 MB."""
+    size = float(count)
+    for unit in ("B", "KB", "MB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GB"
+
+
+def place_of(hit: Mapping[str, Any]) -> str:
+    """Return where a hit stands: file, page, heading."""
+    page = f"p. {hit['page']}" if hit.get("page") is not None else ""
+    return " · ".join(part for part in (hit["source"], page, hit.get("heading") or "") if part)
+
+
+def _console(file: TextIO) -> Console:
+    """A console that prints text as it is: names in square brackets are no markup."""
+    console = Console(file=file, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_COLUMNS
+    return console
+
+
+@dataclass(slots=True)
+class Output:
+    """Where a command prints; `as_json` is `--json`."""
+
+    as_json: bool = False
+    out: Console = field(default_factory=lambda: _console(sys.stdout))
+    err: Console = field(default_factory=lambda: _console(sys.stderr))
+
+    def data(self, value: Any) -> None:
+        """Print one JSON value."""
+        self._write(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+    def line(self, value: Any) -> None:
+        """Print one line of a JSON stream, at once."""
+        self._write(json.dumps(value, ensure_ascii=False, default=str))
+
+    def _write(self, text: str) -> None:
+        print(text, file=self.out.file, flush=True)
+
+    def say(self, text: str, *, style: str | None = None) -> None:
+        """Tell the person something, on stderr."""
+        self.err.print(Text(printable(text)), style=style, soft_wrap=True)
+
+    def show(self, text: str = "", *, style: str | None = None) -> None:
+        """Print a paragraph of the result for people."""
+        self.out.print(Text(printable(text)), style=style, soft_wrap=True)
+
+    def piece(self, text: str) -> None:
+        """Print a piece of a streamed answer, at once."""
+        print(printable(text), end="", file=self.out.file, flush=True)
+
+    def error(self, problem: Json) -> None:
+        """Print what went wrong: the sentence for people, the problem for programs."""
+        if self.as_json:
+            self.data(problem)
+            return
+        sentence = Text.assemble(("Error: ", "bold red"), printable(str(problem.get("detail", ""))))
+        self.err.print(sentence, soft_wrap=True)
+        for item in problem.get("errors") or []:
+            self.say(f"  {item.get('field')}: {item.get('message')}")
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
+        """Print a table; columns named in `right` are aligned right."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for header in headers:
+            table.add_column(
+                header, justify="right" if header in right else "left", overflow="fold", no_wrap=header == "id"
+            )
+        for row in rows:
+            table.add_row(*(_cell(value) for value in row))
+        self.out.print(table)
+
+    def results(self, results: Sequence[Result]) -> None:
+        """Print the summary of an upload: one row per document, then how many of which outcome."""
+        rows = [(r.name, r.outcome, r.status, r.chunks, _why(r)) for r in results]
+        self.table(("document", "outcome", "status", "chunks", "note"), rows, right=("chunks",))
+        numbers = counts(results)
+        self.show(
+            " · ".join(f"{number} {outcome}" for outcome, number in numbers.items()),
+            style="bold red" if any(numbers.get(outcome) for outcome in BAD) else "bold green",
+        )
+
+    def sources(self, sources: Sequence[Mapping[str, Any]]) -> None:
+        """Print numbered sources: place, score and the beginning of the passage."""
+        for source in sources:
+            self.show(f"[{source['n']}] {place_of(source)}  ({source['score']:.2f})", style="bold")
+            self.show(f"    {snippet(source['text'])}", style="dim")
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[Callable[[str], None]]:
+        """A moving line on stderr while the block runs; the function given is told what has become ready."""
+        if not self.err.is_terminal:
+            yield lambda name: self.say(f"{name} is ready")
+            return
+        ready: list[str] = []
+        with self.err.status(Text(what)) as status:
+
+            def tell(name: str) -> None:
+                ready.append(name)
+                status.update(Text(f"{what} · ready: {', '.join(ready)}"))
+
+            yield tell
+
+    @contextmanager
+    def watcher(self) -> Iterator[Watcher]:
+        """Progress bars on stderr while the block runs; sentences only for a program that has no terminal."""
+        if self.as_json and not self.err.is_terminal:
+            yield Silent(self)
+            return
+        columns = (TextColumn("{task.description:<10}"), BarColumn(40), _Count(), TextColumn("{task.fields[note]}"))
+        with Progress(*columns, console=self.err, expand=False) as progress:
+            yield Bars(progress, self)
+
+
+class _Count(ProgressColumn):
+    """Bytes for the upload, whole documents for the other stages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bytes, self._documents = DownloadColumn(), MofNCompleteColumn()
+
+    def render(self, task: Task) -> Text:
+        return (self._bytes if task.fields.get("in_bytes") else self._documents).render(task)
+
+
+class Bars:
+    """The watcher of `adding.Adder` on a terminal: one bar for the upload and one for each stage."""
+
+    def __init__(self, progress: Progress, output: Output) -> None:
+        self._progress = progress
+        self._output = output
+        self._upload = progress.add_task("upload", total=None, note="", in_bytes=True, visible=False)
+        self._stages = {stage: progress.add_task(stage, total=None, note="", visible=False) for stage in STAGES}
+
+    def uploading(self, total_bytes: int) -> None:
+        self._progress.update(self._upload, total=total_bytes, visible=True)
+
+    def uploaded(self, more_bytes: int) -> None:
+        self._progress.advance(self._upload, more_bytes)
+
+    def following(self, documents: int) -> None:
+        for task in self._stages.values():
+            note = "" if documents else "nothing to do"
+            self._progress.update(task, total=documents, completed=0, visible=True, note=note)
+
+    def stages(self, passed: Mapping[str, float]) -> None:
+        for stage, number in passed.items():
+            self._progress.update(self._stages[stage], completed=number)
+
+    def say(self, text: str) -> None:
+        self._output.say(text, style="yellow")
+
+
+class Silent:
+    """The watcher for programs: only what a person must know is said."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def uploading(self, total_bytes: int) -> None: ...
+    def uploaded(self, more_bytes: int) -> None: ...
+    def following(self, documents: int) -> None: ...
+    def stages(self, passed: Mapping[str, float]) -> None: ...
+
+    def say(self, text: str) -> None:
+        self._output.say(text)
+
+
+def _cell(value: Any) -> Text:
+    text = "" if value is None else printable(str(value))
+    return Text(text, style=_STYLES.get(text, ""))
+
+
+def _why(result: Result) -> str:
+    if result.error:
+        return str(result.error.get("detail", ""))
+    return f"same bytes as {result.duplicate_of}" if result.duplicate_of else ""

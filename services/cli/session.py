@@ -1,0 +1,144 @@
+"""What every command shares: its common options, the client and the output, and how errors end it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, ParamSpec
+
+import httpx
+import typer
+from pydantic import ValidationError
+
+from services.cli.client import Addresses, Client
+from services.cli.output import Output
+from services.cli.problems import EXIT_FAILED, EXIT_USAGE, ApiError, Json, Usage, problem
+from services.cli.settings import CliSettings
+from services.common.errors import ConfigurationError, ServiceError
+
+P = ParamSpec("P")
+
+Kb = Annotated[
+    str | None,
+    typer.Option("--kb", help="Knowledge base; default: ZHIWEN_KB, or the only one there is.", show_default=False),
+]
+JSON_OPTION = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, messages on stderr.")]
+CONNECTION: dict[str, Any] = {
+    "ingest_url": Annotated[str | None, typer.Option(help="Address of the ingest API [ZHIWEN_INGEST_URL].")],
+    "query_url": Annotated[str | None, typer.Option(help="Address of the query API [ZHIWEN_QUERY_URL].")],
+    "gateway_url": Annotated[str | None, typer.Option(help="Address of the LLM gateway [ZHIWEN_GATEWAY_URL].")],
+    "api_key": Annotated[str | None, typer.Option(help="API key [ZHIWEN_API_KEY].")],
+}
+DATA: dict[str, Any] = {
+    "data_dir": Annotated[
+        Path | None, typer.Option(help="Data folder [ZHIWEN_DATA_DIR].", file_okay=False, show_default=False)
+    ]
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One command being run."""
+
+    settings: CliSettings
+    output: Output
+    client: Client
+
+    def base(self, name: str | None) -> str:
+        """Return the knowledge base that is meant. Raises `Usage` when that is not clear."""
+        chosen = name or self.settings.kb
+        return chosen or the_only_base([base["name"] for base in self.client.bases()])
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before something is deleted. Raises `Usage` where nobody can be asked, `typer.Exit` on no."""
+        if yes:
+            return
+        if self.output.as_json or not self.output.err.is_terminal:
+            raise Usage("This deletes; add --yes to do it without being asked.")
+        if not typer.confirm(question, err=True):
+            raise typer.Exit(EXIT_FAILED)
+
+
+def the_only_base(names: list[str]) -> str:
+    """Return the name of the only knowledge base. Raises `Usage` when there is none or more than one."""
+    match names:
+        case [name]:
+            return name
+        case []:
+            raise Usage("There is no knowledge base yet: create one with `zhiwen kb create NAME`.")
+        case _:
+            raise Usage(f"There are {len(names)} knowledge bases; name one with --kb: {', '.join(names[:10])}.")
+
+
+def command(
+    app: typer.Typer, name: str, *, options: dict[str, Any] | None = None
+) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
+    """Register a function as a command that takes a `Session` first, with `--json` and `options` added to its own."""
+    common = {**(CONNECTION if options is None else options), "as_json": JSON_OPTION}
+
+    def register(function: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
+        def run(ctx: typer.Context, **values: Any) -> None:
+            chosen = {key: values.pop(key) for key in common}
+            output = Output(as_json=chosen.pop("as_json"))
+            with errors_end_the_command(output), _opened(chosen, output, ctx.obj) as session:
+                call: Callable[..., None] = function
+                call(session, **values)
+
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        shared = [_keyword(key, option, default=False if key == "as_json" else None) for key, option in common.items()]
+        first = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        run.__signature__ = inspect.Signature([first, *keywords, *shared])  # type: ignore[attr-defined]
+        run.__doc__ = function.__doc__
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+def _keyword(name: str, annotation: Any, *, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+@contextmanager
+def _opened(chosen: dict[str, Any], output: Output, transport: httpx.BaseTransport | None) -> Iterator[Session]:
+    settings = load_settings(chosen)
+    addresses = Addresses(settings.ingest_url, settings.query_url, settings.gateway_url)
+    with Client(addresses, api_key=settings.api_key.get_secret_value(), transport=transport) as client:
+        yield Session(settings, output, client)
+
+
+def load_settings(chosen: dict[str, Any]) -> CliSettings:
+    """Return the settings of the environment, with the options that were given on top. Raises `Usage`."""
+    try:
+        return CliSettings(**{key: value for key, value in chosen.items() if value is not None})
+    except ValidationError as exc:
+        wrong = "; ".join(f"ZHIWEN_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in exc.errors())
+        raise Usage(f"The settings are wrong: {wrong}.") from exc
+
+
+@contextmanager
+def errors_end_the_command(output: Output) -> Iterator[None]:
+    """Print what the command raises as one sentence, or as its problem with `--json`, and end with its exit code."""
+    try:
+        yield
+    except ApiError as exc:
+        _end(output, exc.problem, exc.exit_code)
+    except Usage as exc:
+        _end(output, problem("usage", "Usage", str(exc)), EXIT_USAGE)
+    except ConfigurationError as exc:
+        _end(output, problem("configuration", "Configuration", str(exc)), EXIT_USAGE)
+    except ServiceError as exc:
+        made = problem(exc.code, exc.title, exc.detail, status=exc.status)
+        _end(output, made, ApiError(made).exit_code)
+    except KeyboardInterrupt:
+        output.say("Interrupted.")
+        raise typer.Exit(130) from None
+
+
+def _end(output: Output, made: Json, exit_code: int) -> None:
+    output.error(made)
+    raise typer.Exit(exit_code)

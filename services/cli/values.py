@@ -1,0 +1,34 @@
+"""Reading the values of options that are more than a word."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TextIO
+
+from services.cli.problems import Json, Usage
+
+
+def json_object(option: str, text: str | None) -> Json | None:
+    """Return the JSON object that an option was given. Raises `Usage`."""
+    if text is None:
+        return None
+    try:
+        value: Any = json.loads(text)
+    except ValueError as exc:
+        raise Usage(f"{option} is not valid JSON: {exc}.") from exc
+    if not isinstance(value, dict):
+        raise Usage(f"{option} must be a JSON object.")
+    return value
+
+
+def integers(option: str, text: str | None) -> dict[str, int]:
+    """Return an object of whole numbers. Raises `Usage`."""
+    value = json_object(option, text) or {}
+    if not all(isinstance(number, int) for number in value.values()):
+        raise Usage(f"{option} must hold whole numbers only.")
+    return value
+
+
+def optional_text_file(file: TextIO | None) -> str | None:
+    """Return the text of a file that may not be given."""
+    return None if file is None else file.read()
