@@ -40,11 +40,12 @@ class FakeOpenAI:
         self.port = port
         self.base_url = f"http://127.0.0.1:{port}/v1"
         self._control = f"http://127.0.0.1:{port}"
+        self._http = httpx.Client(timeout=10)
 
     def script(self, *steps: Mapping[str, Any] | str) -> None:
         """Say what to do next: names or full steps, one per request, the last one for good."""
         full = [{"behaviour": step} if isinstance(step, str) else dict(step) for step in steps]
-        httpx.post(f"{self._control}/_script", json=full).raise_for_status()
+        self._http.post(f"{self._control}/_script", json=full).raise_for_status()
 
     def requests(self) -> list[ReceivedRequest]:
         """Return the model calls received so far (health checks do not count)."""
@@ -60,12 +61,15 @@ class FakeOpenAI:
 
     def state(self) -> dict[str, Any]:
         """Return what `GET /_requests` says: items, cancelled, open, most_open."""
-        response = httpx.get(f"{self._control}/_requests")
+        response = self._http.get(f"{self._control}/_requests")
         return dict(response.raise_for_status().json())
 
     def forget(self) -> None:
         """Back to the default behaviour, nothing received."""
-        httpx.delete(f"{self._control}/_requests").raise_for_status()
+        self._http.delete(f"{self._control}/_requests").raise_for_status()
+
+    def close(self) -> None:
+        self._http.close()
 
 
 @contextlib.contextmanager
@@ -73,12 +77,16 @@ def fake_openai(name: str = "fake", port: int = 0) -> Iterator[FakeOpenAI]:
     """Run a fake model server for the length of the block."""
     command = [sys.executable, "-m", "tests.servers.fake_openai", "--name", name, "--port", str(port)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    server: FakeOpenAI | None = None
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, "the fake server did not start"
-        yield FakeOpenAI(json.loads(line)["port"])
+        server = FakeOpenAI(json.loads(line)["port"])
+        yield server
     finally:
+        if server is not None:
+            server.close()
         stop(process)
 
 
