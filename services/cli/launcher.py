@@ -129,7 +129,13 @@ class Stack:
         milvus = Program(
             "milvus",
             [str(binary), str(folder / "milvus" / "milvus.db"), f"unix:{milvus_socket}", "ERROR"],
-            {**self.environment, "LD_LIBRARY_PATH": str(binary.parent)},
+            # Its log library writes files to /tmp unless told otherwise.
+            {
+                **self.environment,
+                "LD_LIBRARY_PATH": str(binary.parent),
+                "GLOG_logtostderr": "1",
+                "GLOG_minloglevel": "1",
+            },
             ready=lambda: answers_on(milvus_socket),
         )
         redis = Program(

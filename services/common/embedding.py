@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from services.common.errors import InvalidRequest, ServiceError
@@ -24,6 +25,8 @@ from services.common.settings import BUILT_IN_MODEL
 
 if TYPE_CHECKING:
     from services.common.settings import EmbeddingSettings
+
+log = structlog.get_logger(__name__)
 
 Vectors = NDArray[np.float32]
 
@@ -102,6 +105,13 @@ class Embedders:
             if model not in self._loaded:
                 self._loaded[model] = self._load(model)
             return self._loaded[model]
+
+    def preload(self, model: str) -> None:
+        """Load a model before somebody waits for it; one that cannot be loaded is logged and fails when asked for."""
+        try:
+            self.get(model)
+        except ServiceError as exc:
+            log.warning("model_not_loaded", model=model, detail=exc.detail)
 
 
 def embedders_from(settings: EmbeddingSettings, *, batched: bool = False) -> Embedders:

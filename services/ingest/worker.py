@@ -191,6 +191,7 @@ def main() -> None:
             worker_ready.connect(
                 lambda **_: start_http_server(settings.worker_metrics_port, addr=settings.host), weak=False
             )
+        worker.pipeline.embedders.preload(settings.embedding_model)
         worker.reconcile()
         # A thread, not `beat=True`, which forks this process with its threads and its gRPC channels.
         clock = EmbeddedService(app, max_interval=1, thread=True, scheduler_cls="celery.beat:Scheduler")
@@ -202,7 +203,7 @@ def main() -> None:
             without_mingle=True,
             without_heartbeat=True,
             quiet=True,
-            loglevel=settings.log_level,
+            loglevel="WARNING",
         ).start()
         clock.stop()
         worker.close()

@@ -52,10 +52,12 @@ def create_app(
 ) -> FastAPI:
     """Build the application; what is not passed is built from the settings (by default the environment's)."""
     settings = settings or QuerySettings()
-    query = _build(settings, ledger, store, embedders or embedders_from(settings))
+    embedders = embedders or embedders_from(settings)
+    query = _build(settings, ledger, store, embedders)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(embedders.preload, settings.embedding_model)
         yield
         await query.generator.close()
         query.retriever.close()

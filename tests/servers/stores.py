@@ -96,7 +96,7 @@ def milvus_lite_server(folder: Path) -> Server:
         url=f"unix:{path}",
         command=[str(binary), str(folder / "milvus.db"), f"unix:{path}", "ERROR"],
         ready=lambda: answers_on(path),
-        environment={**os.environ, "LD_LIBRARY_PATH": str(binary.parent)},
+        environment={**os.environ, "LD_LIBRARY_PATH": str(binary.parent), "GLOG_logtostderr": "1"},
         cleanup=lambda: path.unlink(missing_ok=True),
     )
 
