@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import docx
@@ -85,12 +86,12 @@ def workbook() -> bytes:
 
 
 def by_pandoc(kind: str) -> bytes:
-    import pypandoc
-
     source = f"# 上篇\n\n## 春\n\n{SENTENCE}\n\n| 甲 | 乙 |\n|----|----|\n| 丙 | 丁 |\n\n- one\n- two\n"
     target = Path(f"/tmp/zhiwen-{kind}.{kind}")
     try:
-        pypandoc.convert_text(source, kind, format="markdown", outputfile=str(target), extra_args=["--standalone"])
+        import_module("pypandoc").convert_text(
+            source, kind, format="markdown", outputfile=str(target), extra_args=["--standalone"]
+        )
         return target.read_bytes()
     finally:
         target.unlink(missing_ok=True)

@@ -8,8 +8,7 @@ from lxml import etree
 
 from services.common.errors import DocumentError
 
-# The depth that libxml2 itself allows a trusted file (XML_PARSE_HUGE).
-DEPTH_ERROR = "depth"
+DEPTH_ERROR = "Excessive depth"
 
 
 def parse_xml(data: bytes) -> etree._Element:
@@ -36,18 +35,30 @@ def unsafe_xml() -> DocumentError:
 
 
 def _as_document_error(exc: etree.XMLSyntaxError) -> DocumentError:
-    message = str(exc).lower()
+    message = str(exc)
     if DEPTH_ERROR in message:
-        return DocumentError("too-deep", "This file is nested too deeply to be read. Save it in a flatter form.")
+        return too_deep()
+    message = message.lower()
     if "entity" in message and ("loop" in message or "amplification" in message):
         return unsafe_xml()
     return DocumentError("corrupt", "The XML of this file is damaged. Open it in its own program and save it again.")
 
 
+def too_deep() -> DocumentError:
+    """Return the error for a file that is nested deeper than any reader goes."""
+    return DocumentError("too-deep", "This file is nested too deeply to be read. Save it in a flatter form.")
+
+
 def parse_html(text: str) -> etree._Element | None:
-    """Return the root of an HTML page, however broken it is; None when it holds no element."""
+    """Return the root of an HTML page, however broken it is; None when it holds no element.
+
+    Raises DocumentError `too-deep` past 2,048 levels, where libxml2 would drop what follows without a word.
+    """
     parser = etree.HTMLParser(encoding="utf-8", no_network=True, recover=True, huge_tree=True, remove_comments=True)
-    return etree.fromstring(text.encode("utf-8", "replace"), parser)
+    root = etree.fromstring(text.encode("utf-8", "replace"), parser)
+    if any(DEPTH_ERROR in entry.message for entry in parser.error_log.filter_from_level(etree.ErrorLevels.FATAL)):
+        raise too_deep()
+    return root
 
 
 def local_name(element: etree._Element) -> str:

@@ -18,7 +18,6 @@ _UNWANTED = re.compile(
 )
 _TRAILING_SPACE = re.compile(r"[ \t\u00a0\u3000]+(?=\n|\Z)")
 _BLANK_LINES = re.compile(r"\n{3,}")
-_SPACES = re.compile(r"\s+")
 
 
 def clean_text(text: str) -> str:
@@ -33,7 +32,7 @@ def clean_text(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Return `text` with every run of white space as one space."""
-    return _SPACES.sub(" ", text).strip()
+    return " ".join(text.split())
 
 
 def unwrap_lines(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from services.common.models import Block
-from services.ingest.parsing.normalise import clean_text, one_line
+from services.ingest.parsing.normalise import one_line
 
 ROWS_PER_BLOCK = 500
 CELL_SEPARATOR = " | "
@@ -16,7 +16,7 @@ NUMBER = re.compile(r"^[-+]?[\d.,:/%\s-]+$")
 
 def render_row(cells: Sequence[str]) -> str:
     """Return a row as one line, without the empty cells at its end."""
-    texts = [one_line(clean_text(cell)) for cell in cells]
+    texts = [one_line(cell) for cell in cells]
     while texts and not texts[-1]:
         texts.pop()
     return CELL_SEPARATOR.join(texts) if any(texts) else ""
@@ -50,7 +50,8 @@ def table_blocks(
 def looks_like_header(cells: Sequence[str]) -> bool:
     """Tell whether a row names columns: two or more cells, most of them filled, short, and none a number."""
     filled = [one_line(cell) for cell in cells if cell.strip()]
-    if len(filled) < 2 or len(filled) * 2 < len(cells):
+    width = max((i for i, cell in enumerate(cells, start=1) if cell.strip()), default=0)
+    if len(filled) < 2 or len(filled) * 2 < width:
         return False
     return all(len(cell) <= 60 and not NUMBER.match(cell) for cell in filled)
 

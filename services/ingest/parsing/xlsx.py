@@ -38,8 +38,8 @@ def read_xlsx(path: Path) -> Iterator[Block]:
 def _rows(sheet: Any) -> Iterator[Sequence[str]]:
     """Yield the rows of a sheet as text, and stop after 10,000 empty ones in a row."""
     empty = 0
-    for row in sheet.iter_rows(values_only=True, max_col=MAX_COLUMNS):
-        texts = [cell_text(value) for value in row]
+    for row in sheet.iter_rows(values_only=True):
+        texts = [cell_text(value) for value in row[:MAX_COLUMNS]]
         empty = 0 if any(texts) else empty + 1
         if empty > MAX_EMPTY_ROWS:
             return
