@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TextIO
 
 from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
@@ -22,7 +24,7 @@ from rich.text import Text
 from services.cli.adding import BAD, STAGES, Result, Watcher, counts
 from services.cli.problems import Json
 
-SNIPPET_CHARACTERS = 160
+SNIPPET_COLUMNS = 180
 PIPE_COLUMNS = 200
 _STYLES = {"ready": "green", "failed": "red", "rejected": "red", "cancelled": "yellow", "unchanged": "dim"}
 
@@ -32,10 +34,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
-def snippet(text: str, length: int = SNIPPET_CHARACTERS) -> str:
-    """Return the beginning of a passage on one line."""
+def snippet(text: str, columns: int = SNIPPET_COLUMNS) -> str:
+    """Return the beginning of a passage on one line of at most that many columns; a Chinese character takes two."""
     line = " ".join(printable(text).split())
-    return line if len(line) <= length else line[: length - 1] + "…"
+    return line if cell_len(line) <= columns else set_cell_size(line, columns - 1).rstrip() + "…"
 
 
 def file_size(count: int) -> str:
@@ -52,6 +54,11 @@ def place_of(hit: Mapping[str, Any]) -> str:
     """Return where a hit stands: file, page, heading."""
     page = f"p. {hit['page']}" if hit.get("page") is not None else ""
     return " · ".join(part for part in (hit["source"], page, hit.get("heading") or "") if part)
+
+
+def _plain(value: object) -> str:
+    """What JSON has no word for: times as RFC 3339, the rest as text."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _console(file: TextIO) -> Console:
@@ -72,11 +79,11 @@ class Output:
 
     def data(self, value: Any) -> None:
         """Print one JSON value."""
-        self._write(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+        self._write(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
 
     def line(self, value: Any) -> None:
         """Print one line of a JSON stream, at once."""
-        self._write(json.dumps(value, ensure_ascii=False, default=str))
+        self._write(json.dumps(value, ensure_ascii=False, default=_plain))
 
     def _write(self, text: str) -> None:
         print(text, file=self.out.file, flush=True)
