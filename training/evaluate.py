@@ -26,7 +26,6 @@ from services.common.translations import DEFAULT_TABLE, Translations
 Scores = NDArray[np.float32]
 CANDIDATES = 100
 PARALLEL = ("zh_xquad", "en_xquad")
-REFUSAL_SET = "zh_cmrc2018"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +148,27 @@ def report_across(engine: Engine, sets: Mapping[str, QuestionSet]) -> None:
             report_halves(f"{asked} -> {held} ({label})", result, sets[asked].answers)
 
 
-def report_refusal(engine: Engine, question_set: QuestionSet, threshold: float) -> None:
+def report_refusal(engine: Engine, asked: QuestionSet, passages: Sequence[str], threshold: float) -> None:
     """Print how well the best relevance tells which questions have an answer when every second passage is held."""
-    half = np.arange(0, len(question_set.passages), 2)
-    result = run(engine, [question_set.passages[i] for i in half], question_set.questions)
-    present = question_set.answers % 2 == 0
+    result = run(engine, passages[::2], asked.questions)
+    present = asked.answers % 2 == 0
     for mode, scores in (("dense", result.dense), ("lexical", result.lexical), ("hybrid", result.hybrid)):
         top = scores.max(axis=1)
         print(
-            f"refusal {mode}: AUROC {auroc(top[present], top[~present]):.4f}, at {threshold:.2f} refused rightly "
-            f"{np.mean(top[~present] < threshold):.3f}, wrongly {np.mean(top[present] < threshold):.3f}"
+            f"  {mode}: AUROC {auroc(top[present], top[~present]):.4f}, at {threshold:.2f} refused rightly "
+            f"{np.mean(top[~present] < threshold):.3f}, wrongly {np.mean(top[present] < threshold):.3f}",
+            flush=True,
         )
+
+
+def report_refusals(engine: Engine, sets: Mapping[str, QuestionSet], threshold: float) -> None:
+    """Print refusal for each set, across languages, and for questions about other things than the passages."""
+    for name, asked in sets.items():
+        print(f"refusal {name}, half of its passages")
+        report_refusal(engine, asked, asked.passages, threshold)
+    for name, other in (PARALLEL, PARALLEL[::-1]) if set(PARALLEL) <= set(sets) else ():
+        print(f"refusal {name} -> half of {other}")
+        report_refusal(engine, sets[name], sets[other].passages, 0.6 * threshold)
 
 
 def main() -> None:
@@ -174,7 +183,7 @@ def main() -> None:
     parser.add_argument("--k1", type=float, default=Bm25().k1)
     parser.add_argument("--b", type=float, default=Bm25().b)
     parser.add_argument("--average-length", type=float, default=Bm25().average_length)
-    parser.add_argument("--threshold", type=float, default=0.26)
+    parser.add_argument("--threshold", type=float, default=0.25)
     args = parser.parse_args()
     engine = Engine(
         StaticEmbedder(args.embedder),
@@ -189,9 +198,7 @@ def main() -> None:
         report_halves(name, run(engine, question_set.passages, question_set.questions), question_set.answers)
     if set(PARALLEL) <= set(sets):
         report_across(engine, sets)
-    for name, question_set in sets.items():
-        print(name, end=" ")
-        report_refusal(engine, question_set, args.threshold)
+    report_refusals(engine, sets, args.threshold)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def encode(texts: Sequence[str], vocabulary: Sequence[str]) -> Encoded:
     tokenizer = Tokenizer({token: row for row, token in enumerate(vocabulary)})
     rows, starts = array("i"), [0]
     for text in texts:
-        rows.extend(sorted(tokenizer.rows(text)))
+        rows.extend(tokenizer.rows(text).tolist())
         starts.append(len(rows))
     return Encoded(np.frombuffer(rows, np.int32), np.array(starts, np.int64))
 

@@ -24,11 +24,15 @@ from numpy.typing import NDArray
 from services.common import stopwords
 from services.common.term_statistics import TermStatistics
 from services.common.translations import Translations
-from services.common.words import character_pairs, runs, stem
+from services.common.words import character_pairs, runs, starts_chinese, stem
 
 _LARGEST_ID: Final = 2**32 - 2  # Milvus keeps 2**32 - 1 for itself
 _CHARACTERS_A_WORD: Final = 1.7  # of Chinese text: so long is a word on average
 _PHRASE: Final = 3
+_BILINGUAL_SHARE: Final = 0.1
+_ACROSS_LANGUAGES: Final = 0.6
+_ENGLISH_MARKS: Final = ("the", "of", "to", "and", "in", "a")
+_CHINESE_MARKS: Final = ("的", "在", "是", "和", "了", "一")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,10 @@ def analyze(text: str) -> Analysis:
 def document_vector(analysis: Analysis, bm25: Bm25 = Bm25()) -> dict[int, float]:
     """Return the chunk's sparse vector {term id: tf / (tf + k1 (1 - b + b length / average))}, weights in 0..1."""
     pivot = bm25.k1 * (1 - bm25.b + bm25.b * analysis.length / bm25.average_length)
-    counts = Counter(term_id(term) for term in analysis.terms)
+    counts: dict[int, int] = {}
+    for term, count in Counter(analysis.terms).items():
+        key = term_id(term)
+        counts[key] = counts.get(key, 0) + count
     return {term: count / (count + pivot) for term, count in counts.items()}
 
 
@@ -160,9 +167,31 @@ def query_vector(
     known, own_idf = idf.of(own)
     weights = {term: value for term, held, value in zip(own, known, own_idf, strict=True) if held}
     if translations is not None and settings.translation_weight > 0:
+        scale = settings.translation_weight * _translation_scale(question, own_idf, statistics)
         for term, weight in _translated(question.sources, translations, idf):
-            weights[term] = weights.get(term, 0.0) + settings.translation_weight * weight
+            weights[term] = weights.get(term, 0.0) + scale * weight
     return SparseQuery(weights, math.fsum(own_idf))
+
+
+def _translation_scale(question: _Question, idf: Sequence[float], statistics: TermStatistics) -> float:
+    """Return by how much translations are raised so that the other language can answer all of a question.
+
+    Chinese character pairs across words have no translation: in a collection that is written in both languages (at
+    least one chunk in ten in the other one) their share goes to the words that have.
+    """
+    sources = set(question.sources)
+    words = math.fsum(value for term, value in zip(question.terms, idf, strict=True) if term in sources)
+    if not words:
+        return 1.0
+    chinese = any(map(starts_chinese, question.terms))
+    share = _share_written(statistics, _ENGLISH_MARKS if chinese else _CHINESE_MARKS)
+    return 1.0 + (math.fsum(idf) / words - 1.0) * min(1.0, share / _BILINGUAL_SHARE)
+
+
+def _share_written(statistics: TermStatistics, marks: Sequence[str]) -> float:
+    """Return the share of chunks that hold the commonest of a language's commonest words."""
+    frequencies = statistics.document_frequencies([term_id(mark) for mark in marks])
+    return float(frequencies.max()) / max(1, statistics.chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,3 +279,9 @@ def fuse(lexical: float, dense: float, weight: float) -> float:
     document, and the dense half decides. `weight` belongs to the embedding model.
     """
     return (min(1.0, max(0.0, lexical)) + weight * min(1.0, max(0.0, dense))) / (1.0 + weight)
+
+
+def is_relevant(relevance: float, threshold: float, *, same_language: bool) -> bool:
+    """Say whether a hit may answer the question. In the other language, where only translations match, 0.6 of the
+    threshold is as much evidence."""
+    return relevance >= (threshold if same_language else _ACROSS_LANGUAGES * threshold)

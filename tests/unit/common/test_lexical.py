@@ -17,11 +17,13 @@ from services.common.lexical import (
     analyze,
     document_vector,
     fuse,
+    is_relevant,
     query_vector,
     term_id,
 )
 from services.common.term_statistics import TermStatistics
 from services.common.translations import Translation, Translations
+from services.common.words import is_chinese
 
 TABLE = Translations.of(
     {
@@ -159,6 +161,33 @@ def test_fusion_is_a_weighted_mean_within_bounds() -> None:
     assert fuse(0.5, 0.2, 0.2) == pytest.approx(0.54 / 1.2)
     assert fuse(0.0, 1.0, 0.25) == pytest.approx(0.2)
     assert fuse(3.0, -1.0, 0.0) == 1.0
+
+
+def test_a_translated_hit_needs_less() -> None:
+    assert is_relevant(0.25, 0.25, same_language=True)
+    assert not is_relevant(0.2, 0.25, same_language=True)
+    assert is_relevant(0.2, 0.25, same_language=False)
+
+
+def test_a_bilingual_collection_raises_translations_of_chinese() -> None:
+    english, chinese = ["the university of the north"] * 3, ["北方的大学"] * 3
+    few = TermStatistics.of([document_vector(analyze(text)) for text in [*chinese, "university"]])
+    many = TermStatistics.of([document_vector(analyze(text)) for text in [*chinese, *english]])
+    question = "北方大学"
+    share = [
+        query_vector(question, statistics, TABLE, QuerySettings(prior_chunks=0)).weights[term_id("universiti")]
+        / query_vector("university", statistics, TABLE, QuerySettings(prior_chunks=0)).weights[term_id("universiti")]
+        for statistics in (few, many)
+    ]
+    assert share[1] > share[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "chinese"),
+    [("什么是 Milvus?", True), ("What is 知 in Chinese, please?", False), ("", False), ("2024", False)],
+)
+def test_language_of_a_text(text: str, chinese: bool) -> None:
+    assert is_chinese(text) is chinese
 
 
 chunks = st.lists(st.sets(st.integers(0, 2**32 - 2), max_size=8), max_size=6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.static_embedding import StaticEmbedder, Tokenizer, word_pieces
+from services.common.static_embedding import StaticEmbedder, Tokenizer, han_grams, word_pieces
 
-VOCABULARY = "大 学 大学 university universiti databas #<mil #milv #lvus #none 2024 数据库".split(" ")
+VOCABULARY = ["大", "学", "大学", "university", "universiti", "databas", "#<mil", "#milv", "#lvus", "2024", "数据库"]
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +66,21 @@ def test_traditional_simplified_width_and_case_are_one(embedder: StaticEmbedder)
 def test_chinese_gives_every_known_gram_and_english_its_stem() -> None:
     rows = {token: row for row, token in enumerate(VOCABULARY)}
     tokenizer = Tokenizer(rows)
-    assert tokenizer.rows("大学") == {rows["大"], rows["学"], rows["大学"]}
-    assert tokenizer.rows("Universities") == {rows["universiti"]}
+    assert set(tokenizer.rows("大学")) == {rows["大"], rows["学"], rows["大学"]}
+    assert set(tokenizer.rows("Universities")) == {rows["universiti"]}
 
 
 def test_an_unknown_word_gives_its_pieces() -> None:
     rows = {token: row for row, token in enumerate(VOCABULARY)}
     assert word_pieces("milvus")[:2] == ["#<mil", "#milv"]
-    assert Tokenizer(rows).rows("Milvus") == {rows["#<mil"], rows["#milv"], rows["#lvus"]}
+    assert set(Tokenizer(rows).rows("Milvus")) == {rows["#<mil"], rows["#milv"], rows["#lvus"]}
+
+
+@given(st.text(alphabet="大学数据库 a,\U00020000", max_size=30))
+def test_rows_are_those_of_every_gram_one_by_one(text: str) -> None:
+    rows = {token: row for row, token in enumerate(VOCABULARY)}
+    grams = {gram for run in re.findall("[大学数据库]+", text) for gram in han_grams(run)}
+    assert set(Tokenizer(rows).rows(text)) == {rows[gram] for gram in grams if gram in rows}
 
 
 def test_artifact_of_unequal_parts_is_refused(tmp_path: Path) -> None:
