@@ -22,8 +22,8 @@ from services.cli.launcher import Stack
 from services.common.embedding import embedders_from
 from services.common.settings import EmbeddingSettings
 
-WORDS_ZH = "系统 文档 检索 向量 索引 问题 答案 员工 合同 设备 温度 压力 维护 手册 规定 时间 部门 审批".split()
-WORDS_EN = "system document search vector index question answer contract machine pressure manual".split()
+WORDS_ZH = ["系统", "文档", "检索", "向量", "索引", "问题", "答案", "员工", "合同", "设备", "温度"]
+WORDS_EN = ["system", "document", "search", "vector", "index", "question", "answer", "contract", "machine"]
 BATCH = 50
 
 
