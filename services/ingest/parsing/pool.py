@@ -160,7 +160,9 @@ class ParserPool:
             self._give_back(child, retire=True)
 
     def _start_busy(self) -> ParserProcess:
-        child = self._start()
+        with self._lock:  # the first child may have become ready while this one waited for the starter
+            child = self._idle.pop() if self._idle else None
+        child = child or self._start()
         with self._lock:
             self._busy.add(child)
         return child
