@@ -28,7 +28,7 @@ from services.llm_gateway.upstream import Timeouts, UpstreamClient
 
 log = structlog.get_logger(__name__)
 
-RELOAD_SECONDS = 2.0
+RELOAD_SECONDS = 1.0
 GAUGE_SECONDS = 1.0
 
 

@@ -49,7 +49,11 @@ def url(model_server: FakeOpenAI, tmp_path_factory: pytest.TempPathFactory) -> I
         "breaker": NEVER_OPENS,
         "retry": ONCE,
     }
-    settings = {"gateway_idle_timeout": 0.7, "gateway_first_byte_timeout": 1.0, "gateway_max_request_bytes": 100_000}
+    settings: dict[str, Any] = {
+        "gateway_idle_timeout": 0.7,
+        "gateway_first_byte_timeout": 1.0,
+        "gateway_max_request_bytes": 100_000,
+    }
     with gateway(tmp_path_factory.mktemp("gateway"), config, **settings) as address:
         yield address
 
