@@ -32,9 +32,13 @@ class Database:
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
         self.url = url
-        self.now = clock
+        self._clock = clock
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+
+    def now(self) -> float:
+        """Return the time in whole microseconds: what `datetime` holds, so that a time that was shown finds its row."""
+        return round(self._clock(), 6)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

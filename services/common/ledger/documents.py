@@ -233,12 +233,12 @@ class Documents:
         condition = documents.c.knowledge_base_id == knowledge_base_id
         condition &= (documents.c.status == status) if status else ACTIVE
         if name is not None:
-            matches = (
-                documents.c.name.startswith(name[:-1], autoescape=True)
+            prefix = name[:-1]  # compared as it stands: SQLite's LIKE takes a for A
+            condition &= (
+                sa.func.substr(documents.c.name, 1, len(prefix)) == prefix
                 if name.endswith("*")
-                else (documents.c.name == name)
+                else documents.c.name == name
             )
-            condition &= matches
         if after is not None:
             condition &= sa.tuple_(documents.c.created_at, documents.c.id) > sa.tuple_(
                 sa.literal(after[0]), sa.literal(after[1])
