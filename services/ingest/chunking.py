@@ -142,7 +142,8 @@ class _Splitter:
 
     def split(self, section: Section) -> Iterator[Passage]:
         """Yield the passages of one section."""
-        units = self._with_titles(section.titles, [u for block in section.blocks for u in self._units(block)])
+        units = [unit for block in section.blocks for unit in self._units(block)]
+        units = _without_blanks(self._with_titles(section.titles, units))
         start, lead = 0, ""
         while start < len(units):
             lead = lead or units[start].header
@@ -251,6 +252,21 @@ class _Splitter:
             return [text]
         middle = len(text) // 2
         return [*self._halve(text[:middle], budget), *self._halve(text[middle:], budget)]
+
+
+def _without_blanks(units: Iterable[Unit]) -> list[Unit]:
+    """Return the units with those of white space alone joined to the one before (at the start, to the one after)."""
+    kept: list[Unit] = []
+    blank = ""
+    for unit in units:
+        if unit.text.strip():
+            kept.append(replace(unit, text=blank + unit.text) if blank else unit)
+            blank = ""
+        elif kept:
+            kept[-1] = replace(kept[-1], text=kept[-1].text + unit.text)
+        else:
+            blank += unit.text
+    return kept
 
 
 def split_sentences(text: str) -> list[str]:
