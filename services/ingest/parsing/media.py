@@ -109,6 +109,7 @@ ZIP_MARKS = (
     (b"xl/", XLSX),
 )
 OFFICE_MARKS = (b"[Content_Types].xml", b"_rels/.rels", b"docProps/")
+UNREADABLE_ZIPS = frozenset({".xlsb", ".ods", ".pages", ".numbers", ".key", ".jar", ".apk", ".vsdx", ".xps"})
 PDF_HEADER_WITHIN = 1024
 LOOK_BYTES = 8192
 MARKUP_HTML = re.compile(
@@ -154,19 +155,20 @@ def _by_magic(head: bytes) -> str | None:
     for magic, media_type in MAGIC:
         if head.startswith(magic):
             return media_type
-    return PDF if b"%PDF-" in head[:PDF_HEADER_WITHIN] else None
+    return PDF if b"%PDF-" in head[:UNREADABLE_ZIPS = frozenset({".xlsb", ".ods", ".pages", ".numbers", ".key", ".jar", ".apk", ".vsdx", ".xps"})
+PDF_HEADER_WITHIN] else None
 
 
 def _zip_type(head: bytes, suffix: str) -> str:
     for mark, media_type in ZIP_MARKS[:3]:
         if mark in head[:200]:
             return media_type
+    if suffix in UNREADABLE_ZIPS:
+        raise unsupported(suffix)
     by_name = ZIP_SUFFIXES.get(suffix, ZIP)
     if any(mark in head for mark in OFFICE_MARKS):
         by_content = next((media_type for mark, media_type in ZIP_MARKS[3:] if mark in head), None)
         return by_content or by_name
-    if suffix in {".xlsb", ".ods", ".pages", ".numbers", ".key", ".jar", ".apk"}:
-        raise unsupported(suffix)
     return by_name
 
 

@@ -1,0 +1,88 @@
+"""Encodings are found from the bytes, and text is normalised once."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.parsing.decode import decode_text, find_encoding
+from services.ingest.parsing.normalise import Outline, clean_text, unwrap_lines
+
+SIMPLIFIED = "中国的发展是世界的机会。我们要坚持以人民为中心的思想，2024年的工作有新的进步。\n"
+TRADITIONAL = "這是一個繁體中文的文件，說明我們的工作與計畫。請問這個問題要怎麼處理？\n"
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "gbk", "gb18030"]
+)
+@pytest.mark.parametrize("repeat", [1, 2000])
+def test_simplified_chinese(encoding: str, repeat: int) -> None:
+    assert decode_text((SIMPLIFIED * repeat).encode(encoding)) == SIMPLIFIED * repeat
+
+
+@pytest.mark.parametrize("encoding", ["big5", "utf-8", "utf-16", "gb18030"])
+def test_traditional_chinese(encoding: str) -> None:
+    assert decode_text(TRADITIONAL.encode(encoding)) == TRADITIONAL
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("名前,年齢,住所\n佐藤太郎,30,東京\nこれはテストです。", "cp932"),
+        ("한국어 문서입니다. 시험 자료입니다.", "euc_kr"),
+    ],
+)
+def test_neighbours(text: str, encoding: str) -> None:
+    assert decode_text(text.encode(encoding)) == text
+
+
+def test_a_lying_declaration_loses_to_the_bytes() -> None:
+    html = f'<meta charset="{{}}"><p>{SIMPLIFIED}</p>'
+    assert SIMPLIFIED in decode_text(html.format("utf-8").encode("gbk"))
+    assert SIMPLIFIED in decode_text(html.format("iso-8859-1").encode("utf-8"))
+    assert SIMPLIFIED in decode_text(html.format("big5").encode("gb18030"))
+
+
+def test_a_true_declaration_decides_where_the_bytes_do_not() -> None:
+    text = "<meta charset=windows-1251><p>Съешь ещё этих мягких французских булок</p>"
+    assert decode_text(text.encode("cp1251")) == text
+
+
+def test_some_broken_bytes_do_not_change_the_encoding() -> None:
+    data = SIMPLIFIED.encode() + b"\xff\xfe\x80bad\n" + SIMPLIFIED.encode()
+    assert find_encoding(data) == "utf-8"
+    assert decode_text(data).count(SIMPLIFIED) == 2
+
+
+@given(st.binary(max_size=2000))
+def test_any_bytes_decode(data: bytes) -> None:
+    assert isinstance(decode_text(data), str)
+
+
+@given(st.text(max_size=500))
+def test_clean_text_is_normal_and_stays_so(text: str) -> None:
+    cleaned = clean_text(text)
+    assert unicodedata.is_normalized("NFC", cleaned)
+    assert not any(unicodedata.category(c) in {"Cc", "Cs"} and c not in "\t\n" for c in cleaned)
+    assert clean_text(cleaned) == cleaned
+    cleaned.encode()
+
+
+def test_clean_text() -> None:
+    assert clean_text("\ufeffa\0b \r\n\x1b[31m红\x1b[0m\u202e\n\n\n\nc\u200b") == "ab\n红\n\nc"
+
+
+def test_unwrapped_chinese_lines_have_no_space_and_english_ones_do() -> None:
+    assert unwrap_lines("中文的\n一行\nand an\nEnglish one\n结束") == "中文的一行and an English one结束"
+
+
+def test_outline_closes_what_a_title_ends() -> None:
+    outline = Outline()
+    assert outline.enter(1, "A") == ()
+    assert outline.enter(3, "B") == ("A",)
+    assert outline.enter(2, "C") == ("A",)
+    assert outline.path == ("A", "C")
+    assert outline.enter(1, "D") == ()
