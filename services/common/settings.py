@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.errors import ConfigurationError
 
-BUILT_IN_MODEL = "all-MiniLM-L6-v2"
+BUILT_IN_MODEL = "zhiwen-static-v1"
 
 
 class CommonSettings(BaseSettings):

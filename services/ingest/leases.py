@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import structlog
 
 from services.common.errors import Unavailable
-from services.common.ledger import Jobs
+from services.common.ledger import Jobs, LeaseLost
 from services.common.models import Job
 
 log = structlog.get_logger(__name__)
@@ -17,26 +19,53 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 0.5
 
 
-class LeaseKeeper:
-    """One thread that renews all held leases and looks for cancelled ones, twice a second."""
+@dataclass(slots=True)
+class Lease:
+    """A job's right to write. `valid_until` is in seconds of `clock`, which stands for the ledger's idea of time."""
 
-    def __init__(self, jobs: Jobs, lease_seconds: float) -> None:
+    job: Job
+    valid_until: float
+    clock: Callable[[], float]
+    _taken: threading.Event = field(default_factory=threading.Event)
+
+    def lost(self) -> bool:
+        """True when the job was cancelled or given to another, or the lease may have run out unnoticed."""
+        return self._taken.is_set() or self.clock() >= self.valid_until
+
+    def require(self) -> None:
+        """Raise `LeaseLost` when it is lost: to be asked right before every write."""
+        if self.lost():
+            raise LeaseLost(self.job.id)
+
+    def take_away(self) -> None:
+        """Note that the ledger says it is lost."""
+        self._taken.set()
+
+
+class LeaseKeeper:
+    """One thread that renews all held leases and looks for cancelled ones, twice a second.
+
+    `clock` goes on while the machine sleeps or the process is stopped, so that a late worker knows that it is late.
+    """
+
+    def __init__(self, jobs: Jobs, lease_seconds: float, *, clock: Callable[[], float] = time.time) -> None:
         self._jobs = jobs
         self._lease_seconds = lease_seconds
-        self._held: dict[str, tuple[Job, threading.Event]] = {}
+        self._clock = clock
+        self._held: dict[str, Lease] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
         self._thread.start()
 
     @contextmanager
-    def keeping(self, job: Job) -> Iterator[threading.Event]:
-        """Keep the lease of `job` during the block; the event is set when it is lost or cancelled."""
-        lost = threading.Event()
+    def keeping(self, job: Job, claimed_at: float) -> Iterator[Lease]:
+        """Keep the lease of `job`, claimed at that time of `clock`, during the block."""
+        lease = Lease(job, claimed_at + self._lease_seconds, self._clock)
         with self._lock:
-            self._held[job.id] = (job, lost)
+            self._held[job.id] = lease
         try:
-            yield lost
+            yield lease
         finally:
             with self._lock:
                 self._held.pop(job.id, None)
@@ -50,11 +79,17 @@ class LeaseKeeper:
         while not self._stop.wait(LOOK_SECONDS):
             with self._lock:
                 held = dict(self._held)
-            if not held:
-                continue
-            try:
-                lost = self._jobs.renew([job for job, _ in held.values()], self._lease_seconds)
-            except Unavailable:
-                continue  # the lease has time left; whether it holds is checked by every write of the job
-            for job_id in lost:
-                held[job_id][1].set()
+            if held:
+                self._renew(held)
+
+    def _renew(self, held: dict[str, Lease]) -> None:
+        now = self._clock()
+        try:
+            lost = self._jobs.renew([lease.job for lease in held.values()], self._lease_seconds)
+        except Unavailable:
+            return  # each lease has time left, and ends by itself when that is over
+        for job_id, lease in held.items():
+            if job_id in lost:
+                lease.take_away()
+            else:
+                lease.valid_until = now + self._lease_seconds

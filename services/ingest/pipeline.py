@@ -7,7 +7,7 @@ delete, and what becomes visible is decided by one ledger transaction at the end
 from __future__ import annotations
 
 import contextlib
-import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ import structlog
 
 from services.common.embedding import Embedder, Embedders
 from services.common.errors import DocumentError, NotFound, Unavailable
-from services.common.ledger import LeaseLost, Ledger
+from services.common.ledger import Jobs, LeaseLost, Ledger
 from services.common.lexical import analyze, document_vector
 from services.common.models import Block, Chunk, Document, DocumentStatus, Generation, Job, JobKind
 from services.common.originals import Originals
@@ -23,12 +23,15 @@ from services.common.store import ChunkRow, ChunkStore
 from services.common.telemetry import CHUNKS
 from services.common.term_statistics import TermStatistics
 from services.ingest.chunking import chunk_blocks
+from services.ingest.leases import Lease
 from services.ingest.parsing import ParseCancelled, ParserPool
 
 log = structlog.get_logger(__name__)
 
 Report = Callable[[DocumentStatus, int, int], None]
 """Hears of the stage, and how much of how much of it is done; raises `LeaseLost` when the work is in vain."""
+
+PROGRESS_SECONDS = 0.2
 
 BATCH = 128
 """Chunks embedded and written at a time: what a cancel waits for, and what a crash loses."""
@@ -44,15 +47,15 @@ class Pipeline:
     embedders: Embedders
     parsers: ParserPool
 
-    def run(self, job: Job, lost: threading.Event) -> None:
+    def run(self, job: Job, lease: Lease) -> None:
         """Do the job to its end in the ledger.
 
-        `lost` is set by the lease keeper when the job is no longer ours. Raises `LeaseLost` then, `DocumentError` when
+        `lease` says whether the job is still ours. Raises `LeaseLost` when it is not, `DocumentError` when
         the document is at fault, any other `ServiceError` when something else is.
         """
         match job.kind:
             case JobKind.INGEST:
-                self._ingest(job, lost)
+                self._ingest(job, lease)
             case JobKind.PURGE:
                 self._remove_chunks(job)
                 self._remove_originals(self.ledger.jobs.finish_purge(job))
@@ -64,23 +67,20 @@ class Pipeline:
                     self.store.drop(collection)
                 self._remove_originals(self.ledger.jobs.finish_drop(job))
             case JobKind.REBUILD:
-                self._rebuild(job, lost)
+                self._rebuild(job, lease)
             case JobKind.RETIRE:
                 self._retire(job)
 
     # Indexing
 
-    def _ingest(self, job: Job, lost: threading.Event) -> None:
+    def _ingest(self, job: Job, lease: Lease) -> None:
         generation = self.ledger.bases.get_by_id(job.knowledge_base_id).live
         document = self.ledger.documents.version(str(job.document_id), int(job.version or 0))
 
-        def report(status: DocumentStatus, done: int, total: int) -> None:
-            self.ledger.jobs.advance(job, status, done, total)
-
-        chunks, terms = self._index(generation, document, lost, report)
+        chunks, terms = self._index(generation, document, lease, _Progress(self.ledger.jobs, job))
         self.ledger.jobs.commit_ingest(job, generation.id, chunks, terms)
 
-    def _rebuild(self, job: Job, lost: threading.Event) -> None:
+    def _rebuild(self, job: Job, lease: Lease) -> None:
         try:
             generation = self.ledger.rebuilds.target(job)
             document = self.ledger.documents.version(str(job.document_id), int(job.version or 0))
@@ -91,28 +91,23 @@ class Pipeline:
             self.ledger.rebuilds.skip(job)
             return
 
-        def report(_status: DocumentStatus, _done: int, _total: int) -> None:
-            self.ledger.jobs.check(job)  # the document goes on answering: its own status stays as it is
-
-        chunks, terms = self._index(generation, document, lost, report)
+        # No progress is reported: the document goes on answering, and its own status stays as it is.
+        chunks, terms = self._index(generation, document, lease, lambda status, done, total: lease.require())
         self.ledger.rebuilds.finish(job, chunks, terms)
 
-    def _index(
-        self, generation: Generation, document: Document, lost: threading.Event, report: Report
-    ) -> tuple[int, bytes]:
+    def _index(self, generation: Generation, document: Document, lease: Lease, report: Report) -> tuple[int, bytes]:
         """Write the complete set of chunks of a document's version; return their number and terms."""
         embedder = self._embedder_of(generation)
         report(DocumentStatus.PARSING, 0, document.bytes)
-        blocks = self._parse(document, lost)
+        blocks = self._parse(document, lease)
         chunks = chunk_blocks(blocks, generation.chunking, embedder.count_tokens, embedder.max_tokens)
         if not chunks:
             raise DocumentError("no-text", "No text was found in this document.")
         writer = _Writer(embedder, document)
         for start in range(0, len(chunks), BATCH):
             report(DocumentStatus.EMBEDDING, start, len(chunks))
-            _stop_if(lost)
             rows = writer.rows(chunks[start : start + BATCH])
-            _stop_if(lost)
+            lease.require()
             self.store.upsert(generation.collection, rows)
         report(DocumentStatus.INDEXING, len(chunks), len(chunks))
         self._verify(generation, document, len(chunks))
@@ -129,10 +124,10 @@ class Pipeline:
             )
         return embedder
 
-    def _parse(self, document: Document, lost: threading.Event) -> list[Block]:
+    def _parse(self, document: Document, lease: Lease) -> list[Block]:
         try:
             with self.originals.open_file(document.sha256) as path:
-                return self.parsers.parse(path, document.name, cancelled=lost.is_set)
+                return self.parsers.parse(path, document.name, cancelled=lease.lost)
         except NotFound as exc:
             raise DocumentError(exc.code, exc.detail) from exc
         except ParseCancelled as exc:
@@ -140,7 +135,6 @@ class Pipeline:
 
     def _verify(self, generation: Generation, document: Document, expected: int) -> None:
         """Make sure that exactly the expected chunks stand; an earlier attempt may have left more."""
-        self.store.flush(generation.collection)
         count = self.store.count(generation.collection, document.id, document.version)
         if count == expected:
             return
@@ -171,9 +165,18 @@ def _remover(originals: Originals, sha256: str) -> Callable[[], None]:
     return lambda: originals.remove(sha256)
 
 
-def _stop_if(lost: threading.Event) -> None:
-    if lost.is_set():
-        raise LeaseLost("the lease was lost")
+class _Progress:
+    """Writes progress to the ledger, though not more often than anybody can see: each write is a transaction."""
+
+    def __init__(self, jobs: Jobs, job: Job) -> None:
+        self._jobs = jobs
+        self._job = job
+        self._written_at = 0.0
+
+    def __call__(self, status: DocumentStatus, done: int, total: int) -> None:
+        if (now := time.monotonic()) - self._written_at >= PROGRESS_SECONDS:
+            self._jobs.advance(self._job, status, done, total)
+            self._written_at = now
 
 
 class _Writer:

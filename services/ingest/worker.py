@@ -28,7 +28,7 @@ from services.common.store import ChunkStore
 from services.common.telemetry import JOB_SECONDS, JOBS, configure_logging
 from services.common.web import configuration_errors_end_the_process
 from services.ingest.broker import RECONCILE, WORK, Broker, make_celery, redis_url_for_celery
-from services.ingest.leases import LeaseKeeper
+from services.ingest.leases import Lease, LeaseKeeper
 from services.ingest.parsing import ParserLimits, ParserPool
 from services.ingest.pipeline import Pipeline
 from services.ingest.settings import WorkerSettings
@@ -54,23 +54,24 @@ class Worker:
         """Do one job, if one is due. Wakes another worker first, so that all are busy while there is work."""
         if self.stopping.is_set():
             return False
+        claimed_at = time.time()
         job = self.ledger.jobs.claim(self.owner, self.lease_seconds)
         if job is None:
             return False
-        if self.ledger.jobs.due():
+        if self.ledger.jobs.any_due():
             self.broker.wake(job.request_id)
         with structlog.contextvars.bound_contextvars(
             request_id=job.request_id, job=job.kind, document=job.document_id, attempt=job.attempts
         ):
-            self._run(job)
+            self._run(job, claimed_at)
         return True
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job, claimed_at: float) -> None:
         started = time.perf_counter()
         outcome = "done"
         try:
-            with self.leases.keeping(job) as lost:
-                outcome = self._outcome(job, lost)
+            with self.leases.keeping(job, claimed_at) as lease:
+                outcome = self._outcome(job, lease)
         except LeaseLost:
             outcome = "lost"
             self.ledger.jobs.abandon(job)
@@ -79,9 +80,9 @@ class Worker:
         JOB_SECONDS.labels(job.kind).observe(seconds)
         log.info("job", outcome=outcome, seconds=round(seconds, 2))
 
-    def _outcome(self, job: Job, lost: threading.Event) -> str:
+    def _outcome(self, job: Job, lease: Lease) -> str:
         try:
-            self.pipeline.run(job, lost)
+            self.pipeline.run(job, lease)
         except LeaseLost:
             raise
         except DocumentError as exc:

@@ -29,10 +29,10 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What a round of the reconciler found: jobs that gave up for good, and jobs that are due now."""
+    """What a round of the reconciler found: how many jobs gave up for good, and whether any is due now."""
 
     given_up: int
-    due: int
+    due: bool
 
 
 class Jobs:
@@ -112,11 +112,11 @@ class Jobs:
         retriable = (jobs.c.attempts < MAX_ATTEMPTS) | jobs.c.kind.in_(REMOVALS)
         return (jobs.c.due_at <= now) & (jobs.c.lease_until <= now) & retriable & ~jobs.c.cancelled & ~busy
 
-    def due(self) -> int:
-        """Return how many jobs could be claimed now."""
+    def any_due(self) -> bool:
+        """True when a job could be claimed now."""
         with self.database.read() as c:
-            return int(
-                c.scalar(sa.select(sa.func.count()).select_from(jobs).where(self._claimable(self.database.now()))) or 0
+            return (
+                c.execute(sa.select(jobs.c.id).where(self._claimable(self.database.now())).limit(1)).first() is not None
             )
 
     def waiting(self) -> int:
@@ -144,12 +144,6 @@ class Jobs:
                 if kept.rowcount == 0:
                     lost.add(job.id)
         return lost
-
-    def check(self, job: Job) -> None:
-        """Raise `LeaseLost` when the job is no longer held."""
-        with self.database.read() as c:
-            if not _is_held(c, job):
-                raise LeaseLost(job.id)
 
     def advance(self, job: Job, status: DocumentStatus, done: int, total: int) -> None:
         """Report progress. Raises `LeaseLost` when the job is no longer held."""
@@ -374,7 +368,7 @@ class Jobs:
     # Reconciling
 
     def reconcile(self) -> Reconciled:
-        """Fail what died too often, forget old tombstones, free what a cancelled worker left; count what is due."""
+        """Fail what died too often, forget old tombstones, free what cancelled workers left; look if any is due."""
         now = self.database.now()
         expired = jobs.c.lease_until <= now
         with self.database.write() as c:
@@ -398,7 +392,7 @@ class Jobs:
                     documents.c.status == DocumentStatus.DELETED, documents.c.updated_at < now - TOMBSTONE_SECONDS
                 )
             )
-        return Reconciled(given_up=len(dead), due=self.due())
+        return Reconciled(given_up=len(dead), due=self.any_due())
 
     def release_owner(self, owner_prefix: str) -> int:
         """Expire the leases of workers known to be dead, whose owner begins with `owner_prefix`."""
@@ -411,15 +405,10 @@ def _held(job: Job) -> sa.ColumnElement[bool]:
     return (jobs.c.id == job.id) & (jobs.c.fence == job.fence) & jobs.c.lease_owner.is_not(None)
 
 
-def _is_held(c: Connection, job: Job, *, lock: bool = False) -> bool:
-    query = sa.select(jobs.c.cancelled).where(_held(job))
-    row = c.execute(query.with_for_update() if lock else query).one_or_none()
-    return row is not None and not row.cancelled
-
-
 def require_held(c: Connection, job: Job) -> None:
     """Raise `LeaseLost` unless the job is held and not cancelled; its row stays locked until the transaction ends."""
-    if not _is_held(c, job, lock=True):
+    row = c.execute(sa.select(jobs.c.cancelled).where(_held(job)).with_for_update()).one_or_none()
+    if row is None or row.cancelled:
         raise LeaseLost(job.id)
 
 
