@@ -155,8 +155,7 @@ def _by_magic(head: bytes) -> str | None:
     for magic, media_type in MAGIC:
         if head.startswith(magic):
             return media_type
-    return PDF if b"%PDF-" in head[:UNREADABLE_ZIPS = frozenset({".xlsb", ".ods", ".pages", ".numbers", ".key", ".jar", ".apk", ".vsdx", ".xps"})
-PDF_HEADER_WITHIN] else None
+    return PDF if b"%PDF-" in head[:PDF_HEADER_WITHIN] else None
 
 
 def _zip_type(head: bytes, suffix: str) -> str:
