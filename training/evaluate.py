@@ -155,7 +155,7 @@ def report_refusal(engine: Engine, asked: QuestionSet, passages: Sequence[str], 
     for mode, scores in (("dense", result.dense), ("lexical", result.lexical), ("hybrid", result.hybrid)):
         top = scores.max(axis=1)
         print(
-            f"  {mode}: AUROC {auroc(top[present], top[~present]):.4f}, at {threshold:.2f} refused rightly "
+            f"  {mode}: AUROC {auroc(top[present], top[~present]):.4f}, at {threshold:.3f} refused rightly "
             f"{np.mean(top[~present] < threshold):.3f}, wrongly {np.mean(top[present] < threshold):.3f}",
             flush=True,
         )
@@ -177,20 +177,21 @@ def main() -> None:
     parser.add_argument("--sets", type=Path, required=True, help="a folder of sets, ../shared/data/retrieval")
     parser.add_argument("--embedder", type=Path, default=DEFAULT_ARTIFACT)
     parser.add_argument("--translations", type=Path, default=DEFAULT_TABLE)
-    parser.add_argument("--dense-weight", type=float, default=0.2)
+    parser.add_argument("--dense-weight", type=float, help="the embedder's own unless given")
     parser.add_argument("--translation-weight", type=float, default=QuerySettings().translation_weight)
     parser.add_argument("--prior-chunks", type=float, default=QuerySettings().prior_chunks)
     parser.add_argument("--k1", type=float, default=Bm25().k1)
     parser.add_argument("--b", type=float, default=Bm25().b)
     parser.add_argument("--average-length", type=float, default=Bm25().average_length)
-    parser.add_argument("--threshold", type=float, default=0.25)
+    parser.add_argument("--threshold", type=float, default=0.265)
     args = parser.parse_args()
+    embedder = StaticEmbedder(args.embedder)
     engine = Engine(
-        StaticEmbedder(args.embedder),
+        embedder,
         Translations.load(args.translations),
         Bm25(args.k1, args.b, args.average_length),
         QuerySettings(args.translation_weight, args.prior_chunks),
-        args.dense_weight,
+        embedder.fusion_weight if args.dense_weight is None else args.dense_weight,
     )
     sets = {folder.name: read_set(folder) for folder in sorted(args.sets.iterdir()) if folder.is_dir()}
     print(f"{'':58}     R@1     R@5    R@10  MRR@10 nDCG@10")

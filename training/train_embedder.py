@@ -28,6 +28,7 @@ from training.vocabulary import choose_vocabulary
 
 MODEL = "zhiwen-static-v1"
 MAX_TOKENS = 512
+FUSION_WEIGHT = 0.2
 LARGEST_VOCABULARY = 150_000
 LEAST_GROUP = 512
 LEAST_VALIDATION = 100
@@ -100,7 +101,13 @@ def write_artifact(out: Path, vocabulary: Sequence[str], table: Float, plan: Pla
     np.save(out / "table.npy", integers)
     np.save(out / "scales.npy", scales)
     (out / "vocabulary.txt").write_text("\n".join(vocabulary), encoding="utf-8")
-    config = {"model": MODEL, "dimension": plan.dimension, "max_tokens": MAX_TOKENS, "training": asdict(plan)}
+    config = {
+        "model": MODEL,
+        "dimension": plan.dimension,
+        "max_tokens": MAX_TOKENS,
+        "fusion_weight": FUSION_WEIGHT,
+        "training": asdict(plan),
+    }
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 

@@ -110,7 +110,8 @@ def _key(gram: str) -> int:
 class StaticEmbedder:
     """The `Embedder` of the built-in table. Loads in some 100 ms, keeps the table memory-mapped, shares safely.
 
-    A text without any known token gets the zero vector, whose cosine with everything is 0.
+    A text without any known token gets the first unit vector, as a question its opposite: such a question is about
+    no passage, least of all about one without any known token.
     """
 
     def __init__(self, artifact: Path = DEFAULT_ARTIFACT) -> None:
@@ -119,6 +120,7 @@ class StaticEmbedder:
         self.model: str = config["model"]
         self.dimension: int = config["dimension"]
         self.max_tokens: int = config["max_tokens"]
+        self.fusion_weight: float = config["fusion_weight"]  # of the cosine, beside the lexical relevance
         self._table: NDArray[np.int8] = np.load(artifact / "table.npy", mmap_mode="r")
         self._scales: NDArray[np.float32] = np.load(artifact / "scales.npy")
         tokens = (artifact / "vocabulary.txt").read_text(encoding="utf-8").split("\n")
@@ -127,17 +129,12 @@ class StaticEmbedder:
         self._tokenizer = Tokenizer({token: row for row, token in enumerate(tokens)})
 
     def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return (n, dimension) float32, rows of length 1, or of zeros for a text without a known token."""
-        vectors = np.zeros((len(texts), self.dimension), np.float32)
-        for vector, text in zip(vectors, texts, strict=True):
-            self._sum_into(vector, self._tokenizer.rows(text))
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        np.divide(vectors, lengths, out=vectors, where=lengths > 0)
-        return vectors
+        """Return (n, dimension) float32, rows of length 1."""
+        return self._embed(texts, np.float32(1))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the same as `embed_passages`: the table knows no difference."""
-        return self.embed_passages(texts)
+        """Return the same as `embed_passages`, but for a text without known tokens."""
+        return self._embed(texts, np.float32(-1))
 
     def count_tokens(self, text: str) -> int:
         """Return the text's size: 1 a Chinese character, 1 for each 6 letters of a word or 4 marks begun.
@@ -145,6 +142,15 @@ class StaticEmbedder:
         About what a subword tokenizer counts; never 0 for a text that is not blank.
         """
         return sum(_piece_size(piece) for piece in _PIECES.finditer(text))
+
+    def _embed(self, texts: Sequence[str], unknown: np.float32) -> NDArray[np.float32]:
+        vectors = np.zeros((len(texts), self.dimension), np.float32)
+        for vector, text in zip(vectors, texts, strict=True):
+            self._sum_into(vector, self._tokenizer.rows(text))
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        np.divide(vectors, lengths, out=vectors, where=lengths > 0)
+        vectors[lengths[:, 0] == 0, 0] = unknown
+        return vectors
 
     def _sum_into(self, vector: NDArray[np.float32], rows: NDArray[np.intp]) -> None:
         if len(rows):

@@ -27,13 +27,14 @@ def write_artifact(folder: Path, vocabulary: list[str]) -> Path:
     np.save(folder / "table.npy", random.integers(-127, 128, (len(vocabulary), 16), np.int8))
     np.save(folder / "scales.npy", random.random(len(vocabulary), np.float32) + np.float32(0.1))
     (folder / "vocabulary.txt").write_text("\n".join(vocabulary), encoding="utf-8")
-    config = {"model": "tiny", "dimension": 16, "max_tokens": 512}
+    config = {"model": "tiny", "dimension": 16, "max_tokens": 512, "fusion_weight": 0.2}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
 
 
 def test_reads_its_name_and_sizes_from_the_artifact(embedder: StaticEmbedder) -> None:
     assert (embedder.model, embedder.dimension, embedder.max_tokens) == ("tiny", 16, 512)
+    assert embedder.fusion_weight == 0.2
 
 
 def test_vectors_have_length_one_and_repeat(embedder: StaticEmbedder) -> None:
@@ -49,8 +50,10 @@ def test_no_texts_give_no_rows(embedder: StaticEmbedder) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "!?", "zzz", "龘"])
-def test_a_text_without_known_tokens_is_the_zero_vector(embedder: StaticEmbedder, text: str) -> None:
-    assert not embedder.embed_queries([text]).any()
+def test_a_text_without_known_tokens_is_about_nothing(embedder: StaticEmbedder, text: str) -> None:
+    passages, question = embedder.embed_passages([text, "大学"]), embedder.embed_queries([text])
+    assert np.allclose(np.linalg.norm(passages, axis=1), 1)
+    assert (passages @ question.T)[0, 0] == -1
 
 
 def test_repeating_a_word_changes_nothing(embedder: StaticEmbedder) -> None:
@@ -99,9 +102,9 @@ def test_threads_agree(embedder: StaticEmbedder) -> None:
 
 
 @given(st.text(max_size=200))
-def test_any_text_gives_a_finite_unit_or_zero_vector(embedder: StaticEmbedder, text: str) -> None:
-    length = float(np.linalg.norm(embedder.embed_passages([text])[0]))
-    assert length == pytest.approx(1, abs=1e-5) or length == 0
+def test_any_text_gives_a_unit_vector(embedder: StaticEmbedder, text: str) -> None:
+    both = np.concatenate([embedder.embed_passages([text]), embedder.embed_queries([text])])
+    assert np.linalg.norm(both, axis=1) == pytest.approx([1, 1], abs=1e-5)
 
 
 @pytest.mark.parametrize(
