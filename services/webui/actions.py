@@ -133,9 +133,7 @@ def history(turns: Sequence[Turn]) -> list[Json]:
 
 def choices(documents: Sequence[Json]) -> list[tuple[str, str]]:
     """Return what a list offers for choosing documents: a label and the id."""
-    return [
-        (f"{d['name']} ({status_label(d['status'])})", str(d["id"])) for d in documents if d["status"] != "deleting"
-    ]
+    return [(f"{d['name']} ({status_label(d)})", str(d["id"])) for d in documents if d["status"] != "deleting"]
 
 
 def _followed(items: Sequence[Json]) -> list[str]:

@@ -30,6 +30,7 @@ CSS = """
 .zw-score { float: right; opacity: .6; }
 .zw-text { white-space: pre-wrap; margin-top: 6px; padding-top: 6px; font-size: .92em;
   border-top: 1px solid var(--border-color-primary); overflow-wrap: anywhere; }
+.zw-table td, .zw-table td *, .zw-table th { font-family: var(--font) !important; }
 footer { display: none !important; }
 """
 SIGN_IN = "密码是 API 密钥,用户名任意 / The password is the API key; any user name will do."
@@ -50,7 +51,7 @@ def mount(app: FastAPI, actions: Actions, *, key: str) -> FastAPI:
         auth_message="密码是 API 密钥,用户名任意 / The password is the API key; any user name will do."
         if key
         else None,
-        show_error=True,
+        show_error=False,
         ssr_mode=False,
         footer_links=[],
         run_history=False,
@@ -62,7 +63,8 @@ def mount(app: FastAPI, actions: Actions, *, key: str) -> FastAPI:
 
 def build(actions: Actions) -> gr.Blocks:
     """Lay out the page and connect it with `actions`."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600), fill_height=True) as blocks:
+    blocks: gr.Blocks = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600), fill_height=True)
+    with blocks:
         gr.Markdown(f"# {TITLE}\n用您自己的文档回答问题 / Answers questions from your own documents")
         with gr.Row(equal_height=True):
             kb = gr.Dropdown(label="知识库 / Knowledge base", choices=[], scale=3)
@@ -131,7 +133,7 @@ def _chat(actions: Actions, kb: gr.Dropdown) -> None:
         return [], []
 
     running = gr.on([send.click, box.submit], asked, [kb, box, turns], [chat, turns, box], **PRIVATE)
-    clear.click(cleared, None, [chat, turns], cancels=[running], **PRIVATE)
+    gr.on([clear.click, chat.clear], cleared, None, [chat, turns], cancels=[running], **PRIVATE)
     kb.change(cleared, None, [chat, turns], cancels=[running], **PRIVATE)
 
 
@@ -172,8 +174,10 @@ class _Documents:
             height=140,
             elem_id="files",
         )
-        progress = _table("上传 / Upload", UPLOAD_HEADERS)
-        listed = _table("知识库中的文档 / Documents in the knowledge base", DOCUMENT_HEADERS)
+        progress = _table("上传 / Upload", UPLOAD_HEADERS, ["30%", "14%", "20%", "36%"])
+        listed = _table(
+            "知识库中的文档 / Documents in the knowledge base", DOCUMENT_HEADERS, ["30%", "20%", "10%", "10%", "30%"]
+        )
         with gr.Row(equal_height=True):
             chosen = gr.Dropdown(label="选择要删除的文档 / Documents to delete", multiselect=True, choices=[], scale=5)
             delete = gr.Button("删除 / Delete", variant="stop", scale=1, min_width=120, elem_id="delete")
@@ -204,9 +208,17 @@ class _Documents:
         reload.click(refreshed, kb, listing, **PRIVATE)
 
 
-def _table(label: str, headers: list[str]) -> gr.Dataframe:
+def _table(label: str, headers: list[str], widths: list[str | int]) -> gr.Dataframe:
     return gr.Dataframe(
-        label=label, headers=headers, datatype="str", type="array", interactive=False, wrap=True, max_height=360
+        label=label,
+        headers=headers,
+        column_widths=widths,
+        datatype="str",
+        type="array",
+        interactive=False,
+        wrap=True,
+        max_height=360,
+        elem_classes="zw-table",
     )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 Row = list[str]
 
-DOCUMENT_HEADERS = ["名称 / Name", "状态 / Status", "进度 / Progress", "片段 / Chunks", "大小 / Size", "说明 / Note"]
-UPLOAD_HEADERS = ["名称 / Name", "结果 / Outcome", "状态 / Status", "进度 / Progress", "说明 / Note"]
+DOCUMENT_HEADERS = ["名称 / Name", "状态 / Status", "片段 / Chunks", "大小 / Size", "说明 / Note"]
+UPLOAD_HEADERS = ["名称 / Name", "结果 / Outcome", "状态 / Status", "说明 / Note"]
 
+STAGES = frozenset({"parsing", "embedding", "indexing"})
 STATUSES = {
     "queued": "排队 / queued",
     "parsing": "解析 / parsing",
@@ -34,20 +35,17 @@ OUTCOMES = {
 }
 
 
-def status_label(status: str | None) -> str:
-    return STATUSES.get(status or "", status or "")
+def status_label(document: Mapping[str, Any]) -> str:
+    """Return the status of a document in both languages and, within a stage, how far that is: 12/40."""
+    status = document.get("status") or ""
+    progress = document.get("progress") or {}
+    known = status == progress.get("stage") and bool(progress.get("total"))
+    part = f" {progress['done']}/{progress['total']}" if known and status in STAGES else ""
+    return STATUSES.get(status, status) + part
 
 
 def outcome_label(outcome: str) -> str:
     return OUTCOMES.get(outcome, outcome)
-
-
-def progress_label(document: Mapping[str, Any]) -> str:
-    """Return how far the current stage of an unsettled document is: 12/40, or nothing while that is unknown."""
-    progress = document.get("progress") or {}
-    if document.get("status") not in {"parsing", "embedding", "indexing"} or not progress.get("total"):
-        return ""
-    return f"{progress['done']}/{progress['total']}"
 
 
 def document_rows(documents: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -55,8 +53,7 @@ def document_rows(documents: Iterable[Mapping[str, Any]]) -> list[Row]:
     return [
         [
             str(document["name"]),
-            status_label(document["status"]),
-            progress_label(document),
+            status_label(document),
             str(document["chunks"]),
             size_label(document["bytes"]),
             error_text(document.get("error")),
@@ -73,8 +70,7 @@ def upload_rows(items: Sequence[Mapping[str, Any]], latest: Mapping[str, Mapping
         note = error_text(document.get("error"))
         if item.get("duplicate_of"):
             note = f"与 {item['duplicate_of']} 内容相同 / same bytes as {item['duplicate_of']}"
-        status = status_label(document.get("status"))
-        rows.append([str(item["name"]), outcome_label(item["outcome"]), status, progress_label(document), note])
+        rows.append([str(item["name"]), outcome_label(item["outcome"]), status_label(document), note])
     return rows
 
 
