@@ -83,12 +83,10 @@ class Documents:
         request_id: str | None,
         keep_original: Callable[[], None],
     ) -> Recorded:
+        _lock_base(c, knowledge_base_id)
         read_knowledge_base(c, (knowledge_bases.c.id == knowledge_base_id) & ~knowledge_bases.c.deleting)
-        current = _find_document(
-            c,
-            (documents.c.knowledge_base_id == knowledge_base_id) & (documents.c.name == upload.name) & ACTIVE,
-            lock=True,
-        )
+        same_name = (documents.c.knowledge_base_id == knowledge_base_id) & (documents.c.name == upload.name) & ACTIVE
+        current = _find_document(c, same_name, lock=True)
         if current is not None and current.sha256 == upload.sha256 and _same_metadata(current, upload):
             if current.status in {DocumentStatus.FAILED, DocumentStatus.CANCELLED}:
                 self._lock_original(c, upload.sha256)
@@ -213,6 +211,8 @@ class Documents:
         return replace(_to_document(row), version=version)
 
     def _owned(self, c: Connection, knowledge_base_id: str, document_id: str, *, lock: bool = False) -> Document:
+        if lock:
+            _lock_base(c, knowledge_base_id)
         found = _find_document(
             c, (documents.c.knowledge_base_id == knowledge_base_id) & (documents.c.id == document_id), lock=lock
         )
@@ -413,11 +413,23 @@ def _document_query(which: sa.ColumnElement[bool] | None = None) -> sa.Select[An
     ).select_from(shown)
 
 
+def _lock_base(c: Connection, knowledge_base_id: str) -> None:
+    """Let one transaction at a time change which versions and jobs the documents of a knowledge base have.
+
+    Every transaction locks in this order, so that none waits in a circle: knowledge base, jobs, documents.
+    """
+    row = sa.select(knowledge_bases.c.id).where(knowledge_bases.c.id == knowledge_base_id)
+    c.execute(row.with_for_update(key_share=True))
+
+
 def _find_document(c: Connection, condition: sa.ColumnElement[bool], *, lock: bool = False) -> Document | None:
+    """Return the oldest document that fits; `lock`, under the lock of its base, locks its jobs and its row."""
     query = _document_query().where(condition).order_by(documents.c.created_at).limit(1)
-    if lock:
-        query = query.with_for_update(of=documents)
     row = c.execute(query).one_or_none()
+    if row is not None and lock:
+        c.execute(sa.select(jobs.c.id).where(jobs.c.document_id == row.id).order_by(jobs.c.id).with_for_update())
+        c.execute(sa.select(documents.c.id).where(documents.c.id == row.id).with_for_update())
+        row = c.execute(query).one_or_none()
     return _to_document(row) if row else None
 
 

@@ -35,6 +35,44 @@ class Reconciled:
     due: bool
 
 
+def _claimable() -> sa.ColumnElement[bool]:
+    """The jobs that can be claimed at `:now`."""
+    now = sa.bindparam("now", type_=sa.Double)
+    other = jobs.alias("other")
+    busy = (
+        sa.exists()
+        .where(
+            other.c.knowledge_base_id == jobs.c.knowledge_base_id,
+            other.c.id != jobs.c.id,
+            other.c.lease_until > now,
+            (other.c.document_id == jobs.c.document_id)
+            | (jobs.c.kind == JobKind.DROP)
+            | ((jobs.c.kind == JobKind.RETIRE) & (other.c.generation_id == jobs.c.generation_id)),
+        )
+        .correlate(jobs)
+    )
+    retriable = (jobs.c.attempts < MAX_ATTEMPTS) | jobs.c.kind.in_(REMOVALS)
+    return (jobs.c.due_at <= now) & (jobs.c.lease_until <= now) & retriable & ~jobs.c.cancelled & ~busy
+
+
+# Built once: putting these together costs several times what running them does.
+ANY_DUE = sa.select(jobs.c.id).where(_claimable()).limit(1)
+NEXT_BASE = (
+    sa.select(knowledge_bases.c.id)
+    .where(sa.exists().where(jobs.c.knowledge_base_id == knowledge_bases.c.id, _claimable()))
+    .order_by(knowledge_bases.c.served_at)
+    .limit(1)
+    .with_for_update(skip_locked=True, of=knowledge_bases)
+)
+NEXT_JOB = (
+    sa.select(jobs)
+    .where(jobs.c.knowledge_base_id == sa.bindparam("base_id"), _claimable())
+    .order_by(jobs.c.priority, jobs.c.created_at)
+    .limit(1)
+    .with_for_update()
+)
+
+
 class Jobs:
     """Every method is one transaction."""
 
@@ -51,22 +89,10 @@ class Jobs:
         """
         now = self.database.now()
         with self.database.write() as c:
-            base_id = c.scalar(
-                sa.select(knowledge_bases.c.id)
-                .where(sa.exists().where(jobs.c.knowledge_base_id == knowledge_bases.c.id, self._claimable(now)))
-                .order_by(knowledge_bases.c.served_at)
-                .limit(1)
-                .with_for_update(skip_locked=True, of=knowledge_bases)
-            )
+            base_id = c.scalar(NEXT_BASE, {"now": now})
             if base_id is None:
                 return None
-            row = c.execute(
-                sa.select(jobs)
-                .where(jobs.c.knowledge_base_id == base_id, self._claimable(now))
-                .order_by(jobs.c.priority, jobs.c.created_at)
-                .limit(1)
-                .with_for_update()
-            ).one_or_none()
+            row = c.execute(NEXT_JOB, {"now": now, "base_id": base_id}).one_or_none()
             if row is None:
                 return None
             c.execute(knowledge_bases.update().where(knowledge_bases.c.id == base_id).values(served_at=now))
@@ -94,30 +120,10 @@ class Jobs:
                 **claimed,
             )
 
-    @staticmethod
-    def _claimable(now: float) -> sa.ColumnElement[bool]:
-        other = jobs.alias("other")
-        busy = (
-            sa.exists()
-            .where(
-                other.c.knowledge_base_id == jobs.c.knowledge_base_id,
-                other.c.id != jobs.c.id,
-                other.c.lease_until > now,
-                (other.c.document_id == jobs.c.document_id)
-                | (jobs.c.kind == JobKind.DROP)
-                | ((jobs.c.kind == JobKind.RETIRE) & (other.c.generation_id == jobs.c.generation_id)),
-            )
-            .correlate(jobs)
-        )
-        retriable = (jobs.c.attempts < MAX_ATTEMPTS) | jobs.c.kind.in_(REMOVALS)
-        return (jobs.c.due_at <= now) & (jobs.c.lease_until <= now) & retriable & ~jobs.c.cancelled & ~busy
-
     def any_due(self) -> bool:
         """True when a job could be claimed now."""
         with self.database.read() as c:
-            return (
-                c.execute(sa.select(jobs.c.id).where(self._claimable(self.database.now())).limit(1)).first() is not None
-            )
+            return c.execute(ANY_DUE, {"now": self.database.now()}).first() is not None
 
     def waiting(self) -> int:
         """Return how many jobs are not finished: the length of the queue."""
@@ -168,9 +174,9 @@ class Jobs:
             # The base's row is the lock on which a commit meets the switch to another generation.
             base = c.execute(
                 sa.select(knowledge_bases).where(knowledge_bases.c.id == job.knowledge_base_id).with_for_update()
-            ).one()
+            ).one_or_none()
             require_held(c, job)
-            if base.live_generation != generation_id:
+            if base is None or base.live_generation != generation_id:
                 raise Unavailable(
                     "generation-moved", "The knowledge base was rebuilt meanwhile; indexing starts again."
                 )
