@@ -6,10 +6,10 @@ A client that goes away cancels everything that was under way for it, at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from services.common.errors import TooLarge
 from services.llm_gateway.call import Door
@@ -52,18 +52,6 @@ class DoorApp:
             log.info("client_left", door=self.door.value)
         finally:
             watch.stop()
-
-
-class DoorsFirst:
-    """ASGI middleware that hands a POST at a door to it at once, past the machinery that it does not use."""
-
-    def __init__(self, app: ASGIApp, doors: Iterable[DoorApp]) -> None:
-        self.app = app
-        self.doors = {door.path: door for door in doors}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        door = self.doors.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        await (door or self.app)(scope, receive, send)
 
 
 class ClientWatch:

@@ -153,7 +153,8 @@ end
 class RedisLimiter:
     """Counts in Redis, whose clock and single thread make it exact across gateways.
 
-    `url` as redis-py takes it, or as Celery does (`redis+socket:///path`). While Redis does not answer, each gateway counts for itself: a key may then use its limit once per gateway.
+    `url` as redis-py takes it, or as Celery does (`redis+socket:///path`). While Redis does not answer, each gateway
+    counts for itself: a key may then use its limit once per gateway.
     """
 
     def __init__(self, url: str) -> None:
