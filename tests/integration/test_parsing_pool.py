@@ -17,7 +17,8 @@ import pytest
 
 from services.common.errors import DocumentError
 from services.common.models import Block
-from services.ingest.parsing import ParseCancelled, ParserLimits, ParserPool
+from services.ingest.parsing import ParseCancelled, ParserLimits, ParserPool, wire
+from services.ingest.parsing.process import ChildTimeout, ParserProcess
 
 TEXT = [Block("能读。")]
 
@@ -255,3 +256,46 @@ def test_secrets_of_the_environment_do_not_reach_a_child(good: Path, monkeypatch
         assert b"geheim" not in Path(f"/proc/{pid}/environ").read_bytes()
     finally:
         pool.close()
+
+
+def test_a_sign_of_life_gives_more_time(tmp_path: Path) -> None:
+    child = ParserProcess(1 << 30, 1 << 20)
+    answers = os.open(f"/proc/{child.pid}/fd/{_answers_fd(child.pid)}", os.O_WRONLY)
+    stuck = tmp_path / "stuck"
+    os.mkfifo(stuck)
+    stop = threading.Event()
+
+    def beat() -> None:
+        for _ in range(6):
+            os.write(answers, wire.pack(wire.BEAT))
+            stop.wait(0.4)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    begun = time.monotonic()
+    request = {"path": str(stuck), "name": "a.txt", "cpu_seconds": 9, "output_bytes": 9}
+    try:
+        with pytest.raises(ChildTimeout):
+            child.ask(request, wall_seconds=1.0, cancelled=lambda: False)
+        assert 2.5 < time.monotonic() - begun < 8
+    finally:
+        stop.set()
+        thread.join()
+        os.close(answers)
+        child.kill()
+
+
+def _answers_fd(pid: int) -> int:
+    """The end of a child's pipe on which it answers, as its command line says."""
+    return int(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-3])
+
+
+def test_folders_of_killed_parents_are_removed(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    stale = tmp_path / "zhiwen-parser-999999999-x"
+    stale.mkdir()
+    pool = ParserPool(1)
+    assert pool.parse(good, "a.txt") == TEXT
+    assert not stale.exists()
+    pool.close()
+    assert not list(tmp_path.glob("zhiwen-parser-*"))

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from services.common.errors import DocumentError
 from services.common.models import Block
-from services.ingest.parsing import sandbox, wire
+from services.ingest.parsing import heartbeat, sandbox, wire
 
 BLOCK_OVERHEAD_BYTES = 64
 MAX_RECURSION = 3000
@@ -39,12 +39,17 @@ def main(parent_pid: int, answers_fd: int, memory_bytes: int) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     with os.fdopen(answers_fd, "wb") as answers:
+        heartbeat.listen(lambda: _send(answers, wire.BEAT))
         number = 0
         while (request := _next_request(sys.stdin.buffer)) is not None:
             number += 1
-            answers.write(wire.pack(_answer(request)))
-            answers.flush()
+            _send(answers, _answer(request))
             _forget_document(number)
+
+
+def _send(answers: BinaryIO, message: dict[str, Any]) -> None:
+    answers.write(wire.pack(message))
+    answers.flush()
 
 
 def _next_request(stream: BinaryIO) -> dict[str, Any] | None:

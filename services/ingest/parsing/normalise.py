@@ -17,6 +17,7 @@ _UNWANTED = re.compile(
     "\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )
 _TRAILING_SPACE = re.compile(r"[ \t\u00a0\u3000]+(?=\n|\Z)")
+_WIDE_GAP = re.compile("(?<=[\u2e80-\uffee]) | (?=[\u2e80-\uffee])")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
@@ -43,6 +44,11 @@ def unwrap_lines(text: str) -> str:
         glue = "" if _is_wide(before[-1]) or _is_wide(line[0]) else " "
         joined.append(glue + line)
     return "".join(joined)
+
+
+def close_wide_gaps(text: str) -> str:
+    """Return `text` without single spaces next to Chinese characters, which OCR and PDF readers put there."""
+    return _WIDE_GAP.sub("", text)
 
 
 def _is_wide(character: str) -> bool:

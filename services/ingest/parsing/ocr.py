@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.common.errors import DocumentError
+from services.ingest.parsing import heartbeat
+from services.ingest.parsing.normalise import close_wide_gaps
+from services.ingest.parsing.sandbox import die_with_parent
 
 if TYPE_CHECKING:
     import pypdfium2
@@ -37,12 +41,20 @@ def recognise(image: Path) -> str:
     if program is None:
         raise missing()
     command = [program, str(image), "-", "-l", "+".join(LANGUAGES), "--psm", "3"]
-    done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    parent = os.getpid()
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=lambda: die_with_parent(parent),  # safe: a parser child has one thread
+    )
+    heartbeat.beat()
     if done.returncode and b"Error opening data file" in done.stderr:
         raise missing()
     if done.returncode:
         raise DocumentError("corrupt", "This image cannot be read. Save it as PNG and upload it again.")
-    return done.stdout.decode("utf-8", "replace")
+    return close_wide_gaps(done.stdout.decode("utf-8", "replace"))
 
 
 def missing() -> DocumentError:

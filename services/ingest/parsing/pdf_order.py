@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import pypdfium2
 from pypdfium2 import raw
 
+from services.ingest.parsing.normalise import close_wide_gaps
+
 EMPTY_PAIR = re.compile(r"“\s?”|‘\s?’|「\s?」|『\s?』|《\s?》|（\s?）|【\s?】|”\s?“")
-WIDE_GAP = re.compile("(?<=[\u2e80-\uffee]) | (?=[\u2e80-\uffee])")
 # (character code, x, y) of each character in drawing order; x and y in points from the page's lower left corner.
 Placed = tuple[int, float, float]
 
@@ -48,7 +49,7 @@ def _line_text(line: Sequence[Placed]) -> str:
     placed = [(chr(code) if code <= 0x10FFFF else "", x, y) for code, x, y in line]
     if _is_level(line) and not any(unicodedata.bidirectional(c) in {"R", "AL"} for c, _, _ in placed if c):
         placed.sort(key=lambda character: character[1])
-    text = WIDE_GAP.sub("", "".join(character for character, _, _ in placed))
+    text = close_wide_gaps("".join(character for character, _, _ in placed))
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from services.ingest.parsing.process import (
     ChildTimeout,
     OversizedAnswer,
     ParserProcess,
+    remove_stale_folders,
 )
 
 MEBIBYTE = 1024 * 1024
@@ -46,7 +46,7 @@ class ParserLimits:
     """What one document may cost.
 
     `memory_bytes` is address space beyond what an idle child has, `cpu_seconds` and `wall_seconds` are for one
-    document, `output_bytes` is its text in UTF-8.
+    document, `output_bytes` is its text in UTF-8. A scan gets `wall_seconds` for each page, and 20 times that in all.
     """
 
     memory_bytes: int = 2048 * MEBIBYTE
@@ -105,7 +105,6 @@ class ParserPool:
             return [child.pid for child in (*self._idle, *self._busy)]
 
     def _parse(self, path: Path, name: str, cancelled: Callable[[], bool]) -> list[Block]:
-        deadline = time.monotonic() + self._limits.wall_seconds
         request = {
             "path": str(path.absolute()),
             "name": name,
@@ -115,7 +114,7 @@ class ParserPool:
         machine: MachineFailed | None = None
         for _ in range(CHILDREN_PER_DOCUMENT):
             try:
-                return _blocks_of(self._ask(request, deadline, cancelled))
+                return _blocks_of(self._ask(request, cancelled))
             except MachineFailed as exc:
                 machine = exc
             except ChildGone as exc:
@@ -136,11 +135,11 @@ class ParserPool:
             "parser-crashed", "The parser crashed on this file twice. Open it in its own program, save it again, retry."
         )
 
-    def _ask(self, request: dict[str, Any], deadline: float, cancelled: Callable[[], bool]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], cancelled: Callable[[], bool]) -> dict[str, Any]:
         child = self._take()
         answer: dict[str, Any] = {"retire": True}
         try:
-            answer = child.ask(request, deadline=deadline, cancelled=cancelled)
+            answer = child.ask(request, wall_seconds=self._limits.wall_seconds, cancelled=cancelled)
         finally:
             self._give_back(child, retire=bool(answer.get("retire")))
         return answer
@@ -168,6 +167,7 @@ class ParserPool:
         return child
 
     def _start_first(self) -> None:
+        remove_stale_folders()
         child = self._start()
         with self._lock:
             keep = not self._closed

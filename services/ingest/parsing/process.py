@@ -18,6 +18,8 @@ from typing import Any
 from services.ingest.parsing import wire
 
 POLL_SECONDS = 0.2
+MAX_PATIENCE = 20
+FOLDER_PREFIX = "zhiwen-parser-"
 ENVIRONMENT_KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TESSDATA_PREFIX", "VIRTUAL_ENV")
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 
@@ -42,6 +44,24 @@ class OversizedAnswer(Exception):
     """The child answers with more bytes than it may."""
 
 
+def remove_stale_folders() -> None:
+    """Remove the folders of children whose parent was killed before it could."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        owner = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        if owner.isdigit() and not _exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 class ParserProcess:
     """A child process with its own session (so that what it starts dies with it) and its own temporary folder.
 
@@ -51,7 +71,7 @@ class ParserProcess:
     def __init__(self, memory_bytes: int, max_answer_bytes: int) -> None:
         self.documents = 0
         self._max_answer_bytes = max_answer_bytes
-        self._folder = tempfile.mkdtemp(prefix="zhiwen-parser-")
+        self._folder = tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-")
         self._answers, answers_end = os.pipe()
         try:
             self._process = self._start(answers_end, memory_bytes)
@@ -87,11 +107,12 @@ class ParserProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, request: dict[str, Any], *, deadline: float, cancelled: Callable[[], bool]) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], *, wall_seconds: float, cancelled: Callable[[], bool]) -> dict[str, Any]:
         """Send one request and return its answer.
 
-        `deadline` is on `time.monotonic()`; `cancelled` is asked about every 0.2 s. Raises ChildGone, ChildTimeout,
-        ChildCancelled or OversizedAnswer; after each of them the child must be killed.
+        The child may take `wall_seconds`, and as long again after each sign of life, but 20 times that in all;
+        `cancelled` is asked about every 0.2 s. Raises ChildGone, ChildTimeout, ChildCancelled or OversizedAnswer;
+        after each of them the child must be killed.
         """
         self.documents += 1
         stdin = self._process.stdin
@@ -101,6 +122,13 @@ class ParserProcess:
             stdin.flush()
         except OSError:
             raise ChildGone(self._signal_number()) from None
+        end = time.monotonic() + wall_seconds * MAX_PATIENCE
+        while True:
+            message = self._message(min(end, time.monotonic() + wall_seconds), cancelled)
+            if message != wire.BEAT:
+                return message
+
+    def _message(self, deadline: float, cancelled: Callable[[], bool]) -> dict[str, Any]:
         (length,) = wire.LENGTH.unpack(self._receive(wire.LENGTH.size, deadline, cancelled))
         if length > self._max_answer_bytes:
             raise OversizedAnswer

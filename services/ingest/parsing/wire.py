@@ -14,6 +14,7 @@ import orjson
 from services.common.models import Block
 
 LENGTH = struct.Struct(">I")
+BEAT: dict[str, Any] = {"beat": True}
 
 
 def pack(message: dict[str, Any]) -> bytes:
