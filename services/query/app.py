@@ -16,7 +16,7 @@ from services.common.ledger import Ledger, open_ledger
 from services.common.settings import require_loopback_or_key
 from services.common.store import ChunkStore
 from services.common.telemetry import configure_logging
-from services.common.translations import DEFAULT_TABLE, Translations
+from services.common.translations import Translations
 from services.common.web import (
     Check,
     Problem,
@@ -83,7 +83,7 @@ def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | N
         ledger,
         store,
         embedders,
-        Translations.load() if DEFAULT_TABLE.exists() else None,
+        Translations.load(),
         candidates=settings.candidates,
         dense_weight=settings.dense_weight,
     )
@@ -94,6 +94,7 @@ def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | N
         generator=generator,
         default_model=settings.answer_model,
         min_relevance=settings.min_relevance,
+        cross_language=settings.cross_language,
         max_context_tokens=settings.max_context_tokens,
         max_question_characters=settings.max_question_characters,
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from services.common.embedding import Embedders
 from services.common.errors import ServiceError
 from services.common.ledger import Ledger
+from services.common.lexical import QuerySettings as LexicalSettings
 from services.common.lexical import fuse, query_vector
 from services.common.models import Hit, KnowledgeBase
 from services.common.store import ChunkStore, require_full_text
@@ -25,6 +26,7 @@ from services.query.statistics import CollectionStatistics
 OVERFETCH = 10
 """Hits fetched beyond those asked for, since some may be of versions that no longer answer."""
 EMBEDDED_QUESTIONS = 2048
+SAME_LANGUAGE = LexicalSettings(translation_weight=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Search:
     min_score: float | None = None
     neighbours: int = 0
     params: Mapping[str, int] | None = None
+    cross_language: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,10 @@ class Retriever:
         ledger: Ledger,
         store: ChunkStore,
         embedders: Embedders,
-        translations: Translations | None,
+        translations: Translations,
         *,
         candidates: int,
-        dense_weight: float,
+        dense_weight: float | None,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -92,13 +95,18 @@ class Retriever:
                 pending = self._pool.submit(self._dense, base, search, limit)
                 lexical = self._full_text(base, search, limit)
                 dense, embed_ms = pending.result()
-                hits = fuse_hits(lexical, dense, self._dense_weight)
+                hits = fuse_hits(lexical, dense, self._weight(base))
         hits = collapse(self._live(hits))
         if search.min_score is not None:
             hits = [hit for hit in hits if hit.score >= search.min_score]
         hits = self._with_neighbours(base, hits[: search.top_k], search.neighbours)
         total_ms = (time.perf_counter() - started) * 1000
         return Found(hits, mode, embed_ms, total_ms - embed_ms, total_ms)
+
+    def _weight(self, base: KnowledgeBase) -> float:
+        if self._dense_weight is not None:
+            return self._dense_weight
+        return self._embedders.get(base.live.embedding_model).fusion_weight
 
     def _possible(self, mode: Mode) -> Mode:
         if mode == "dense":
@@ -129,7 +137,8 @@ class Retriever:
         return vector
 
     def _full_text(self, base: KnowledgeBase, search: Search, limit: int) -> list[Hit]:
-        query = query_vector(search.query, self._statistics.of(base), self._translations)
+        settings = LexicalSettings() if search.cross_language else SAME_LANGUAGE
+        query = query_vector(search.query, self._statistics.of(base), self._translations, settings)
         hits = self._store.search_sparse(base.live, query.weights, limit=limit, expression=search.expression)
         return [replace(hit, score=query.relevance(hit.score)) for hit in hits]
 
@@ -152,15 +161,15 @@ class Retriever:
 def fuse_hits(lexical: Sequence[Hit], dense: Sequence[Hit], weight: float) -> list[Hit]:
     """Fuse two rankings into one by `fuse`, best first. Pure.
 
-    A chunk that one half did not return scores there at most what its last hit did: none for the full-text half, the
-    last hit's for the dense half, whose scores never fall to 0.
+    A chunk that one half did not return scores there what that half's last hit did, which it can at most have.
     """
     by_id: dict[str, Hit] = {hit.chunk_id: hit for hit in (*dense, *lexical)}
     lexical_scores = {hit.chunk_id: hit.score for hit in lexical}
     dense_scores = {hit.chunk_id: hit.score for hit in dense}
-    floor = min(dense_scores.values(), default=0.0)
+    lexical_floor = min(lexical_scores.values(), default=0.0)
+    dense_floor = min(dense_scores.values(), default=0.0)
     fused = [
-        replace(hit, score=fuse(lexical_scores.get(id, 0.0), dense_scores.get(id, floor), weight))
+        replace(hit, score=fuse(lexical_scores.get(id, lexical_floor), dense_scores.get(id, dense_floor), weight))
         for id, hit in by_id.items()
     ]
     return sorted(fused, key=lambda hit: (-hit.score, hit.chunk_id))

@@ -60,6 +60,7 @@ async def search(
             min_score=body.min_score,
             neighbours=body.neighbours,
             params=body.params,
+            cross_language=query.answerer.crosses(base, body.cross_language),
         ),
     )
     return SearchOut(

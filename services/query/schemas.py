@@ -26,6 +26,7 @@ class SearchBody(Strict):
     filter: dict[str, Any] | None = Field(None, examples=[{"source": {"prefix": "员工"}}])
     min_score: float | None = Field(None, ge=0, le=1)
     neighbours: int = Field(0, ge=0, le=10, description="Chunks before and after each hit to add to its text.")
+    cross_language: bool | None = Field(None, description="None: as the knowledge base is set.")
     params: dict[str, int] | None = Field(None, description="Search parameters of the index, such as nprobe or ef.")
 
 
@@ -47,6 +48,7 @@ class AskBody(Strict):
     mode: Mode = "hybrid"
     filter: dict[str, Any] | None = None
     min_score: float | None = Field(None, ge=0, le=1, description="None: the configured threshold of refusal.")
+    cross_language: bool | None = Field(None, description="None: as the knowledge base is set.")
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1)
 

@@ -18,5 +18,10 @@ class QuerySettings(CommonSettings, EmbeddingSettings):
     max_question_characters: int = Field(4000, gt=0, description="Longest question that is accepted.")
     max_context_tokens: int = Field(3000, gt=0, description="Tokens of passages in a prompt, whole passages only.")
     candidates: int = Field(100, ge=10, le=1000, description="Hits taken from each half of a hybrid search.")
-    dense_weight: float = Field(0.3, ge=0, description="Weight of the dense half beside the full-text half.")
-    min_relevance: float = Field(0.2, ge=0, le=1, description="Relevance below which a question is refused.")
+    dense_weight: float | None = Field(
+        None, ge=0, description="Weight of the dense half beside the full-text half; empty: the embedding model's own."
+    )
+    cross_language: bool = Field(True, description="Find texts in the other language through a word table.")
+    min_relevance: float = Field(
+        0.265, ge=0, le=1, description="Relevance below which a question is refused; 0.6 of it across languages."
+    )

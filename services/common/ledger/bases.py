@@ -42,6 +42,7 @@ class KnowledgeBases:
         description: str,
         prompt_template: str | None,
         generation: NewGeneration,
+        cross_language: bool | None = None,
     ) -> KnowledgeBase:
         """Add a knowledge base whose collection already exists. Raises `Conflict` when the name is taken."""
         now = self.database.now()
@@ -53,6 +54,7 @@ class KnowledgeBases:
                         name=name,
                         description=description,
                         prompt_template=prompt_template,
+                        cross_language=cross_language,
                         deleting=False,
                         revision=0,
                         served_at=0.0,
@@ -102,7 +104,7 @@ class KnowledgeBases:
             return [read_generation(c, number) for number in ids]
 
     def update(self, name: str, changes: Mapping[str, Any]) -> KnowledgeBase:
-        """Change `description` or `prompt_template`."""
+        """Change `description`, `prompt_template` or `cross_language`."""
         with self.database.write() as c:
             base = read_knowledge_base(c, (knowledge_bases.c.name == name) & ~knowledge_bases.c.deleting, name)
             values = {**changes, "updated_at": self.database.now()}
@@ -148,6 +150,7 @@ def read_knowledge_base(c: Connection, condition: sa.ColumnElement[bool], name: 
         name=row.name,
         description=row.description,
         prompt_template=row.prompt_template,
+        cross_language=row.cross_language,
         live=read_generation(c, row.live_generation),
         building=read_generation(c, row.building_generation) if row.building_generation else None,
         rebuild_error=row.rebuild_error,

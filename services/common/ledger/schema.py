@@ -40,6 +40,8 @@ knowledge_bases = Table(
     Column("name", String(64), nullable=False, unique=True),
     Column("description", Text, nullable=False, server_default=""),
     Column("prompt_template", Text),
+    # Whether questions find texts in the other language; NULL: as the service is set.
+    Column("cross_language", Boolean),
     Column("live_generation", Integer),
     Column("building_generation", Integer),
     # Why the last rebuild was given up.

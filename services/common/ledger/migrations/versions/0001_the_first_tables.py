@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("description", sa.Text(), server_default="", nullable=False),
         sa.Column("prompt_template", sa.Text(), nullable=True),
+        sa.Column("cross_language", sa.Boolean(), nullable=True),
         sa.Column("live_generation", sa.Integer(), nullable=True),
         sa.Column("building_generation", sa.Integer(), nullable=True),
         sa.Column("rebuild_error", sa.Text(), nullable=True),
