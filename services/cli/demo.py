@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -85,11 +85,11 @@ def _running(output: Output, data_dir: Path, port_base: int) -> Iterator[Client]
         stack.stop()
 
 
-def free_port_base(first: int) -> int:
+def free_port_base(first: int, *, require: Callable[[Sequence[int]], None] = require_free_ports) -> int:
     """Return `first`, or the next base in steps of 100 whose ports are all free. Raises `ConfigurationError`."""
     for base in range(first, min(first + PORT_STEP * PORT_TRIES, 65_000), PORT_STEP):
         try:
-            require_free_ports([base + offset for offset in OFFSETS.values()])
+            require([base + offset for offset in OFFSETS.values()])
         except ConfigurationError:
             continue
         return base

@@ -108,6 +108,8 @@ class Output:
         sentence = Text.assemble(("Error: ", "bold red"), printable(str(problem.get("detail", ""))))
         self.err.print(sentence, soft_wrap=True)
         for item in problem.get("errors") or []:
+            if str(item.get("message")) in sentence.plain:
+                continue
             self.say(f"  {item.get('field')}: {item.get('message')}")
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:

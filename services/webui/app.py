@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
@@ -36,8 +38,10 @@ HEADERS: Mapping[str, str] = {
 }
 
 
-def create_app(settings: WebuiSettings, *, transport: httpx.BaseTransport | None = None) -> FastAPI:
-    """Build the application. `transport` replaces the network to the services, for tests.
+def create_app(
+    settings: WebuiSettings, *, scratch: Path | None = None, transport: httpx.BaseTransport | None = None
+) -> FastAPI:
+    """Build the application. `scratch` is removed when it ends; `transport` replaces the network to the services.
 
     Raises `ConfigurationError` when it would listen beyond this machine and no key is set.
     """
@@ -49,6 +53,8 @@ def create_app(settings: WebuiSettings, *, transport: httpx.BaseTransport | None
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
         client.close()
+        if scratch is not None:
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
     app = FastAPI(title="Zhiwen page", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     add_operations_routes(app, lambda: {"ingest": _answers(client, "ingest"), "query": _answers(client, "query")})
@@ -91,12 +97,13 @@ def _answers(client: Client, service: Service) -> Check:
 
 def main() -> None:
     """Entry point of the program `zhiwen-webui`."""
-    with configuration_errors_end_the_process(), tempfile.TemporaryDirectory(prefix="zhiwen-webui-") as folder:
+    with configuration_errors_end_the_process():
         settings = WebuiSettings()
         configure_logging("webui", settings.log_level, settings.log_format)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads on their way; nobody else may read them
-        serve(lambda: create_app(settings), host=settings.host, port=settings.webui_port)
+        scratch = tempfile.mkdtemp(prefix="zhiwen-webui-")  # uploads on their way; nobody else may read them
+        os.environ["GRADIO_TEMP_DIR"] = scratch
+        serve(lambda: create_app(settings, scratch=Path(scratch)), host=settings.host, port=settings.webui_port)
 
 
 if __name__ == "__main__":
