@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from services import __version__
-from services.cli.commands import bases, documents, keys, operations, questions
+from services.cli.commands import bases, documents, evaluate, keys, operations, questions
 
 
 def _version(asked: bool) -> None:
@@ -35,6 +35,7 @@ def create_app() -> typer.Typer:
     operations.register(app)
     documents.register_add(app)
     questions.register(app)
+    evaluate.register(app)
     app.add_typer(bases.app, name="kb")
     app.add_typer(documents.app, name="docs")
     app.add_typer(keys.app, name="keys")

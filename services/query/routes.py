@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from services.common.access import needs
 from services.common.models import KnowledgeBase
 from services.common.web import problems
+from services.query.answering import relevant
 from services.query.filters import compile_filter
 from services.query.retrieval import Search
 from services.query.schemas import Answer, AskBody, SearchBody, SearchOut, TookSearch, hit_out
@@ -65,6 +66,7 @@ async def search(
     )
     return SearchOut(
         hits=[hit_out(hit) for hit in found.hits],
+        answerable=bool(relevant(body.query, found.hits, query.answerer.min_relevance)),
         mode=found.mode,
         took_ms=TookSearch(
             embed=round(found.embed_ms, 2), search=round(found.search_ms, 2), total=round(found.total_ms, 2)

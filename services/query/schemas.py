@@ -84,6 +84,7 @@ class SearchOut(BaseModel):
     """Hits, best first. `mode` is what was done, which may be less than was asked for."""
 
     hits: list[HitOut]
+    answerable: bool = Field(description="Whether `ask` would answer from these hits; else it would refuse.")
     mode: Mode
     took_ms: TookSearch
 

@@ -1,0 +1,97 @@
+"""`zhiwen eval`: how good retrieval and refusal are on your own questions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.eval_report import METRICS, render
+from services.cli.evaluation import MODES, Evaluation, Report, held_out, questions_of, read_lines
+from services.cli.output import Output
+from services.cli.problems import ApiError
+from services.cli.session import Session, command
+
+
+def register(root: typer.Typer) -> None:
+    """Put `eval` on the top level."""
+    command(root, "eval")(evaluate)
+
+
+def evaluate(
+    session: Session,
+    passages: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="JSON Lines: {id, text}.")],
+    questions: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="JSON Lines: {question, passage_id: [ids], answerable}.")
+    ],
+    distractors: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="More passages, which answer nothing.")
+    ] = None,
+    kb: Annotated[str, typer.Option(help="Knowledge base to make for this.")] = "eval",
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the knowledge base, and use it if it is there.")] = False,
+    hold_out: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the passages to leave out.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Chooses what is left out.")] = 1,
+    model: Annotated[str | None, typer.Option(help="Embedding model.")] = None,
+    clients: Annotated[int, typer.Option(min=1, max=64, help="Questions asked at the same time.")] = 1,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
+) -> None:
+    """Load passages, ask questions, and report recall, refusal and latency per mode."""
+    kept = held_out(read_lines(passages), hold_out, seed)
+    others = [row for path in distractors or [] for row in read_lines(path)]
+    asked = questions_of(read_lines(questions), frozenset(str(row["id"]) for row in kept))
+    output = session.output
+    evaluation = Evaluation(session.client, kb, clients, lambda what, n, of: output.say(f"{what} {n}/{of}"))
+    with _base(session, kb, model, keep=keep) as is_new:
+        if is_new:
+            evaluation.load(kept, others)
+        figures = evaluation.run(len(kept) + len(others), asked)
+    if report is not None:
+        report.write_text(render(figures, f"Zhiwen eval: {questions.name}"), encoding="utf-8")
+    if output.as_json:
+        output.data(figures.to_json())
+    else:
+        show(output, figures)
+
+
+@contextlib.contextmanager
+def _base(session: Session, kb: str, model: str | None, *, keep: bool) -> Iterator[bool]:
+    """Make the knowledge base for the length of the block; say whether it is new."""
+    is_new = True
+    try:
+        session.client.create_base(kb, **({"embedding_model": model} if model else {}))
+    except ApiError as exc:
+        if not keep or exc.problem.get("code") != "knowledge-base-exists":
+            raise
+        is_new = False
+    try:
+        yield is_new
+    finally:
+        if not keep:
+            session.client.delete_base(kb)
+
+
+def show(output: Output, figures: Report) -> None:
+    """Print the figures as tables."""
+    rows = [
+        [
+            mode,
+            *(f"{getattr(found, key):.3f}" for key in METRICS.values()),
+            f"{found.p50_ms:.1f}",
+            f"{found.p99_ms:.1f}",
+        ]
+        for mode in MODES
+        if (found := figures.modes.get(mode))
+    ]
+    output.table(["mode", *METRICS, "p50 ms", "p99 ms"], rows, right=[*METRICS, "p50 ms", "p99 ms"])
+    refusal = figures.refusal
+    shown = {
+        "rightly refused": refusal.rightly_refused,
+        "wrongly refused": refusal.wrongly_refused,
+        "AUROC": refusal.auroc,
+    }
+    output.table(
+        ["refusal", "value"], [[name, "–" if value is None else f"{value:.3f}"] for name, value in shown.items()]
+    )
