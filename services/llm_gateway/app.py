@@ -97,7 +97,7 @@ def create_app(
 
     app = GatewayApp([DoorApp(door, current) for door in Door], lifespan)
     install(app, "gateway", render=render)
-    _add_models_route(app, current)
+    _add_models_routes(app, current)
     add_operations_routes(app, lambda: _checks(current(), ledger))
     app.openapi = lambda: _documented(app)  # type: ignore[method-assign]
     return app
@@ -133,15 +133,18 @@ def _checks(gateway: Gateway, ledger: Ledger | None) -> Mapping[str, Check]:
     return checks
 
 
-def _add_models_route(app: FastAPI, current: Callable[[], Gateway]) -> None:
+def _add_models_routes(app: FastAPI, current: Callable[[], Gateway]) -> None:
     @app.get("/v1/models", tags=["models"], summary="The models that can be asked for", responses=openapi.MODELS)
     async def models(request: Request) -> Response:
-        gateway = current()
-        await gateway.keyring.authenticate(request.headers.get("authorization"))
-        names = gateway.pool.public_models()
-        if gateway.embeddings is not None and gateway.embeddings.model not in names:
-            names.append(gateway.embeddings.model)
-        return openapi.models_response(names)
+        principal = await current().keyring.authenticate(request.headers.get("authorization"))
+        return openapi.models_response(current().model_names(principal.name))
+
+    @app.get("/v1/models/{model:path}", tags=["models"], summary="One model", responses=openapi.ONE_MODEL)
+    async def model(request: Request, model: str) -> Response:
+        principal = await current().keyring.authenticate(request.headers.get("authorization"))
+        if model not in current().model_names(principal.name):
+            current().pool.resolve(model)  # a wildcard may hold it
+        return openapi.model_response(model)
 
 
 def _documented(app: FastAPI) -> dict[str, Any]:

@@ -121,19 +121,39 @@ async def _acquire(pool: Pool, attempt: Attempt, tried: frozenset[str], last: Up
 
 async def _call(client: UpstreamClient, lease: Lease, attempt: Attempt) -> WholeAnswer | OpenAnswer:
     upstream, call = lease.upstream, attempt.call
-    body = body_for(call, lease.model, ask_usage=upstream.config.ask_usage)
-    headers = {**upstream.headers, "X-Request-ID": attempt.request_id, **dict(attempt.passed_headers)}
-    headers["Accept"] = "text/event-stream" if call.stream else "application/json"
-    reply = await client.post(upstream.url(call.door.value), body, headers, upstream.timeouts)
+    asks_usage = upstream.asks_usage
+    try:
+        reply = await _post(client, lease, attempt, asks_usage=asks_usage)
+    except UpstreamFailure as failure:
+        if not (asks_usage and _is_about_usage(failure, call)):
+            raise
+        log.info("upstream_refuses_stream_options", upstream=upstream.name)
+        upstream.refuses_usage = True
+        asks_usage = False
+        reply = await _post(client, lease, attempt, asks_usage=False)
     try:
         if not call.stream:
             return await _whole(reply, lease, attempt)
         if not reply.is_event_stream:
             raise await _not_a_stream(reply, attempt)
-        return await _open(reply, lease, attempt)
+        return await _open(reply, lease, attempt, hide_usage=asks_usage and not call.shows_usage)
     except BaseException:
         reply.close()
         raise
+
+
+async def _post(client: UpstreamClient, lease: Lease, attempt: Attempt, *, asks_usage: bool) -> Reply:
+    upstream, call = lease.upstream, attempt.call
+    body = body_for(call, lease.model, ask_usage=asks_usage)
+    headers = {**upstream.headers, "X-Request-ID": attempt.request_id, **dict(attempt.passed_headers)}
+    headers["Accept"] = "text/event-stream" if call.stream else "application/json"
+    return await client.post(upstream.url(call.door.value), body, headers, upstream.timeouts)
+
+
+def _is_about_usage(failure: UpstreamFailure, call: Call) -> bool:
+    """True when a server refuses the field that the gateway, and not the client, put into the request."""
+    ours = call.stream and "stream_options" not in call.fields
+    return ours and failure.status in (400, 422) and b"stream_options" in failure.body
 
 
 async def _whole(reply: Reply, lease: Lease, attempt: Attempt) -> WholeAnswer:
@@ -150,12 +170,11 @@ async def _whole(reply: Reply, lease: Lease, attempt: Attempt) -> WholeAnswer:
     return answer
 
 
-async def _open(reply: Reply, lease: Lease, attempt: Attempt) -> OpenAnswer:
+async def _open(reply: Reply, lease: Lease, attempt: Attempt, *, hide_usage: bool) -> OpenAnswer:
     """Wait for the first whole event: until then the status is still open and another upstream can be asked."""
-    call = attempt.call
     stream = AnswerStream(
         alias=attempt.route.public if lease.model != attempt.route.public else None,
-        hide_usage=lease.upstream.config.ask_usage and not call.shows_usage,
+        hide_usage=hide_usage,
         texts=attempt.texts,
     )
     first = b""

@@ -214,7 +214,7 @@ def _without_repeats(best: Sequence[int], bags: Sequence[set[str]]) -> list[int]
 
 def _quote(sentence: Sentence, *, last: bool) -> str:
     space = "" if last or _CJK.search(sentence.text) else " "
-    return f"{sentence.text}[{sentence.number}]{space}"
+    return f"{sentence.text.rstrip(';；,，:：')}[{sentence.number}]{space}"
 
 
 def count_tokens(text: str) -> int:

@@ -21,8 +21,9 @@ from services.llm_gateway.config import GatewayConfig, load_config
 from services.llm_gateway.embeddings import BuiltInEmbeddings
 from services.llm_gateway.export import Exporter
 from services.llm_gateway.failures import UpstreamFailure
-from services.llm_gateway.limits import Limiter, LocalLimiter, RedisLimiter
+from services.llm_gateway.limits import Limiter, LocalLimiter, RedisLimiter, limits_of
 from services.llm_gateway.pool import Pool, Upstream
+from services.llm_gateway.routing import may_use
 from services.llm_gateway.settings import GatewaySettings
 from services.llm_gateway.upstream import Timeouts, UpstreamClient
 
@@ -74,6 +75,14 @@ class Gateway:
         await asyncio.to_thread(self.accounts.flush)
         if self.exporter is not None:
             await asyncio.to_thread(self.exporter.close)
+
+    def model_names(self, key: str) -> list[str]:
+        """Everything that a key can ask for by name."""
+        names = self.pool.public_models()
+        if self.embeddings is not None and self.embeddings.model not in names:
+            names.append(self.embeddings.model)
+        limits = limits_of(self.pool.config.keys, key)
+        return names if limits is None else [name for name in names if may_use(limits.models, name)]
 
     def book(self, key: str, model: str, usage: Usage) -> None:
         """Add one answered request to the accounts."""

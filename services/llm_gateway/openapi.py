@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from http import HTTPStatus
 from typing import Any
 
@@ -23,25 +22,31 @@ _COMMON = {
     "stream": {"type": "boolean", "default": False, "description": "Answer with server-sent events."},
 }
 
-MODELS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {
-            "application/json": {
-                "example": {
-                    "object": "list",
-                    "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "zhiwen"}],
-                }
-            }
-        }
-    }
-}
+_EXAMPLE_MODEL = {"id": MODEL, "object": "model", "created": 0, "owned_by": "zhiwen"}
+
+
+def _example(payload: Any) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {"application/json": {"example": payload}}}}
+
+
+_LIST = {"object": "list", "data": [_EXAMPLE_MODEL]}
+MODELS = _example(_LIST)
+ONE_MODEL = _example(_EXAMPLE_MODEL)
 
 
 def models_response(names: list[str]) -> Response:
     """OpenAI's list of models."""
-    now = int(time.time())
-    data = [{"id": name, "object": "model", "created": now, "owned_by": "zhiwen"} for name in names]
-    return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
+    payload = {"object": "list", "data": [_model(name) for name in names]}
+    return Response(orjson.dumps(payload), media_type="application/json")
+
+
+def model_response(name: str) -> Response:
+    """OpenAI's description of one model."""
+    return Response(orjson.dumps(_model(name)), media_type="application/json")
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "zhiwen"}
 
 
 def with_doors(schema: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Upstream:
         self.healthy = True
         self.cooling_until = 0.0
         self.listed: tuple[str, ...] = ()
+        self.refuses_usage = False
         self.configure(config, defaults)
 
     def configure(self, config: UpstreamConfig, defaults: Timeouts) -> None:
@@ -48,6 +49,11 @@ class Upstream:
         self.timeouts = Timeouts(
             own.connect or defaults.connect, own.first_byte or defaults.first_byte, own.idle or defaults.idle
         )
+
+    @property
+    def asks_usage(self) -> bool:
+        """True when streams may be asked for their usage; some servers refuse the field."""
+        return self.config.ask_usage and not self.refuses_usage
 
     def url(self, path: str) -> URL:
         """The address of a door such as `/chat/completions`."""

@@ -1,6 +1,7 @@
 """The one place that speaks HTTP to model servers (aiohttp), and that translates aiohttp's exceptions, once.
 
-Bodies go out and come back as bytes: nothing is decoded, nothing is collected beyond what the caller reads.
+Bodies go out and come back as bytes: nothing is collected beyond what the caller reads, and nothing is decoded but the
+compression that a server uses without being asked.
 """
 
 from __future__ import annotations
@@ -124,8 +125,8 @@ class UpstreamClient:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=30),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+            headers={"Accept-Encoding": "identity"},
+            skip_auto_headers=("User-Agent", "Accept"),
             trust_env=False,
             read_bufsize=2**18,
         )

@@ -116,6 +116,23 @@ def test_usage_is_asked_for_and_not_shown_unless_the_client_asked(fake: FakeOpen
     assert events(shown)[-2]["usage"]["total_tokens"] == 18
 
 
+def test_a_server_that_refuses_to_be_asked_for_usage_is_asked_without(fake: FakeOpenAI, tmp_path: Path) -> None:
+    fake.script("strict")
+    with gateway(tmp_path, {"upstreams": [upstream("fake", fake.base_url)]}) as url:
+        assert [ask(url, stream=True).status_code for _ in range(2)] == [200, 200]
+        assert ask(url, stream=True, stream_options={"include_usage": True}).status_code == 422
+    asked = ["stream_options" in request.json() for request in fake.requests()]
+    assert asked == [True, False, False, True]
+
+
+def test_compression_that_nobody_asked_for_is_undone(fake: FakeOpenAI, url: str) -> None:
+    fake.script("gzip")
+    response = ask(url)
+    assert response.json()["choices"][0]["message"]["content"]
+    assert "content-encoding" not in response.headers
+    assert fake.requests()[0].headers["accept-encoding"] == "identity"
+
+
 def test_no_model_means_the_default_one(fake: FakeOpenAI, url: str) -> None:
     response = HTTP.post(f"{url}/v1/chat/completions", json={"messages": MESSAGES})
     assert response.json()["model"] == "fake-model"
@@ -284,6 +301,8 @@ def test_models_are_listed(url: str) -> None:
     listed = HTTP.get(f"{url}/v1/models").json()
     assert listed["object"] == "list"
     assert [model["id"] for model in listed["data"]] == ["fake-model", "fake-embedding", "bge", "Qwen2.5-7B", "千问"]
+    assert HTTP.get(f"{url}/v1/models/千问").json()["id"] == "千问"
+    assert HTTP.get(f"{url}/v1/models/none").json()["error"]["code"] == "model-not-found"
 
 
 def test_every_door_is_documented_with_an_example(url: str) -> None:

@@ -77,6 +77,8 @@ def test_a_key_may_use_its_models_only(fake: FakeOpenAI, tmp_path: Path) -> None
         refused = ask(url, key)
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model-not-allowed")
         assert ask(url, key, model="other-model").status_code == 200
+        listed = HTTP.get(f"{url}/v1/models", headers={"Authorization": f"Bearer {key}"}).json()["data"]
+        assert [model["id"] for model in listed] == ["other-model"]
 
 
 def test_requests_per_minute_are_exact_under_50_clients(fake: FakeOpenAI, tmp_path: Path) -> None:

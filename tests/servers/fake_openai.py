@@ -11,6 +11,8 @@ Behaviours (options in brackets):
     answer          plain or streamed as the request asks [text, pieces, usage, extra, delay between pieces, finish]
     tools           answers with a tool call that echoes the names of the tools it was given
     status          an HTTP error [status, body, headers]
+    strict          refuses fields it does not know (stream_options), else `answer`
+    gzip            `answer`, compressed although nobody asked for it
     reset           closes the connection without an answer
     hang            accepts and never answers
     slow            `answer`, its first byte after [delay] seconds
@@ -34,6 +36,7 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import gzip
 import json
 from typing import Any
 
@@ -204,6 +207,18 @@ async def status(_request: web.Request, _payload: dict[str, Any], step: dict[str
     return web.Response(status=step["status"], text=text, content_type=kind, headers=step.get("headers", {}))
 
 
+async def strict(request: web.Request, payload: dict[str, Any], step: dict[str, Any]) -> web.StreamResponse:
+    if "stream_options" in payload:
+        detail = [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted", "type": "extra"}]
+        return web.json_response({"detail": detail}, status=422)
+    return await answer(request, payload, step)
+
+
+async def compressed(request: web.Request, payload: dict[str, Any], step: dict[str, Any]) -> web.StreamResponse:
+    body = gzip.compress(json.dumps(whole(request, payload, step)).encode())
+    return web.Response(body=body, content_type="application/json", headers={"Content-Encoding": "gzip"})
+
+
 async def reset(request: web.Request, _payload: dict[str, Any], _step: dict[str, Any]) -> web.StreamResponse:
     cut(request)
     return web.Response()
@@ -326,6 +341,8 @@ BEHAVIOURS = {
     "answer": answer,
     "tools": tools,
     "status": status,
+    "strict": strict,
+    "gzip": compressed,
     "reset": reset,
     "hang": hang,
     "slow": slow,
