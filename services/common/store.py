@@ -33,6 +33,9 @@ OUTPUT = ["id", "document_id", "version", "ordinal", "text", "source", "page", "
 LITE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT"})
 SERVER_INDEXES = frozenset({"AUTOINDEX", "DISKANN", "FLAT", "HNSW", "IVF_FLAT", "IVF_PQ", "IVF_SQ8", "SCANN"})
 MIN_SCALE = 1e-9
+# gRPC shares the pause after a failed connection, up to two minutes, between all channels to an address: ours must not
+# wait for it when the server is back.
+GRPC_OPTIONS = {"grpc.use_local_subchannel_pool": 1, "grpc.max_reconnect_backoff_ms": 1000}
 
 T = TypeVar("T")
 
@@ -119,7 +122,9 @@ class ChunkStore:
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None:
-                self._client = MilvusClient(self.url, token=self._token, timeout=min(self._timeout, 10))
+                self._client = MilvusClient(
+                    self.url, token=self._token, timeout=min(self._timeout, 10), grpc_options=GRPC_OPTIONS
+                )
                 self._loaded.clear()
             return self._client
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from services.common.errors import DocumentError
+from services.common.names import is_plain
 
 FLAG_ENCRYPTED, FLAG_UTF8 = 0x1, 0x800
 COPY_BYTES = 1 << 16
@@ -91,7 +92,7 @@ def _sensible(raw: bytes, encoding: str) -> str | None:
         text = raw.decode(encoding)
     except UnicodeDecodeError:
         return None
-    strange = any(not c.isprintable() or "\ue000" <= c <= "\uf8ff" for c in text)
+    strange = not is_plain(text) or any("\ue000" <= c <= "\uf8ff" for c in text)
     foreign = [c for c in text if c > "\x7f"]
     letters = sum("\u4e00" <= c <= "\u9fff" or c.isalnum() or c in "（）《》【】“”、，。·—－＋" for c in foreign)
     return text if not strange and letters * 2 >= len(foreign) else None

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from services.common.models import Document, DocumentStatus, Generation, Hit, KnowledgeBase, Rebuild
+from services.common.names import is_plain
 
 
 def _checked_base_name(name: str) -> str:
-    if name != name.strip() or "/" in name or not name.isprintable() or name in {".", ".."}:
+    if name != name.strip() or "/" in name or not is_plain(name) or name in {".", ".."}:
         raise ValueError("must be printable, without / and without spaces around it")
     return name
 

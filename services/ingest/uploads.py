@@ -19,11 +19,12 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from services.common.errors import InvalidRequest, TooLarge
+from services.common.names import is_plain
 from services.common.originals import storage_error
 
 MAX_FIELD_BYTES = 1 << 20
 MAX_FIELDS = 32
-MAX_NAME_CHARACTERS = 1024
+MAX_NAME_BYTES = 1024  # of UTF-8: what an index of PostgreSQL holds with room to spare, four times a file name
 
 
 @dataclass(slots=True)
@@ -115,9 +116,9 @@ async def receive_body(request: Request, folder: Path, name: str, *, max_file: i
 def checked_name(name: str) -> str:
     """Return the name of a document without surrounding spaces. Raises `InvalidRequest` (`bad-name`)."""
     cleaned = name.replace("\\", "/").strip().strip("/")
-    if not cleaned or len(cleaned) > MAX_NAME_CHARACTERS or not cleaned.isprintable():
+    if not cleaned or not is_plain(cleaned) or len(cleaned.encode()) > MAX_NAME_BYTES:
         raise InvalidRequest(
-            "bad-name", f"A document needs a printable name of 1 to {MAX_NAME_CHARACTERS} characters, such as 手册.pdf."
+            "bad-name", f"A document needs a printable name of 1 to {MAX_NAME_BYTES} bytes in UTF-8, such as 手册.pdf."
         )
     return cleaned
 

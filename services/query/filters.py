@@ -4,23 +4,32 @@ Clients never send expressions: every name is looked up, every value is written 
 the meaning of the expression. Grammar in design section 6:
 
     {"page": {"gte": 3}}   {"and": [f, f]}   {"or": [f, f]}   {"not": f}   {"metadata.部门": {"in": ["人事", "财务"]}}
+
+What a passage lacks (a page, a metadata key) is equal to nothing and neither less nor more than anything, also below
+`not`: only `ne` and the `not` of `eq` and `in` hold for it.
+
+Milvus Lite evaluates no `not` and no chain of more than some 60 parts. Hence a `not` is carried to the comparisons (De
+Morgan), a prefix is a range of texts, and chains are written as balanced trees.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.common.errors import InvalidRequest
+from services.common.names import is_plain
 from services.common.store import quoted
 
 FIELDS: Mapping[str, type] = {"source": str, "heading": str, "document_id": str, "page": int}
 COMPARISONS: Mapping[str, str] = {"eq": "==", "ne": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+OPPOSITES: Mapping[str, str] = {"eq": "ne", "ne": "eq", "lt": "gte", "gte": "lt", "gt": "lte", "lte": "gt"}
 MAX_DEPTH = 16
-MAX_TERMS = 200
+MAX_TERMS = 400
 MAX_TEXT = 4000
+LAST_CHARACTER = "\U0010ffff"
 
 Filter = Mapping[str, Any]
 
@@ -29,32 +38,70 @@ def compile_filter(filter: Filter | None) -> str:
     """Return the expression of a filter, "" for none. Raises `InvalidRequest` (`bad-filter`)."""
     if not filter:
         return ""
-    terms = [0]
-    return _compile(filter, 0, terms)
+    return _Compiler().node(filter, 0, negated=False)
 
 
-def _compile(node: Any, depth: int, terms: list[int]) -> str:
-    terms[0] += 1
-    if depth > MAX_DEPTH or terms[0] > MAX_TERMS:
-        raise _bad(f"a filter may be {MAX_DEPTH} levels deep and have {MAX_TERMS} terms")
-    if not isinstance(node, Mapping) or not node:
-        raise _bad("each part of a filter is an object with at least one field")
-    return " and ".join(_part(str(name), value, depth, terms) for name, value in node.items())
+class _Compiler:
+    """Compiles one filter, and counts its terms: conditions, and each value of an `in`."""
+
+    def __init__(self) -> None:
+        self._terms = 0
+
+    def _count(self, terms: int) -> None:
+        self._terms += terms
+        if self._terms > MAX_TERMS:
+            raise _bad(f"a filter may have {MAX_TERMS} terms")
+
+    def node(self, node: Any, depth: int, *, negated: bool) -> str:
+        """Return the expression of a filter, or of its opposite."""
+        self._count(1)
+        if depth > MAX_DEPTH:
+            raise _bad(f"a filter may be {MAX_DEPTH} levels deep")
+        if not isinstance(node, Mapping) or not node:
+            raise _bad("each part of a filter is an object with at least one field")
+        return _joined(
+            "or" if negated else "and",
+            [self._part(str(name), value, depth, negated=negated) for name, value in node.items()],
+        )
+
+    def _part(self, name: str, value: Any, depth: int, *, negated: bool) -> str:
+        if name in {"and", "or"}:
+            if not isinstance(value, list) or not value:
+                raise _bad(f"{name} takes a list of filters")
+            parts = [self.node(item, depth + 1, negated=negated) for item in value]
+            return _joined("or" if (name == "or") != negated else "and", parts)
+        if name == "not":
+            return self.node(value, depth + 1, negated=not negated)
+        field, kind = _field(name)
+        if not isinstance(value, Mapping) or not value:
+            raise _bad(f"{name} takes an object such as {{'eq': …}}")
+        self._count(len(value))
+        conditions = [self._condition(field, kind, str(op), operand, negated=negated) for op, operand in value.items()]
+        return _joined("or" if negated else "and", conditions)
+
+    def _condition(self, field: str, kind: type | None, operator: str, operand: Any, *, negated: bool) -> str:
+        if operator in COMPARISONS:
+            return _comparison(field, kind, OPPOSITES[operator] if negated else operator, operand)
+        if operator == "in":
+            if not isinstance(operand, list) or not operand:
+                raise _bad("in takes a list of values")
+            self._count(len(operand))
+            # Written out: Milvus's `in` over JSON fields compares only values of one type.
+            each = "ne" if negated else "eq"
+            return _joined("and" if negated else "or", [_comparison(field, kind, each, value) for value in operand])
+        if operator == "prefix":
+            if not isinstance(operand, str) or kind is int:
+                raise _bad("prefix takes a text, for a field of text")
+            return _prefix(field, operand, negated=negated)
+        raise _bad(f"there is no operator {operator[:64]}; there are {', '.join([*COMPARISONS, 'in', 'prefix'])}")
 
 
-def _part(name: str, value: Any, depth: int, terms: list[int]) -> str:
-    if name in {"and", "or"}:
-        if not isinstance(value, list) or not value:
-            raise _bad(f"{name} takes a list of filters")
-        return "(" + f" {name} ".join(f"({_compile(item, depth + 1, terms)})" for item in value) + ")"
-    if name == "not":
-        return f"(not ({_compile(value, depth + 1, terms)}))"
-    field, kind = _field(name)
-    if not isinstance(value, Mapping) or not value:
-        raise _bad(f"{name} takes an object such as {{'eq': …}}")
-    conditions = [_condition(field, kind, str(operator), operand) for operator, operand in value.items()]
-    terms[0] += len(conditions)
-    return "(" + " and ".join(conditions) + ")"
+def _joined(operator: str, parts: Sequence[str]) -> str:
+    """Join expressions as a balanced tree."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return f"({_joined(operator, parts[:middle])} {operator} {_joined(operator, parts[middle:])})"
 
 
 def _field(name: str) -> tuple[str, type | None]:
@@ -66,25 +113,28 @@ def _field(name: str) -> tuple[str, type | None]:
     raise _bad(f"there is no field {name[:64]}; there are source, page, heading, document_id and metadata.<key>")
 
 
-def _condition(field: str, kind: type | None, operator: str, operand: Any) -> str:
-    if operator in COMPARISONS:
-        return f"{field} {COMPARISONS[operator]} {_literal(operand, kind)}"
-    if operator == "in":
-        if not isinstance(operand, list) or not operand or len(operand) > MAX_TERMS:
-            raise _bad(f"in takes a list of 1 to {MAX_TERMS} values")
-        # Written out: Milvus's `in` over JSON fields compares only values of one type.
-        return "(" + " or ".join(f"{field} == {_literal(value, kind)}" for value in operand) + ")"
-    if operator == "prefix":
-        if not isinstance(operand, str) or kind is int:
-            raise _bad("prefix takes a text, for a field of text")
-        return f"{field} like {_text(_like(operand) + '%')}"
-    raise _bad(f"there is no operator {operator[:64]}; there are {', '.join([*COMPARISONS, 'in', 'prefix'])}")
+def _comparison(field: str, kind: type | None, operator: str, value: Any) -> str:
+    condition = f"({field} {COMPARISONS[operator]} {_literal(value, kind)})"
+    if kind is int and operator in {"lt", "lte"}:
+        return f"({condition} and ({field} > 0))"  # 0 stands for none
+    return condition
 
 
-def _like(text: str) -> str:
-    if any(sign in text for sign in "%_\\"):
-        raise _bad("a prefix cannot hold %, _ or \\")
-    return text
+def _prefix(field: str, prefix: str, *, negated: bool) -> str:
+    """Texts compare by code points, so those that begin with `prefix` are a range."""
+    low, high = _text(prefix), _after(prefix)
+    if negated:
+        return f"(({field} < {low}) or ({field} >= {quoted(high)}))" if high else f"({field} < {low})"
+    return f"(({field} >= {low}) and ({field} < {quoted(high)}))" if high else f"({field} >= {low})"
+
+
+def _after(prefix: str) -> str:
+    """Return the first text behind all that begin with `prefix`, "" when there is none."""
+    head = prefix.rstrip(LAST_CHARACTER)
+    if not head:
+        return ""
+    code = ord(head[-1]) + 1
+    return head[:-1] + chr(0xE000 if 0xD800 <= code <= 0xDFFF else code)
 
 
 def _literal(value: Any, kind: type | None) -> str:
@@ -93,16 +143,22 @@ def _literal(value: Any, kind: type | None) -> str:
             return "true" if value else "false"
         case int() if kind in {None, int} and not isinstance(value, bool) and abs(value) < 2**63:
             return str(value)
-        case float() if kind in {None, int} and math.isfinite(value):
+        case float() if kind is int and value.is_integer() and abs(value) < 2**53:
+            return str(int(value))
+        case float() if kind is None and math.isfinite(value):
             return repr(value)
         case str() if kind in {None, str}:
             return _text(value)
-    raise _bad(f"{json.dumps(value, ensure_ascii=False, default=str)[:64]} does not fit the field")
+    raise _bad(f"{_shown(value)} does not fit the field")
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, default=str)[:64]
 
 
 def _text(text: str) -> str:
-    if len(text) > MAX_TEXT or not text.isprintable():
-        raise _bad(f"texts are printable and at most {MAX_TEXT} characters long")
+    if len(text) > MAX_TEXT or not is_plain(text):
+        raise _bad(f"texts are at most {MAX_TEXT} characters long and hold no control characters")
     return quoted(text)
 
 

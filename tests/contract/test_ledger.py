@@ -136,9 +136,7 @@ def test_same_name_and_bytes_while_queued_are_unchanged(ledger: Ledger, base: Kn
     assert ledger.jobs.waiting() == 1
 
 
-def test_same_name_with_other_bytes_is_a_new_version_while_the_old_answers(
-    ledger: Ledger, base: KnowledgeBase
-) -> None:
+def test_same_name_with_other_bytes_is_a_new_version_while_the_old_answers(ledger: Ledger, base: KnowledgeBase) -> None:
     first = add_ready(ledger, base, content=b"old")
     second = record(ledger, base, an_upload(content=b"new")).document
     assert (second.id, second.version, second.live_version) == (first.id, 2, 1)
@@ -160,9 +158,7 @@ def test_upload_without_metadata_keeps_what_was_said_before(ledger: Ledger, base
 
 
 @pytest.mark.parametrize("settled", ["failed", "cancelled"])
-def test_unfinished_document_uploaded_again_is_queued_again(
-    ledger: Ledger, base: KnowledgeBase, settled: str
-) -> None:
+def test_unfinished_document_uploaded_again_is_queued_again(ledger: Ledger, base: KnowledgeBase, settled: str) -> None:
     document = add(ledger, base)
     if settled == "failed":
         ledger.jobs.fail(claim(ledger), "no-text", "Nothing to read.")
@@ -228,9 +224,7 @@ def test_third_version_before_the_second_was_indexed_purges_the_second(ledger: L
 # Reading
 
 
-def test_pages_of_documents_hold_each_document_once_in_order(
-    ledger: Ledger, base: KnowledgeBase, clock: Clock
-) -> None:
+def test_pages_of_documents_hold_each_document_once_in_order(ledger: Ledger, base: KnowledgeBase, clock: Clock) -> None:
     names = []
     for number in range(7):
         names.append(add(ledger, base, f"{number}.txt", str(number).encode()).name)

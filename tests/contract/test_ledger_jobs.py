@@ -155,7 +155,9 @@ def test_worker_of_a_finished_job_changes_nothing(ledger: Ledger, base: Knowledg
 
 
 @every_ending
-def test_worker_of_a_base_that_is_gone_loses_its_lease(ledger: Ledger, base: KnowledgeBase, clock: Clock, end: End) -> None:
+def test_worker_of_a_base_that_is_gone_loses_its_lease(
+    ledger: Ledger, base: KnowledgeBase, clock: Clock, end: End
+) -> None:
     add(ledger, base)
     late = claim(ledger)
     ledger.bases.begin_drop(base.name, request_id=None)
@@ -288,15 +290,42 @@ def test_job_may_be_put_off_for_ever_where_that_counts_not(ledger: Ledger, base:
         assert ledger.jobs.reconcile().given_up == 0
 
 
-def test_abandoned_ingest_is_purged_and_other_jobs_just_end(ledger: Ledger, base: KnowledgeBase) -> None:
+def test_abandoned_ingest_is_purged_if_it_was_cancelled(ledger: Ledger, base: KnowledgeBase) -> None:
     document = add(ledger, base)
     job = claim(ledger)
     ledger.documents.cancel(base.id, document.id)
     ledger.jobs.abandon(job)
+    assert claim(ledger).kind is JobKind.PURGE
+
+
+def test_abandoned_jobs_are_done_again_if_nobody_cancelled_them(ledger: Ledger, base: KnowledgeBase) -> None:
+    document = add(ledger, base)
+    job = claim(ledger)
+    ledger.jobs.abandon(job)
+    again = index(ledger, base)
+    assert (again.id, again.attempts) == (job.id, 2)
+    ledger.documents.begin_delete(base.id, document.id, request_id=None)
+    removal = claim(ledger)
+    ledger.jobs.abandon(removal)
+    assert claim(ledger).id == removal.id
+
+
+def test_what_a_late_worker_wrote_is_purged_unless_it_answers(
+    ledger: Ledger, base: KnowledgeBase, clock: Clock
+) -> None:
+    document = add(ledger, base)
+    late = claim(ledger)
+    clock.pass_by(LEASE)
+    taken = claim(ledger)
+    ledger.jobs.abandon(late)
+    assert ledger.jobs.claim("third", LEASE) is None  # while the other works on it
+    ledger.jobs.commit_ingest(taken, base.live.id, 3)
     purge = claim(ledger)
-    assert purge.kind is JobKind.PURGE
-    ledger.jobs.abandon(purge)
-    ledger.jobs.abandon(purge)  # a second time is nothing
+    assert (purge.kind, purge.document_id, purge.version) == (JobKind.PURGE, document.id, 1)
+    assert list(ledger.jobs.removable_chunks(purge)) == []
+    assert ledger.jobs.finish_purge(purge) == []
+    ledger.jobs.abandon(purge)  # removals write nothing
+    assert ledger.jobs.waiting() == 0
 
 
 def test_purge_leaves_alone_what_answers_again(ledger: Ledger, base: KnowledgeBase, clock: Clock) -> None:

@@ -1,0 +1,16 @@
+"""Which texts may be names. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Control characters, halves of surrogate pairs, line and paragraph separators.
+_REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def is_plain(text: str) -> bool:
+    """True when a text can be shown on one line, stored and compared as it stands.
+
+    Not `str.isprintable`, which refuses the full-width space of Chinese file names and joined emoji.
+    """
+    return not any(unicodedata.category(character) in _REFUSED for character in text)
