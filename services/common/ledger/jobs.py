@@ -278,15 +278,28 @@ class Jobs:
                 )
 
     def abandon(self, job: Job) -> None:
-        """Give up a job that was cancelled or superseded; what it wrote is removed by a purge. Never raises."""
+        """Let go of a job after `LeaseLost`; raises nothing when it is no longer held.
+
+        A cancelled job ends, one whose lease was only not renewed in time can be claimed again. What a late worker
+        may have written to the index after another took its job, or ended it, is removed by a purge.
+        """
         with self.database.write() as c:
-            held = c.execute(sa.select(jobs.c.id).where(_held(job)).with_for_update()).one_or_none()
+            held = c.execute(sa.select(jobs.c.cancelled).where(_held(job)).with_for_update()).one_or_none()
             if held is None:
-                return
-            if job.kind is JobKind.INGEST:
+                self._purge_late_writes(c, job)
+            elif not held.cancelled:
+                c.execute(jobs.update().where(jobs.c.id == job.id).values(lease_owner=None, lease_until=0.0))
+            elif job.kind is JobKind.INGEST:
                 self._turn_into_purge(c, job.id)
             else:
                 c.execute(jobs.delete().where(jobs.c.id == job.id))
+
+    def _purge_late_writes(self, c: Connection, job: Job) -> None:
+        """Queue a purge, which waits for whoever works on the document and leaves alone the version that answers."""
+        if job.kind not in {JobKind.INGEST, JobKind.REBUILD}:
+            return
+        if c.scalar(sa.select(documents.c.id).where(documents.c.id == job.document_id)) is not None:
+            self._follow_up(c, JobKind.PURGE, job, int(job.version or 0))
 
     # Removals
 
