@@ -276,3 +276,18 @@ def test_every_passage_is_found_again_in_the_chunks(outcomes: dict[str, Outcome]
         shares[name] = sum(passages[passage] in text for passage in wanted) / len(wanted)
     assert len(shares) == 12
     assert {name: share for name, share in shares.items() if share < FOUND_SHARE} == {}
+
+
+def test_libreoffice_is_asked_where_a_doc_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a program in its place that hands out a finished .docx; the real one is too large for a test."""
+    soffice = tmp_path / "soffice"
+    converted = DOCUMENTS / "cmrc_by_format" / "百科_04_docx.docx"
+    soffice.write_text(f'#!/bin/sh\ncp "{converted}" document.docx && echo converted\n')
+    soffice.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    pool = ParserPool(1, LIMITS)
+    try:
+        damaged = DOCUMENTS / "apache+poi" / "clusterfuzz-testcase-minimized-POIHWPFFuzzer-5074346559012864.doc"
+        assert len(pool.parse(damaged, "a.doc")) > 100
+    finally:
+        pool.close()

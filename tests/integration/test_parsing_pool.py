@@ -287,6 +287,7 @@ def test_a_sign_of_life_gives_more_time(tmp_path: Path) -> None:
 
 def _answers_fd(pid: int) -> int:
     """The end of a child's pipe on which it answers, as its command line says."""
+    until(lambda: Path(f"/proc/{pid}/cmdline").read_bytes().count(b"\0") > 5)
     return int(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-3])
 
 

@@ -6,6 +6,7 @@ elements. Only this module imports `unstructured`.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from itertools import groupby
@@ -137,15 +138,18 @@ def _cell(cell: etree._Element) -> str:
     return " ".join("".join(map(str, cell.itertext())).split())
 
 
-def by_libreoffice(path: Path, kind: str) -> Iterator[Block]:
-    """Yield the blocks of a `doc` or `ppt` that LibreOffice (`soffice`) converts; raises DocumentError `corrupt`."""
+def by_libreoffice(path: Path, kind: str) -> Path:
+    """Return the .docx or .pptx that LibreOffice (`soffice`) makes of a `doc` or `ppt`.
+
+    Raises DocumentError `corrupt` where it makes none.
+    """
     quiet_spacy.install()
-    module = import_module(f"unstructured.partition.{kind}")
-    partition = getattr(module, f"partition_{kind}")
-    try:
-        elements = partition(filename=str(path), languages=NO_LANGUAGE)
-    except Exception as exc:
-        raise DocumentError(
-            "corrupt", "This file is damaged. Open it in Office and save it as .docx or .pptx."
-        ) from exc
-    yield from element_blocks(elements)
+    from unstructured.partition.common.common import convert_office_doc
+
+    source = Path(f"document.{kind}")
+    shutil.copyfile(path, source)
+    convert_office_doc(str(source), ".", target_format=f"{kind}x")
+    target = source.with_suffix(f".{kind}x")
+    if not target.exists():
+        raise DocumentError("corrupt", "This file is damaged. Open it in Office and save it as .docx or .pptx.")
+    return target

@@ -1,6 +1,6 @@
 """Word documents of 1993-2003 ([MS-DOC]): text pieces, heading styles and tables, read from the OLE streams.
 
-Where that fails and LibreOffice is installed, `unstructured` converts the file with it.
+Where that fails and LibreOffice is installed, it converts the file to .docx.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import olefile
 from services.common.models import Block
 from services.ingest.parsing import doc_fib
 from services.ingest.parsing.doc_fib import Paragraph, Piece
+from services.ingest.parsing.docx import read_docx
 from services.ingest.parsing.legacy_office import damaged, or_by_libreoffice
 from services.ingest.parsing.normalise import Outline, one_line
 from services.ingest.parsing.tables import table_blocks
@@ -28,7 +29,7 @@ CONTROL_TEXT = str.maketrans({"\x0b": "\n", "\x0e": "\n", "\x1e": "-", "\xa0": "
 
 def read_doc(path: Path) -> Iterator[Block]:
     """Yield the blocks of a .doc file; raises DocumentError `encrypted`, `corrupt`."""
-    yield from or_by_libreoffice(path, "doc", _read)
+    yield from or_by_libreoffice(path, "doc", _read, read_docx)
 
 
 def _read(path: Path) -> Iterator[Block]:

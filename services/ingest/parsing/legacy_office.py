@@ -9,6 +9,8 @@ from pathlib import Path
 from services.common.errors import DocumentError
 from services.common.models import Block
 
+Reader = Callable[[Path], Iterator[Block]]
+
 
 def damaged() -> DocumentError:
     """Return the error for a file whose structure cannot be followed."""
@@ -17,8 +19,12 @@ def damaged() -> DocumentError:
     )
 
 
-def or_by_libreoffice(path: Path, kind: str, read: Callable[[Path], Iterator[Block]]) -> Iterator[Block]:
-    """Yield what `read` finds; where the file is damaged and `soffice` is installed, what `unstructured` finds."""
+def or_by_libreoffice(path: Path, kind: str, read: Reader, read_converted: Reader) -> Iterator[Block]:
+    """Yield what `read` finds.
+
+    Where it finds the file damaged and `soffice` is installed, LibreOffice converts the file, and what
+    `read_converted` finds in the outcome is yielded.
+    """
     try:
         blocks = list(read(path))
     except DocumentError as exc:
@@ -26,5 +32,5 @@ def or_by_libreoffice(path: Path, kind: str, read: Callable[[Path], Iterator[Blo
             raise
         from services.ingest.parsing.by_unstructured import by_libreoffice
 
-        blocks = list(by_libreoffice(path, kind))
+        blocks = list(read_converted(by_libreoffice(path, kind)))
     yield from blocks

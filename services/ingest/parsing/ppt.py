@@ -17,6 +17,7 @@ from services.common.models import Block
 from services.ingest.parsing.containers import encrypted
 from services.ingest.parsing.legacy_office import damaged, or_by_libreoffice
 from services.ingest.parsing.normalise import one_line
+from services.ingest.parsing.pptx import read_pptx
 
 HEADER = struct.Struct("<HHI")
 CONTAINER = 0xF
@@ -51,7 +52,7 @@ class Text:
 
 def read_ppt(path: Path) -> Iterator[Block]:
     """Yield the blocks of a .ppt file; `page` is the slide number. Raises DocumentError `encrypted`, `corrupt`."""
-    yield from or_by_libreoffice(path, "ppt", _read)
+    yield from or_by_libreoffice(path, "ppt", _read, read_pptx)
 
 
 def _read(path: Path) -> Iterator[Block]:
