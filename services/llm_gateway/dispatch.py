@@ -26,6 +26,8 @@ from services.llm_gateway.upstream import Reply, UpstreamClient
 
 log = structlog.get_logger(__name__)
 
+TIMER_SLACK = 0.01  # seconds; a timer may fire a little early, and a server's `Retry-After` must have passed
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -96,7 +98,7 @@ async def dispatch(pool: Pool, client: UpstreamClient, attempt: Attempt) -> Whol
                 raise last from failure
             tried = tried | {name} if pool.others_left(attempt.route, tried | {name}) else frozenset()
             if delay > 0:
-                await asyncio.sleep(delay)
+                await asyncio.sleep(delay + TIMER_SLACK)
         except BaseException:
             lease.abandoned()
             raise

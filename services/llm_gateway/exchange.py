@@ -171,7 +171,7 @@ class Exchange:
         await self._send_whole(answer)
 
     async def _send_whole(self, answer: WholeAnswer) -> None:
-        headers = [(b"content-type", answer.content_type.encode("latin-1")), *answer.headers]
+        headers = [(b"content-type", answer.content_type.encode("utf-8", "surrogateescape")), *answer.headers]
         await self._start(answer.status, [*headers, (b"content-length", str(len(answer.body)).encode())])
         await self._send_last(answer.body)
         self.status = "complete"

@@ -18,6 +18,7 @@ from yarl import URL
 from services.llm_gateway.failures import Kind, UpstreamFailure, parse_retry_after
 
 _ERROR_BYTES = 64 * 1024
+_LIST_BYTES = 2**20
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"}
 )
@@ -163,13 +164,22 @@ class UpstreamClient:
         with _opening_failures(seconds):
             async with asyncio.timeout(seconds):
                 async with self._session.get(url, headers=headers, allow_redirects=False) as response:
-                    return response.status, await response.content.read(2**20)
+                    return response.status, await _read_up_to(response, _LIST_BYTES)
+
+
+async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Return the body, or its first bytes where it is longer than `limit`."""
+    parts: list[bytes] = []
+    while limit > 0 and (part := await response.content.read(limit)):
+        parts.append(part)
+        limit -= len(part)
+    return b"".join(parts)
 
 
 async def _http_error(response: aiohttp.ClientResponse) -> UpstreamFailure:
     body = b""
     with contextlib.suppress(aiohttp.ClientError):
-        body = await response.content.read(_ERROR_BYTES)
+        body = await _read_up_to(response, _ERROR_BYTES)
     return UpstreamFailure(
         Kind.STATUS,
         f"answered {response.status}",
