@@ -11,7 +11,7 @@ DATA_DIR ?= demo-data
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format venv transformers dev-venv constraints bench-gateway bench-ingest train-embedder clean
+.PHONY: help demo up test check format venv transformers dev-venv constraints bench-gateway bench-ingest bench-query eval train-embedder clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -63,6 +63,12 @@ bench-gateway: $(VENV)/.dev ## What the gateway costs a request and a streamed c
 
 bench-ingest: $(VENV)/.dev ## What the whole ingest costs beside the bare encoder
 	$(BIN)/python -m bench.ingest $(ARGS)
+
+bench-query: $(VENV)/.dev ## What a search costs at 10,000 chunks
+	$(BIN)/python -m bench.query $(ARGS)
+
+eval: $(VENV)/.dev ## Hold retrieval and refusal to their floors on the question sets in ../shared/data/retrieval
+	$(BIN)/python -m bench.evaluate $(ARGS)
 
 train-embedder: $(VENV)/.dev ## Train the built-in embedding table again, from the pairs in ../shared/data/train
 	$(BIN)/python -m training.train_embedder --data ../shared/data/train --out services/common/data/embedder

@@ -16,10 +16,16 @@ METRICS = {
 }
 COLOURS = ("#2f6f8f", "#d98a29", "#7a9a4b")
 BINS = 40
-STYLE = """body{font:15px/1.5 system-ui,"Noto Sans CJK SC","Microsoft YaHei",sans-serif;max-width:62rem;margin:2rem auto;
-padding:0 1rem;color:#222}table{border-collapse:collapse}td,th{padding:.3rem .9rem;border-bottom:1px solid #ddd;
-text-align:right}td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}
-figure{margin:1.5rem 0}figcaption{color:#555}"""
+STYLE = """
+body { font: 15px/1.5 system-ui, "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; max-width: 62rem; margin: 2rem auto;
+  padding: 0 1rem; color: #222 }
+table { border-collapse: collapse }
+td, th { padding: .3rem .9rem; border-bottom: 1px solid #ddd; text-align: right }
+td:first-child, th:first-child { text-align: left }
+svg { max-width: 100%; height: auto }
+figure { margin: 1.5rem 0 }
+figcaption { color: #555 }
+"""
 
 
 def render(report: Report, title: str) -> str:
