@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -99,6 +100,14 @@ class RequestContext:
             log.info("request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
 
+class _ProblemResponse(JSONResponse):
+    media_type = "application/problem+json"
+
+    def render(self, content: Any) -> bytes:
+        # An error may quote what was sent, and that may hold half of a surrogate pair.
+        return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+
+
 def problem_response(request: Request, error: ServiceError) -> JSONResponse:
     """Render a `ServiceError` as problem+json."""
     body: dict[str, Any] = {
@@ -111,7 +120,7 @@ def problem_response(request: Request, error: ServiceError) -> JSONResponse:
     }
     if error.errors is not None:
         body["errors"] = error.errors
-    return JSONResponse(body, status_code=error.status, headers=error.headers, media_type="application/problem+json")
+    return _ProblemResponse(body, status_code=error.status, headers=error.headers)
 
 
 def service_error_of(exc: Exception) -> ServiceError:
@@ -171,6 +180,8 @@ class CatchAll:
             await send(message)
 
         try:
+            if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # no database takes it, so nothing has it
+                raise InvalidRequest("invalid-request", "An address cannot hold the character NUL.")
             await self.app(scope, receive, note_start)
         except Exception as exc:
             response = await self.render(Request(scope, receive), exc)

@@ -24,6 +24,15 @@ Name = Annotated[
 ]
 
 
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not hold the character NUL")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+
+
 class Strict(BaseModel):
     """A request body: unknown fields are errors, so that a typing mistake is not silently ignored."""
 
@@ -52,11 +61,13 @@ class CreateKnowledgeBase(Strict):
     """Everything but the name has a default."""
 
     name: Name
-    description: str = Field("", max_length=2000)
-    embedding_model: str | None = Field(None, min_length=1, max_length=512, description="None: the configured default.")
+    description: Text = Field("", max_length=2000)
+    embedding_model: Text | None = Field(
+        None, min_length=1, max_length=512, description="None: the configured default."
+    )
     index: Index | None = None
     chunking: Chunking | None = None
-    prompt_template: str | None = Field(
+    prompt_template: Text | None = Field(
         None, max_length=20000, description="Must hold {context} and {question}; None: the default template."
     )
     cross_language: bool | None = Field(None, description="Find texts in the other language; None: as configured.")
@@ -65,10 +76,10 @@ class CreateKnowledgeBase(Strict):
 class UpdateKnowledgeBase(Strict):
     """Fields that are not sent stay as they are."""
 
-    description: str | None = Field(None, max_length=2000)
-    prompt_template: str | None = Field(None, max_length=20000)
+    description: Text | None = Field(None, max_length=2000)
+    prompt_template: Text | None = Field(None, max_length=20000)
     cross_language: bool | None = Field(None, description="Find texts in the other language; None: as configured.")
-    embedding_model: str | None = Field(None, min_length=1, max_length=512)
+    embedding_model: Text | None = Field(None, min_length=1, max_length=512)
     index: Index | None = None
     chunking: Chunking | None = None
 

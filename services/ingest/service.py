@@ -15,7 +15,7 @@ from services.common.errors import Conflict, DocumentError, InvalidRequest, NotF
 from services.common.index_specs import validated_index
 from services.common.ledger import Ledger, NewGeneration, OnDuplicate, Upload, new_id
 from services.common.models import ChunkingSpec, IndexSpec, KnowledgeBase
-from services.common.originals import Originals
+from services.common.originals import Originals, storage_error
 from services.common.prompts import validated_template
 from services.common.store import ChunkStore
 from services.ingest.archives import unpack
@@ -140,6 +140,13 @@ class Ingest:
                 "queue-full", "Too many documents are waiting to be indexed; try again later.", retry_after=30
             )
 
+    def is_archive(self, received: ReceivedFile) -> bool:
+        """True for a zip of documents."""
+        try:
+            return _media_type(received.path, received.name) == ZIP
+        except ServiceError:
+            return False
+
     def accept(
         self,
         base: KnowledgeBase,
@@ -206,14 +213,16 @@ class Ingest:
                 max_files=self.settings.max_archive_files,
                 max_bytes=self.settings.max_archive_bytes,
                 max_ratio=MAX_RATIO,
+                refused=lambda name, error: items.append(_rejected(name, error)),
             ):
-                if isinstance(member, DocumentError):
-                    items.append(_rejected(name, member))
-                    continue
                 items += self._accept_member(
                     base, name, member, metadata, on_duplicate=on_duplicate, request_id=request_id
                 )
                 member.unlink(missing_ok=True)
+        except DocumentError as exc:  # the rest of the archive; what came before it is kept
+            items.append(_rejected(received.name, exc))
+        except OSError as exc:
+            raise storage_error(exc) from exc
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return items

@@ -25,6 +25,8 @@ from services.query.statistics import CollectionStatistics
 
 OVERFETCH = 10
 """Hits fetched beyond those asked for, since some may be of versions that no longer answer."""
+WIDEN, WIDEST = 8, 16384
+"""Where that was not enough, so many times more are fetched, up to Milvus's limit."""
 EMBEDDED_QUESTIONS = 2048
 SAME_LANGUAGE = LexicalSettings(translation_weight=0.0)
 
@@ -85,23 +87,36 @@ class Retriever:
         started = time.perf_counter()
         mode = self._possible(search.mode)
         limit = max(search.top_k + OVERFETCH, self._candidates if mode == "hybrid" else 0)
-        embed_ms = 0.0
-        match mode:
-            case "full_text":
-                hits = self._full_text(base, search, limit)
-            case "dense":
-                hits, embed_ms = self._dense(base, search, limit)
-            case "hybrid":
-                pending = self._pool.submit(self._dense, base, search, limit)
-                lexical = self._full_text(base, search, limit)
-                dense, embed_ms = pending.result()
-                hits = fuse_hits(lexical, dense, self._weight(base))
-        hits = collapse(self._live(hits))
+        hits, more, embed_ms = self._answering(base, search, mode, limit)
+        while len(hits) < search.top_k and more and limit < WIDEST:
+            limit = min(limit * WIDEN, WIDEST)
+            hits, more, spent = self._answering(base, search, mode, limit)
+            embed_ms += spent
         if search.min_score is not None:
             hits = [hit for hit in hits if hit.score >= search.min_score]
         hits = self._with_neighbours(base, hits[: search.top_k], search.neighbours)
         total_ms = (time.perf_counter() - started) * 1000
         return Found(hits, mode, embed_ms, total_ms - embed_ms, total_ms)
+
+    def _answering(
+        self, base: KnowledgeBase, search: Search, mode: Mode, limit: int
+    ) -> tuple[list[Hit], bool, float]:
+        """Return what answers among the best `limit` of each half, if there may be more, and milliseconds embedding."""
+        dense: list[Hit] = []
+        lexical: list[Hit] = []
+        embed_ms = 0.0
+        match mode:
+            case "full_text":
+                hits = lexical = self._full_text(base, search, limit)
+            case "dense":
+                dense, embed_ms = self._dense(base, search, limit)
+                hits = dense
+            case "hybrid":
+                pending = self._pool.submit(self._dense, base, search, limit)
+                lexical = self._full_text(base, search, limit)
+                dense, embed_ms = pending.result()
+                hits = fuse_hits(lexical, dense, self._weight(base))
+        return collapse(self._live(hits)), max(len(dense), len(lexical)) >= limit, embed_ms
 
     def _weight(self, base: KnowledgeBase) -> float:
         if self._dense_weight is not None:

@@ -1,7 +1,7 @@
 """The collection statistics behind BM25's idf, summed from what each indexed document version brought along.
 
-Kept in memory and refreshed when the ledger says that something changed: idf moves slowly, so being a second late
-changes nothing that anybody could see.
+Kept in memory and refreshed when the ledger says that something changed: at once where that is quick, so that what is
+ready is found by its own words, and never more than a tenth of the time where it is not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from services.common.ledger import Ledger
 from services.common.models import KnowledgeBase
 from services.common.term_statistics import TermStatistics
 
-REFRESH_SECONDS = 1.0
+LONGEST_PAUSE = 1.0
+PAUSE_SHARE = 10.0
 FETCH = 500
 Key = tuple[str, int]
 
@@ -23,7 +24,7 @@ Key = tuple[str, int]
 @dataclass(slots=True)
 class _Summed:
     revision: int = -1
-    looked_at: float = float("-inf")
+    fresh_until: float = float("-inf")
     total: TermStatistics = field(default_factory=TermStatistics.empty)
     parts: dict[Key, bytes] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -44,23 +45,25 @@ class CollectionStatistics:
             summed = self._generations.setdefault(base.live.id, _Summed())
         if summed.revision != base.revision:
             with summed.lock:
-                if summed.revision != base.revision and self._clock() - summed.looked_at >= REFRESH_SECONDS:
+                if summed.revision != base.revision and self._clock() >= summed.fresh_until:
                     self._refresh(summed, base)
         return summed.total
 
     def _refresh(self, summed: _Summed, base: KnowledgeBase) -> None:
+        started = self._clock()
         live = self._ledger.documents.live_sets(base.live.id)
-        gone = [summed.parts.pop(key) for key in set(summed.parts) - live]
+        gone = set(summed.parts) - live
         missing = sorted(live - set(summed.parts))
         new: dict[Key, bytes] = {}
         for start in range(0, len(missing), FETCH):
             ids = [document_id for document_id, _ in missing[start : start + FETCH]]
             new |= self._ledger.documents.terms(base.live.id, ids)
-        added = {key: blob for key, blob in new.items() if key in live}
+        added = {key: blob for key, blob in new.items() if key in live and key not in summed.parts}
         total = TermStatistics.total([summed.total, *map(TermStatistics.from_bytes, added.values())])
         if gone:
-            total = total.remove(TermStatistics.total([TermStatistics.from_bytes(blob) for blob in gone]))
-        summed.parts |= added
+            total = total.remove(TermStatistics.total([TermStatistics.from_bytes(summed.parts[key]) for key in gone]))
+        summed.parts = {key: blob for key, blob in summed.parts.items() if key not in gone} | added
         summed.total = total
         summed.revision = base.revision
-        summed.looked_at = self._clock()
+        ended = self._clock()
+        summed.fresh_until = ended + min(LONGEST_PAUSE, PAUSE_SHARE * (ended - started))

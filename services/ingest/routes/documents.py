@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -36,6 +35,8 @@ router = APIRouter(prefix="/v1/knowledge-bases/{kb}/documents", tags=["documents
 
 EVENT_SECONDS = 0.3
 KEEP_ALIVE_SECONDS = 15.0
+MAX_METADATA_BYTES = 60_000  # Milvus keeps 65,536 of JSON
+MAX_METADATA_DEPTH = 32
 DELETED_SHOWN = {DocumentStatus.DELETED}
 ON_DUPLICATE: tuple[OnDuplicate, ...] = ("keep", "skip", "error")
 
@@ -111,9 +112,9 @@ async def put_document(
     checked = _metadata(metadata)
     async with incoming_folder(ingest.settings.data_dir / "incoming") as folder:
         received = await receive_body(request, folder, name, max_file=ingest.settings.max_upload_bytes)
+        if await asyncio.to_thread(ingest.is_archive, received):
+            raise InvalidRequest("archive-by-name", "A zip holds many documents; upload it with POST.")
         items = await asyncio.to_thread(_accept_all, ingest, base, [received], checked, on_duplicate)
-    if len(items) != 1:
-        raise InvalidRequest("archive-by-name", "A zip holds many documents; upload it with POST.")
     return items[0]
 
 
@@ -136,12 +137,25 @@ def _metadata(text: str | None) -> dict[str, Any] | None:
     if not text:
         return None
     try:
-        value = json.loads(text)
+        value = orjson.loads(text)
     except ValueError as exc:
         raise InvalidRequest("invalid-json", "The field metadata is not valid JSON.") from exc
     if not isinstance(value, dict):
         raise InvalidRequest("bad-metadata", "The field metadata must be a JSON object.")
+    if _depth(value) > MAX_METADATA_DEPTH or len(orjson.dumps(value)) > MAX_METADATA_BYTES:
+        raise InvalidRequest(
+            "bad-metadata", f"metadata may be {MAX_METADATA_BYTES} bytes long and {MAX_METADATA_DEPTH} levels deep."
+        )
     return value
+
+
+def _depth(value: Any) -> int:
+    """Return how many levels of objects and lists a JSON value has (`orjson` has ended at 1024)."""
+    level, levels = [value], 0
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        levels += 1
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+    return levels
 
 
 def _on_duplicate(value: str) -> OnDuplicate:
