@@ -109,6 +109,18 @@ class Client:
     def base(self, name: str) -> Json:
         return self._json("ingest", "GET", _base_path(name))
 
+    def update_base(self, name: str, **fields: Any) -> Json:
+        """Change a knowledge base; another model, index or chunking starts a rebuild."""
+        body = {key: value for key, value in fields.items() if value is not None}
+        return self._json("ingest", "PATCH", _base_path(name), json=body)
+
+    def cancel_rebuild(self, name: str) -> Json:
+        return self._json("ingest", "DELETE", f"{_base_path(name)}/rebuild")
+
+    def fsck(self, *, repair: bool) -> Json:
+        """Compare ledger, originals and Milvus; with `repair`, mend."""
+        return self._json("ingest", "POST" if repair else "GET", "/v1/fsck", timeout=UPLOAD_SECONDS)
+
     def delete_base(self, name: str) -> None:
         self._request("ingest", "DELETE", _base_path(name))
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
+from rich.progress import Progress
 
-from services.cli.problems import Json
+from services.cli.problems import EXIT_FAILED, Json
 from services.cli.session import Session, command
 from services.cli.values import integers, optional_text_file
 
 app = typer.Typer(help="Knowledge bases.", no_args_is_help=True)
 
+FOLLOW_SECONDS = 0.3
 Name = Annotated[str, typer.Argument(help="Name of the knowledge base.", show_default=False)]
 
 
@@ -74,6 +77,52 @@ def show(session: Session, name: Name) -> None:
         return
     shown = {**base, "documents": documents_of(base)}
     session.output.table(("field", "value"), [(key, value) for key, value in shown.items() if value is not None])
+
+
+@command(app, "rebuild")
+def rebuild(
+    session: Session,
+    name: Name,
+    embedding_model: Annotated[str | None, typer.Option(help="Name or folder of a model.")] = None,
+    index_type: Annotated[str | None, typer.Option(help="Milvus's index type, such as HNSW.")] = None,
+    metric: Annotated[str, typer.Option(help="COSINE, IP or L2; used with --index-type.")] = "COSINE",
+    chunk_size: Annotated[int | None, typer.Option(help="Tokens in a chunk.")] = None,
+    chunk_overlap: Annotated[int, typer.Option(help="Tokens that neighbouring chunks share.")] = 40,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Give up the rebuild that is running.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")] = True,
+) -> None:
+    """Index a knowledge base anew beside what answers now, then switch."""
+    if cancel:
+        base = session.client.cancel_rebuild(name)
+    else:
+        base = session.client.update_base(
+            name,
+            embedding_model=embedding_model,
+            index={"type": index_type, "metric": metric} if index_type else None,
+            chunking={"size": chunk_size, "overlap": chunk_overlap} if chunk_size else None,
+        )
+        base = _followed(session, base) if wait else base
+    if session.output.as_json:
+        session.output.data(base)
+    elif base["rebuild_error"]:
+        session.output.show(f"The rebuild of {name} was given up: {base['rebuild_error']}")
+    elif base["rebuild"]:
+        session.output.show(f"{name} is being rebuilt.")
+    else:
+        session.output.show(f"{name} answers with {base['embedding_model']}, {base['chunks']} chunks.")
+    if base["rebuild_error"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _followed(session: Session, base: Json) -> Json:
+    """Show a progress bar until no rebuild runs; return the knowledge base as it is then."""
+    with Progress(console=session.output.err, transient=True, disable=session.output.as_json) as bars:
+        task = bars.add_task("rebuilding", total=None)
+        while base["rebuild"]:
+            bars.update(task, completed=base["rebuild"]["done"], total=base["rebuild"]["total"])
+            time.sleep(FOLLOW_SECONDS)
+            base = session.client.base(base["name"])
+    return base
 
 
 @command(app, "delete")

@@ -1,4 +1,4 @@
-"""`zhiwen up` and `zhiwen status`: running Zhiwen on this machine, and looking at how it is."""
+"""`zhiwen up`, `zhiwen status` and `zhiwen fsck`: running Zhiwen on this machine, and looking at how it is."""
 
 from __future__ import annotations
 
@@ -18,13 +18,23 @@ from services.cli.session import DATA, Session, command
 from services.common.telemetry import configure_logging
 
 DEFAULT_PORT_BASE = 8000
+FINDINGS = (
+    "missing",
+    "orphaned",
+    "duplicated",
+    "missing_collections",
+    "unknown_collections",
+    "missing_originals",
+    "orphaned_originals",
+)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def register(root: typer.Typer) -> None:
-    """Put `up` and `status` on the top level."""
+    """Put `up`, `status` and `fsck` on the top level."""
     command(root, "up", options=DATA)(up)
     command(root, "status")(status)
+    command(root, "fsck")(fsck)
 
 
 def up(
@@ -131,3 +141,23 @@ def _checks(state: Json) -> str:
     if "error" in state:
         return str(state["error"])
     return ", ".join(f"{name} {outcome}" for name, outcome in state["checks"].items())
+
+
+def fsck(
+    session: Session,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what differs.")] = False,
+) -> None:
+    """Compare ledger, originals and Milvus: list orphaned, missing and duplicated chunks."""
+    report = session.client.fsck(repair=repair)
+    if session.output.as_json:
+        session.output.data(report)
+    else:
+        for kind in FINDINGS:
+            for entry in report[kind]:
+                text = entry if isinstance(entry, str) else ", ".join(f"{k} {v}" for k, v in entry.items())
+                session.output.show(f"{kind.replace('_', ' ')}: {text}")
+        verdict = "all agree" if report["clean"] else "they differed; mending" if repair else "they differ"
+        checked = f"{report['checked_chunks']} chunks and {report['checked_originals']} originals"
+        session.output.show(f"Ledger, originals and Milvus: {verdict} ({checked}).")
+    if not report["clean"] and not repair:
+        raise typer.Exit(EXIT_FAILED)
