@@ -49,6 +49,8 @@ def word_file() -> bytes:
     document.add_heading("第一节", 2)
     document.add_paragraph(SENTENCE)
     document.add_paragraph("list item", style="List Bullet")
+    document.add_paragraph("numbered", style="List Number")
+    document.add_paragraph("again", style="List Number")
     table = document.add_table(rows=3, cols=2)
     for cell, text in zip(
         (c for row in table.rows for c in row.cells), ["姓名", "部门", "张三", "销售", "李四", "研发"], strict=True
@@ -209,7 +211,7 @@ VECTORS = [
     Vector(
         name="a.docx",
         content=word_file(),
-        must_include=[SENTENCE, "- list item", "张三 | 销售"],
+        must_include=[SENTENCE, "- list item", "1. numbered", "2. again", "张三 | 销售"],
         paths=[("第一章 总则", "第一节")],
         headers=["姓名 | 部门"],
     ),

@@ -6,35 +6,23 @@ Pages are counted where Word has left its page breaks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from lxml import etree
 
 from services.common.models import Block
+from services.ingest.parsing.docx_numbering import BULLET, Numbering
+from services.ingest.parsing.docx_styles import Style, paragraph_style, read_styles
 from services.ingest.parsing.markup import attribute, local_name
 from services.ingest.parsing.normalise import Outline, one_line
 from services.ingest.parsing.ooxml import Package
 from services.ingest.parsing.tables import table_blocks
 
-HEADING_STYLE = re.compile(r"^(?:heading|标题|標題|título|überschrift|titre)\s*([1-9])$", re.I)
-TITLE_STYLE = re.compile(r"^(?:title|标题|標題)$", re.I)
-CODE_STYLE = re.compile(r"code|preformatted|代码", re.I)
 SKIPPED = frozenset(
     {"del", "movefrom", "instrtext", "fallback", "deltext", "rpr", "ppr", "pict_fallback", "annotation"}
 )
 BREAKS = frozenset({"lastrenderedpagebreak"})
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """What a paragraph style says: its outline level (1-9, 0 for none), code or not, list or not."""
-
-    level: int = 0
-    code: bool = False
-    listed: bool = False
 
 
 def read_docx(path: Path) -> Iterator[Block]:
@@ -43,8 +31,9 @@ def read_docx(path: Path) -> Iterator[Block]:
         main = package.main_part("word/document.xml")
         root = package.required(main)
         relations = dict(package.relations(main).values())
-        styles = _styles(package.part(relations.get("styles", "word/styles.xml")))
-        reader = _Body(styles, has_pages=_has_pages(root))
+        numbering = Numbering(package.part(relations.get("numbering", "word/numbering.xml")))
+        styles = read_styles(package.part(relations.get("styles", "word/styles.xml")), numbering)
+        reader = _Body(styles, numbering, has_pages=_has_pages(root))
         for child in _body(root):
             yield from reader.read(child)
         for kind in ("footnotes", "endnotes"):
@@ -69,43 +58,12 @@ def _is_page_break(element: etree._Element) -> bool:
     return local_name(element) == "br" and attribute(element, "type") == "page"
 
 
-def _styles(root: etree._Element | None) -> dict[str, Style]:
-    """Return the styles by id, with what they inherit."""
-    raw: dict[str, tuple[str, etree._Element]] = {}
-    for style in root if root is not None else ():
-        if local_name(style) == "style":
-            name = style.find("{*}name")
-            raw[attribute(style, "styleId") or ""] = ((attribute(name, "val") or "") if name is not None else "", style)
-    return {style_id: _resolve(style_id, raw) for style_id in raw}
-
-
-def _resolve(style_id: str, raw: dict[str, tuple[str, etree._Element]]) -> Style:
-    listed = False
-    for _ in range(10):
-        if style_id not in raw:
-            break
-        name, style = raw[style_id]
-        heading = HEADING_STYLE.match(name)
-        outline = style.find("{*}pPr/{*}outlineLvl")
-        listed = listed or style.find("{*}pPr/{*}numPr") is not None
-        if heading:
-            return Style(int(heading.group(1)))
-        if TITLE_STYLE.match(name):
-            return Style(1)
-        if outline is not None and (attribute(outline, "val") or "9") in "012345678":
-            return Style(int(attribute(outline, "val") or 0) + 1)
-        if CODE_STYLE.search(name):
-            return Style(code=True)
-        base = style.find("{*}basedOn")
-        style_id = (attribute(base, "val") or "") if base is not None else ""
-    return Style(listed=listed)
-
-
 class _Body:
     """Reads the children of a body in order, keeping the outline and the page."""
 
-    def __init__(self, styles: dict[str, Style], *, has_pages: bool) -> None:
+    def __init__(self, styles: dict[str, Style], numbering: Numbering, *, has_pages: bool) -> None:
         self._styles = styles
+        self._numbering = numbering
         self._outline = Outline()
         self._page = 1 if has_pages else None
 
@@ -120,28 +78,22 @@ class _Body:
                 yield from self.read(child)
 
     def _paragraph(self, paragraph: etree._Element) -> Iterator[Block]:
-        style = self._style(paragraph)
+        style = paragraph_style(paragraph, self._styles)
         page = self._page
         text = paragraph_text(paragraph)
         self._turn_pages(paragraph)
-        if style.level and one_line(text):
-            yield Block(one_line(text), "heading", self._outline.enter(style.level, text), page)
-        elif text.strip():
-            kind = "code" if style.code else "list" if style.listed else "paragraph"
-            yield Block(f"- {text.strip()}" if style.listed else text, kind, self._outline.path, page)
+        if text.strip():
+            label = self._numbering.label(*style.number) if style.number else ""
+            if style.level:
+                title = one_line(f"{label.removeprefix(BULLET)} {text}")
+                yield Block(title, "heading", self._outline.enter(style.level, title), page)
+            elif label:
+                yield Block(f"{label} {text.strip()}", "list", self._outline.path, page)
+            else:
+                yield Block(text, "code" if style.code else "paragraph", self._outline.path, page)
         for box in _text_boxes(paragraph):
             for child in box:
                 yield from self.read(child)
-
-    def _style(self, paragraph: etree._Element) -> Style:
-        named = paragraph.find("{*}pPr/{*}pStyle")
-        style = self._styles.get(attribute(named, "val") or "", Style()) if named is not None else Style()
-        outline = paragraph.find("{*}pPr/{*}outlineLvl")
-        if outline is not None and (attribute(outline, "val") or "9") in "012345678":
-            return Style(int(attribute(outline, "val") or 0) + 1)
-        if style.level or style.code:
-            return style
-        return Style(listed=style.listed or paragraph.find("{*}pPr/{*}numPr") is not None)
 
     def _turn_pages(self, element: etree._Element) -> None:
         if self._page is not None:
