@@ -63,7 +63,7 @@ def _exists(pid: int) -> bool:
 
 
 class ParserProcess:
-    """A child process with its own session (so that what it starts dies with it) and its own temporary folder.
+    """A child process with its own process group (so that what it starts dies with it) and its own temporary folder.
 
     Start it in a thread that outlives it: the kernel kills it when the thread that started it ends.
     """
