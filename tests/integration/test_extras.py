@@ -1,0 +1,33 @@
+"""Each service starts with nothing but its own extra: what belongs to another is not there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ["torch", "transformers", "sentence_transformers", "gradio", "spacy"]
+PARSERS = ["unstructured", "pypdfium2", "langchain_text_splitters", "docx", "openpyxl"]
+FORBIDDEN = {
+    "services.llm_gateway.app": [*HEAVY, *PARSERS, "pymilvus", "celery", "openai", "boto3", "typer"],
+    "services.ingest.app": [*HEAVY, *PARSERS, "openai", "aiohttp", "typer"],
+    "services.query.app": [*HEAVY, *PARSERS, "celery", "aiohttp", "typer", "boto3"],
+    "services.ingest.worker": [*HEAVY, "unstructured", "openai", "aiohttp", "typer"],
+    "services.webui.app": ["torch", "pymilvus", "celery", "sqlalchemy", "openai", *PARSERS],
+    "services.cli.main": [*HEAVY, *PARSERS, "celery", "openai", "pymilvus"],
+}
+
+PROGRAM = """
+import importlib, sys
+for name in {forbidden!r}:
+    sys.modules[name] = None  # an import of it raises ImportError
+importlib.import_module({module!r})
+"""
+
+
+@pytest.mark.parametrize("module", FORBIDDEN)
+def test_service_imports_without_the_packages_of_others(module: str) -> None:
+    program = PROGRAM.format(forbidden=FORBIDDEN[module], module=module)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
