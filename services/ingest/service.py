@@ -206,6 +206,10 @@ class Ingest:
         folder = received.path.with_suffix(".unpacked")
         folder.mkdir()
         items: list[UploadItem] = []
+
+        def refuse(name: str, error: DocumentError) -> None:
+            items.append(_rejected(name, error))
+
         try:
             for name, member in unpack(
                 received.path,
@@ -213,7 +217,7 @@ class Ingest:
                 max_files=self.settings.max_archive_files,
                 max_bytes=self.settings.max_archive_bytes,
                 max_ratio=MAX_RATIO,
-                refused=lambda name, error: items.append(_rejected(name, error)),
+                refused=refuse,
             ):
                 items += self._accept_member(
                     base, name, member, metadata, on_duplicate=on_duplicate, request_id=request_id
