@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -33,14 +34,41 @@ class Server:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     cleanup: Callable[[], None] = lambda: None
     process: subprocess.Popen[bytes] | None = None
+    log: Path = Path(os.devnull)
 
     def start(self) -> None:
         """Start and wait until it answers."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start without waiting."""
         self.cleanup()
-        self.process = subprocess.Popen(
-            self.command, env=dict(self.environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_until(self.ready, READY_SECONDS, f"{self.command[0]} did not answer")
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(self.command, env=dict(self.environment), stdout=output, stderr=output)
+
+    def wait_ready(self) -> None:
+        """Wait until it answers."""
+        wait_until(self._ready_or_dead, READY_SECONDS, f"{self.command[0]} did not answer")
+
+    def _ready_or_dead(self) -> bool:
+        if self.process is not None and (code := self.process.poll()) is not None:
+            pytest.fail(f"{self.command} ended with {code}; its log is {self.log}")
+        return self.ready()
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def freeze(self) -> None:
+        """SIGSTOP; returns once no thread of it runs any more."""
+        os.kill(self.pid, signal.SIGSTOP)
+        wait_until(lambda: psutil.Process(self.pid).status() == psutil.STATUS_STOPPED, 5, "it did not stop")
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it, kindly or with SIGKILL, and wait until it is gone."""
