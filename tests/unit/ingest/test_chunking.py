@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import accumulate
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.models import Block, ChunkingSpec
@@ -57,11 +57,13 @@ DOCUMENTS = st.lists(blocks(), max_size=12)
 SPECS = st.builds(ChunkingSpec, size=st.integers(8, 120), overlap=st.integers(0, 60))
 
 
+@settings(deadline=None)
 @given(DOCUMENTS, SPECS, st.sampled_from(TOKENIZERS))
 def test_joined_chunks_are_the_document(document: list[Block], spec: ChunkingSpec, count: Callable[[str], int]) -> None:
     assert join(split_blocks(document, spec, count, 512)) == document_text(document)
 
 
+@settings(deadline=None)
 @given(DOCUMENTS, SPECS, st.sampled_from(TOKENIZERS), st.integers(8, 64))
 def test_no_chunk_is_over_the_size_or_the_limit_of_the_model(
     document: list[Block], spec: ChunkingSpec, count: Callable[[str], int], limit: int
@@ -72,6 +74,7 @@ def test_no_chunk_is_over_the_size_or_the_limit_of_the_model(
     assert [chunk.ordinal for chunk in chunks] == list(range(len(chunks)))
 
 
+@settings(deadline=None)
 @given(DOCUMENTS, SPECS, st.sampled_from(TOKENIZERS))
 def test_what_is_repeated_stands_in_the_document(
     document: list[Block], spec: ChunkingSpec, count: Callable[[str], int]
@@ -92,6 +95,7 @@ SENTENCES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(SENTENCES, st.integers(20, 60), st.integers(0, 20))
 def test_sentences_that_fit_are_never_cut(sentences: list[tuple[str, str]], size: int, overlap: int) -> None:
     parts = [text + end for text, end in sentences]

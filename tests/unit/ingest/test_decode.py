@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ingest.parsing.decode import decode_text, find_encoding
@@ -57,11 +57,13 @@ def test_some_broken_bytes_do_not_change_the_encoding() -> None:
     assert decode_text(data).count(SIMPLIFIED) == 2
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000))
 def test_any_bytes_decode(data: bytes) -> None:
     assert isinstance(decode_text(data), str)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=500))
 def test_clean_text_is_normal_and_stays_so(text: str) -> None:
     cleaned = clean_text(text)

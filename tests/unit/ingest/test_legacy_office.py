@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.errors import DocumentError
@@ -59,6 +59,7 @@ def test_fib_errors(word: bytes, code: str) -> None:
     assert caught.value.code == code
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 2000))
 def test_damaged_tables_are_typed_errors(noise: bytes, position: int) -> None:
     word, table = word_97(CHINESE)
@@ -127,6 +128,7 @@ def test_encrypted_presentation_says_so() -> None:
     assert caught.value.code == "encrypted"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_records_or_none(stream: bytes) -> None:
     found = list(ppt.texts(stream, 0, len(stream)))
