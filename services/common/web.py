@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.resources
 import json
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import Any
 
@@ -15,12 +17,15 @@ import structlog
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services import __version__
 from services.common.errors import ConfigurationError, InvalidRequest, NotFound, ServiceError
 from services.common.telemetry import (
     REQUEST_ID_HEADER,
@@ -188,6 +193,33 @@ class CatchAll:
             if started:
                 raise
             await response(scope, receive, send)
+
+
+def new_app(title: str, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
+    """Return an application that documents its errors, and itself at `/docs`."""
+    responses: dict[int | str, dict[str, Any]] = {422: {"model": Problem}}
+    app = FastAPI(
+        title=title, version=__version__, lifespan=lifespan, responses=responses, docs_url=None, redoc_url=None
+    )
+    add_docs(app)
+    return app
+
+
+def add_docs(app: FastAPI) -> None:
+    """Add `/docs`, with the files of Swagger UI served from here: FastAPI's own page fetches them from a CDN."""
+    files = StaticFiles(directory=str(importlib.resources.files("fastapi_offline") / "static"))
+    app.mount("/docs/files", files, name="docs-files")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        root = request.scope.get("root_path", "")
+        return get_swagger_ui_html(
+            openapi_url=f"{root}{app.openapi_url}",
+            title=app.title,
+            swagger_js_url=f"{root}/docs/files/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}/docs/files/swagger-ui.css",
+            swagger_favicon_url=f"{root}/docs/files/favicon.png",
+        )
 
 
 def install(

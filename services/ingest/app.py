@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from services import __version__
 from services.common.auth import KeyRing
 from services.common.ledger import Ledger, open_ledger
 from services.common.originals import Originals, open_originals
@@ -17,11 +16,11 @@ from services.common.store import ChunkStore
 from services.common.telemetry import configure_logging
 from services.common.web import (
     Check,
-    Problem,
     add_operations_routes,
     configuration_errors_end_the_process,
     in_thread,
     install,
+    new_app,
     serve,
 )
 from services.ingest.broker import Broker, make_celery, redis_url_for_celery
@@ -58,7 +57,7 @@ def create_app(
         ingest.store.close()
         ingest.ledger.close()
 
-    app = FastAPI(title="Zhiwen ingest", version=__version__, lifespan=lifespan, responses={422: {"model": Problem}})
+    app = new_app("Zhiwen ingest", lifespan)
     app.state.ingest = ingest
     app.state.keys = KeyRing(ingest.ledger, settings.api_key.get_secret_value())
     install(app, "ingest")

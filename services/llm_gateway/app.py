@@ -24,6 +24,7 @@ from services.common.web import (
     CatchAll,
     Check,
     RequestContext,
+    add_docs,
     add_operations_routes,
     configuration_errors_end_the_process,
     in_thread,
@@ -49,7 +50,8 @@ class GatewayApp(FastAPI):
     metrics and error rendering, past the layers of FastAPI that it does not use and that cost more than itself."""
 
     def __init__(self, doors: Sequence[DoorApp], lifespan: Any) -> None:
-        super().__init__(title="Zhiwen gateway", version=__version__, lifespan=lifespan)
+        super().__init__(title="Zhiwen gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+        add_docs(self)
         self._doors = {door.path: RequestContext(CatchAll(door, render), "gateway") for door in doors}
         for door in doors:  # for 405 on other methods
             self.router.routes.append(Route(door.path, door, methods=["POST"]))

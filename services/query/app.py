@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 
-from services import __version__
 from services.common.auth import KeyRing
 from services.common.embedding import Embedders, embedders_from
 from services.common.ledger import Ledger, open_ledger
@@ -19,11 +18,11 @@ from services.common.telemetry import configure_logging
 from services.common.translations import Translations
 from services.common.web import (
     Check,
-    Problem,
     add_operations_routes,
     configuration_errors_end_the_process,
     in_thread,
     install,
+    new_app,
     serve,
 )
 from services.query import routes
@@ -65,7 +64,7 @@ def create_app(
         query.store.close()
         query.ledger.close()
 
-    app = FastAPI(title="Zhiwen query", version=__version__, lifespan=lifespan, responses={422: {"model": Problem}})
+    app = new_app("Zhiwen query", lifespan)
     app.state.query = query
     app.state.keys = KeyRing(query.ledger, settings.api_key.get_secret_value())
     install(app, "query")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 HEAVY = ["torch", "transformers", "sentence_transformers", "gradio", "spacy"]
 PARSERS = ["unstructured", "pypdfium2", "langchain_text_splitters", "docx", "openpyxl"]
@@ -31,3 +35,14 @@ def test_service_imports_without_the_packages_of_others(module: str) -> None:
     program = PROGRAM.format(forbidden=FORBIDDEN[module], module=module)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("service", ["ingest", "query", "llm_gateway"])
+def test_docs_need_nothing_from_the_network(service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZHIWEN_DATA_DIR", str(tmp_path))
+    app = importlib.import_module(f"services.{service}.app").create_app()
+    client = TestClient(app)
+    page = client.get("/docs").text
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
+    for path in re.findall(r'(?:src|href)="(/[^"]+)"', page):
+        assert client.get(path).status_code == 200, path
