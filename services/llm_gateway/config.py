@@ -38,7 +38,7 @@ class Timeouts(_Part):
 
 
 class Health(_Part):
-    """Active check: GET `base_url` + `path` every `interval` seconds; any answer below 500 is healthy."""
+    """Active check: GET `base_url` + `path` every `interval` seconds; any answer but 502, 503 and 504 is healthy."""
 
     path: str = "/models"
     interval: float = Field(10.0, gt=0)

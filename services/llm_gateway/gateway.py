@@ -121,14 +121,15 @@ class Gateway:
             metrics.BREAKER_OPEN.labels(upstream.name).set(state(upstream.breaker, now) is not State.CLOSED)
 
     async def check(self, upstream: Upstream) -> None:
-        """Ask an upstream for its models: any answer below 500 is healthy, and a list is remembered."""
+        """Ask an upstream for its models: any answer but 502, 503 and 504 is healthy (some servers cannot list their
+        models and answer questions all the same), and a list is remembered."""
         health = upstream.config.health
         try:
             status, body = await self.client.get(upstream.url(health.path), upstream.headers, health.timeout)
         except UpstreamFailure as failure:
             self._note(upstream, healthy=False, why=failure.detail)
             return
-        self._note(upstream, healthy=status < 500, why=f"answered {status}")
+        self._note(upstream, healthy=status not in (502, 503, 504), why=f"answered {status}")
         if status == 200 and (models := _listed_models(body)):
             self.pool.note_listed(upstream, models)
 

@@ -101,9 +101,9 @@ class AnswerStream:
         try:
             payload = orjson.loads(body[6:])
             (choice,) = payload["choices"]
-            if choice["finish_reason"] is not None or choice["index"] not in self._seen or "error_code" in payload:
+            if choice.get("finish_reason") is not None or choice["index"] not in self._seen or "error_code" in payload:
                 return None
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
             return None
         if "usage" in payload and (payload["usage"] is not None or self._hide_usage):
             if payload["usage"] is not None or not body.endswith(_NO_USAGE):

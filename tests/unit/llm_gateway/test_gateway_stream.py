@@ -165,6 +165,18 @@ def test_an_error_event_of_any_shape_leaves_as_openais_and_ends_the_answer(
     assert stream.error is not None
 
 
+def test_chunks_without_finish_reason_and_usage_in_the_last_as_transformers_sends_them() -> None:
+    head = {"id": "c", "created": 1, "model": "tiny@main", "object": "chat.completion.chunk", "system_fingerprint": ""}
+    first = head | {"choices": [{"delta": {"role": "assistant"}, "index": 0}]}
+    more = head | {"choices": [{"delta": {"content": "x"}, "index": 0}]}
+    last = head | {"choices": [{"delta": {}, "index": 0, "finish_reason": "length"}]}
+    usage = {"completion_tokens": 4, "prompt_tokens": 9, "total_tokens": 13}
+    stream = AnswerStream(alias=None, hide_usage=True)
+    got = run(stream, event(first), event(more), event(more), event({**last, "usage": usage}))
+    assert got == event(first) + event(more) * 2 + event(last) + b"data: [DONE]\n\n"
+    assert stream.usage == usage
+
+
 def test_text_is_collected_where_somebody_wants_it() -> None:
     texts: list[str] = []
     run(AnswerStream(alias=None, hide_usage=False, texts=texts), WHOLE)
