@@ -31,7 +31,7 @@ def make_tiny_model(folder: Path) -> None:
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
     )
     fast.chat_template = TEMPLATE
-    fast.model_max_length = 512
+    fast.model_max_length = 4096
     fast.save_pretrained(folder)
     config = transformers.LlamaConfig(
         vocab_size=len(fast),
@@ -39,7 +39,7 @@ def make_tiny_model(folder: Path) -> None:
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=512,
+        max_position_embeddings=4096,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=2,
