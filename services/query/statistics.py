@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,6 +19,9 @@ from services.common.term_statistics import TermStatistics
 LONGEST_PAUSE = 1.0
 PAUSE_SHARE = 10.0
 FETCH = 500
+KEPT = 256
+"""Collections whose sums stay in memory: those asked last."""
+
 Key = tuple[str, int]
 
 
@@ -31,18 +35,21 @@ class _Summed:
 
 
 class CollectionStatistics:
-    """Term statistics by generation. Thread-safe; `clock` counts seconds."""
+    """Term statistics by collection, a name that is never used twice. Thread-safe; `clock` counts seconds."""
 
     def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._generations: dict[int, _Summed] = {}
+        self._collections: OrderedDict[str, _Summed] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, base: KnowledgeBase) -> TermStatistics:
         """Return the statistics of what answers in a knowledge base."""
         with self._lock:
-            summed = self._generations.setdefault(base.live.id, _Summed())
+            summed = self._collections.setdefault(base.live.collection, _Summed())
+            self._collections.move_to_end(base.live.collection)
+            if len(self._collections) > KEPT:
+                self._collections.popitem(last=False)
         if summed.revision != base.revision:
             with summed.lock:
                 if summed.revision != base.revision and self._clock() >= summed.fresh_until:

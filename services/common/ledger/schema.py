@@ -66,6 +66,7 @@ generations = Table(
     Column("index_spec", JSON, nullable=False),
     Column("chunking", JSON, nullable=False),
     Column("created_at", Double, nullable=False),
+    sqlite_autoincrement=True,  # a number that was used names nothing else, ever: caches go by it
 )
 
 documents = Table(

@@ -100,6 +100,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_generations")),
         sa.UniqueConstraint("collection", name=op.f("uq_generations_collection")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("generations", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_generations_knowledge_base_id"), ["knowledge_base_id"], unique=False)
