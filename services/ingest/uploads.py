@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.message import Message
+from email.utils import collapse_rfc2231_value
 from pathlib import Path
 from typing import BinaryIO
 
@@ -207,8 +208,11 @@ def _disposition(header: bytes) -> tuple[str, str | None]:
     message = Message()
     message["content-disposition"] = text
     name = str(message.get_param("name", "", header="content-disposition") or "")
-    file_name = message.get_filename()
-    return name, file_name
+    sent = [value for key, value in message.get_params([], "content-disposition") if key == "filename"]
+    if not sent:
+        return name, None
+    extended = next((value for value in sent if isinstance(value, tuple)), sent[0])  # RFC 6266: it is the better one
+    return name, collapse_rfc2231_value(extended).strip()
 
 
 def decoded_name(raw: bytes) -> str:

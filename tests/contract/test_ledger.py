@@ -266,12 +266,13 @@ def test_list_filters_by_name_or_prefix(ledger: Ledger, base: KnowledgeBase, ask
 def test_document_of_another_base_is_not_found(ledger: Ledger, base: KnowledgeBase) -> None:
     document = add(ledger, base)
     other = new_base(ledger, "另一个")
-    for look in (
+    looks: list[Callable[[], object]] = [
         lambda: ledger.documents.get(other.id, document.id),
         lambda: ledger.documents.cancel(other.id, document.id),
         lambda: ledger.documents.retry(other.id, document.id, request_id=None),
         lambda: ledger.documents.begin_delete(other.id, document.id, request_id=None),
-    ):
+    ]
+    for look in looks:
         with pytest.raises(NotFound, match="document-not-found"):
             look()
 
@@ -303,7 +304,10 @@ def test_version_that_was_purged_is_not_found(ledger: Ledger, base: KnowledgeBas
 
 def test_only_failed_and_cancelled_documents_can_be_retried(ledger: Ledger, base: KnowledgeBase) -> None:
     document = add(ledger, base)
-    retry: Callable[[], Document] = lambda: ledger.documents.retry(base.id, document.id, request_id=None)  # noqa: E731
+
+    def retry() -> Document:
+        return ledger.documents.retry(base.id, document.id, request_id=None)
+
     with pytest.raises(Conflict, match="not-retryable"):
         retry()
     ledger.jobs.fail(claim(ledger), "corrupt", "Damaged.")

@@ -1,4 +1,4 @@
-"""What the ledger promises when many clients and workers use it at the same moment, on both databases, by the real clock."""
+"""What the ledger promises when many clients and workers use it at the same moment, by the real clock."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,42 +14,19 @@ import pytest
 from numpy.typing import NDArray
 
 from services.common.errors import InvalidRequest, ServiceError, Unavailable
-from services.common.index_specs import METRICS, validated_index
-from services.common.models import Chunk, ChunkingSpec, Generation, IndexSpec, chunk_id
-from services.common.store import ChunkRow, ChunkStore, Hit
+from services.common.index_specs import BUILD, METRICS
+from services.common.models import Chunk, Generation, IndexSpec, chunk_id
+from services.common.store import ChunkRow, ChunkStore, Hit, alias_of
 from services.query.filters import compile_filter
-from tests.servers.stores import Server, milvus_lite_server, running, socket_path
-
-DIMENSION = 8
-LITE_INDEXES = ("AUTOINDEX", "FLAT", "IVF_FLAT")
-
-
-@pytest.fixture(scope="session", params=["milvus-lite"])
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running engine."""
-    with running(milvus_lite_server(tmp_path_factory.mktemp("engine"))) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def store(engine: Server) -> Iterator[ChunkStore]:
-    store = ChunkStore(engine.url, timeout=30)
-    yield store
-    store.close()
-
-
-def generation(index: IndexSpec = IndexSpec("FLAT"), dimension: int = DIMENSION) -> Generation:
-    """Return a generation with a collection of its own."""
-    return Generation(1, "base", f"kb_{uuid.uuid4().hex}_1", "hash", dimension, index, ChunkingSpec())
+from tests.contract.conftest import DIMENSION, ENGINES, Indexed, Spares, generation
+from tests.servers.milvus import ROOT_TOKEN
+from tests.servers.stores import Server, running, socket_path
 
 
 @pytest.fixture
-def live(store: ChunkStore) -> Iterator[Generation]:
+def live(spares: Spares) -> Generation:
     """An empty collection."""
-    made = generation()
-    store.create(made.collection, made.dimension, made.index)
-    yield made
-    store.drop(made.collection)
+    return spares.take()
 
 
 def vector(*numbers: float) -> NDArray[np.float32]:
@@ -82,6 +59,16 @@ def row(
     return ChunkRow(document, version, chunk, source, metadata or {}, vector_, sparse or {})
 
 
+# By how much a compressed vector's score may be off.
+LOSSES = {"IVF_PQ": 0.2, "IVF_SQ8": 0.02}
+SEARCHED = {
+    **{name: {"nprobe": 32} for name in ("IVF_FLAT", "IVF_SQ8", "IVF_PQ")},
+    "HNSW": {"ef": 128},
+    "SCANN": {"nprobe": 32, "reorder_k": 100},
+    "DISKANN": {"search_list": 100},
+}
+
+
 def ids(hits: Sequence[Hit]) -> list[str]:
     return [hit.document_id for hit in hits]
 
@@ -90,23 +77,25 @@ def ids(hits: Sequence[Hit]) -> list[str]:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("index_type", LITE_INDEXES)
+@pytest.mark.parametrize("index_type", BUILD)
 def test_every_index_and_metric_finds_with_the_same_scores_and_order(
-    store: ChunkStore, index_type: str, metric: str
+    store: ChunkStore, indexed: Indexed, index_type: str, metric: str
 ) -> None:
-    spec = validated_index(
-        IndexSpec(index_type, metric), dimension=DIMENSION, available=store.capabilities().index_types
-    )
-    made = generation(spec)
-    store.create(made.collection, DIMENSION, spec)
-    cosines = [0.99, 0.9, 0.7, 0.5, 0.1, 0.0, -0.5, -1.0]
-    store.upsert(made.collection, [row(f"d{n}", dense=angled(cosine)) for n, cosine in enumerate(cosines)])
-    store.flush(made.collection)
-    hits = store.search_dense(made, vector(1), limit=10)
-    assert ids(hits)[:6] == [f"d{n}" for n in range(6)]
-    expected = {f"d{n}": max(cosine, 0.0) for n, cosine in enumerate(cosines)}
-    assert {hit.document_id: hit.score for hit in hits} == pytest.approx(expected, abs=1e-5)
-    store.drop(made.collection)
+    if index_type not in store.capabilities().index_types:
+        with pytest.raises(InvalidRequest, match=f"index-not-available.*{index_type}"):
+            indexed.spec(index_type, metric)
+        return
+    made = indexed[index_type, metric]
+    hits = store.search_dense(made, indexed.vectors[0], limit=10)
+    expected = np.maximum(indexed.vectors @ indexed.vectors[0], 0.0)
+    best = [f"d{n}" for n in np.argsort(-expected, kind="stable")[:10]]
+    loss = LOSSES.get(index_type, 1e-4)
+    assert ids(hits)[0] == "d0"
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert [hit.score for hit in hits] == pytest.approx([expected[int(id[1:])] for id in ids(hits)], abs=loss)
+    assert len(set(ids(hits)) & set(best)) >= 8
+    tuned = store.search_dense(made, indexed.vectors[0], limit=10, params=SEARCHED.get(index_type, {}))
+    assert ids(tuned)[0] == "d0"
 
 
 def test_creating_what_is_there_leaves_it_as_it_is(store: ChunkStore, live: Generation) -> None:
@@ -124,15 +113,6 @@ def test_dropping_is_final_and_dropping_nothing_is_fine(store: ChunkStore) -> No
     assert made.collection not in store.collections()
     with pytest.raises(ServiceError, match="milvus-refused"):
         store.count(made.collection)
-
-
-def test_index_that_the_engine_lacks_is_refused_by_name(store: ChunkStore) -> None:
-    available = store.capabilities().index_types
-    lacking = sorted({"HNSW", "IVF_PQ", "IVF_SQ8", "SCANN", "DISKANN"} - available)
-    assert available
-    for name in lacking:
-        with pytest.raises(InvalidRequest, match=f"index-not-available.*{name}"):
-            validated_index(IndexSpec(name), dimension=DIMENSION, available=available)
 
 
 # Rows
@@ -238,7 +218,7 @@ def test_keys_lists_every_row_once_past_any_page(store: ChunkStore, live: Genera
 # Sparse search
 
 
-def test_sparse_search_ranks_by_inner_product(store: ChunkStore, live: Generation) -> None:
+def test_sparse_search_ranks_by_inner_product(store: ChunkStore, live: Generation, sparse: None) -> None:
     big = 2**32 - 2
     store.upsert(
         live.collection,
@@ -254,7 +234,7 @@ def test_sparse_search_ranks_by_inner_product(store: ChunkStore, live: Generatio
     assert ids(hits) == ["d1", "d2"]
 
 
-def test_sparse_search_for_nothing_finds_nothing(store: ChunkStore, live: Generation) -> None:
+def test_sparse_search_for_nothing_finds_nothing(store: ChunkStore, live: Generation, sparse: None) -> None:
     store.upsert(live.collection, [row("d1", sparse={7: 0.5})])
     assert store.search_sparse(live, {}, limit=10) == []
     assert store.search_sparse(live, {9: 1.0}, limit=10) == []
@@ -262,7 +242,14 @@ def test_sparse_search_for_nothing_finds_nothing(store: ChunkStore, live: Genera
 
 def test_search_of_an_empty_collection_finds_nothing(store: ChunkStore, live: Generation) -> None:
     assert store.search_dense(live, vector(1), limit=10) == []
-    assert store.search_sparse(live, {7: 1.0}, limit=10) == []
+
+
+def test_full_text_that_the_engine_lacks_is_refused_by_name(store: ChunkStore, live: Generation) -> None:
+    if store.capabilities().sparse:
+        assert store.search_sparse(live, {7: 1.0}, limit=10) == []
+    else:
+        with pytest.raises(InvalidRequest, match=r"full-text-not-available.*2\.3\.5"):
+            store.search_sparse(live, {7: 1.0}, limit=10)
 
 
 # Filters, evaluated by the engine
@@ -279,8 +266,9 @@ class Filtered:
         """Return the documents that dense search, sparse search and nothing else agree on."""
         expression = compile_filter(filter)
         dense = self.store.search_dense(self.live, vector(1), limit=100, expression=expression)
-        sparse = self.store.search_sparse(self.live, {1: 1.0}, limit=100, expression=expression)
-        assert set(ids(dense)) == set(ids(sparse))
+        if self.store.capabilities().sparse:
+            sparse = self.store.search_sparse(self.live, {1: 1.0}, limit=100, expression=expression)
+            assert set(ids(dense)) == set(ids(sparse))
         return set(ids(dense))
 
 
@@ -417,7 +405,7 @@ def test_largest_filters_that_are_accepted_are_evaluated(filtered: Filtered) -> 
     assert filtered.matching({"and": [PAGES, {"not": {"or": pages}}]}) == {"p1"}
     many = [f"{number} {'长' * 100}" for number in range(396)] + ["guide.txt"]
     assert filtered.matching({"source": {"in": many}}) == {"p3"}
-    assert filtered.matching({"metadata.部门": {"in": many[:-1] + ["财务"]}}) == {"p2"}
+    assert filtered.matching({"metadata.部门": {"in": [*many[:-1], "财务"]}}) == {"p2"}
     deep: dict[str, Any] = {"or": [{"page": {"eq": number}} for number in (1, 2, 4, 5, 6, 7, 8)]}
     for level in range(15):
         deep = {"and": [deep, {"page": {"lt": 99}}]} if level % 2 else {"or": [deep, {"page": {"eq": 3}}]}
@@ -431,18 +419,46 @@ def test_every_number_is_taken(filtered: Filtered, number: float) -> None:
         assert filtered.matching({"page": {"eq": number}}) <= {"p0"}
 
 
+# Aliases
+
+
+def test_alias_follows_the_collection_it_is_pointed_to(store: ChunkStore, spares: Spares) -> None:
+    old, new = spares.take(), spares.take()
+    for collection in (old.collection, new.collection, new.collection):
+        store.point_alias("员工手册 2026", collection)
+        if store.capabilities().aliases:
+            assert store.aliases(collection) == [alias_of("员工手册 2026")]
+    store.drop(old.collection)
+    if store.capabilities().aliases:
+        store.drop_alias("员工手册 2026")
+        assert store.aliases(new.collection) == []
+
+
 # Failures
 
 
-@pytest.fixture
-def own_engine(tmp_path: Any) -> Iterator[Server]:
+@pytest.mark.parametrize("engine", ["milvus-2.3.5"], indirect=True)
+@pytest.mark.parametrize("token", ["root:wrong", "nobody:Milvus", ""])
+def test_wrong_token_is_said_at_once(engine: Server, token: str) -> None:
+    store = ChunkStore(engine.url, token=token, timeout=10)
+    started = time.monotonic()
+    for call in (store.ping, store.capabilities, store.collections):
+        with pytest.raises(Unavailable, match=r"milvus-unauthorized.*ZHIWEN_MILVUS_TOKEN"):
+            call()
+    assert time.monotonic() - started < 5
+    store.close()
+
+
+@pytest.fixture(params=ENGINES)
+def own_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     """An engine that a test may kill."""
-    with running(milvus_lite_server(tmp_path)) as server:
+    with running(ENGINES[request.param](tmp_path)) as server:
         yield server
+        server.kill()
 
 
 def test_killed_engine_keeps_what_it_acknowledged_and_the_store_finds_it_again(own_engine: Server) -> None:
-    store = ChunkStore(own_engine.url, timeout=10)
+    store = ChunkStore(own_engine.url, token=ROOT_TOKEN, timeout=20)
     live = generation()
     store.create(live.collection, DIMENSION, live.index)
     for batch in range(5):
@@ -455,9 +471,11 @@ def test_killed_engine_keeps_what_it_acknowledged_and_the_store_finds_it_again(o
     own_engine.start()
     assert store.count(live.collection) == 500
     assert len(store.search_dense(live, vector(1), limit=1000)) == 500
-    assert len(store.search_sparse(live, {1: 1.0}, limit=1000)) == 500
+    if store.capabilities().sparse:
+        assert len(store.search_sparse(live, {1: 1.0}, limit=1000)) == 500
     store.upsert(live.collection, [row("d9")])
     assert store.count(live.collection) == 501
+    store.drop(live.collection)
     store.close()
 
 
@@ -471,7 +489,7 @@ def test_engine_that_is_gone_is_unavailable_in_good_time() -> None:
 
 
 def test_closed_store_may_be_closed_again(engine: Server) -> None:
-    store = ChunkStore(engine.url)
+    store = ChunkStore(engine.url, token=ROOT_TOKEN)
     store.ping()
     store.close()
     store.close()

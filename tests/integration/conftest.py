@@ -1,0 +1,58 @@
+"""Zhiwen's services for the tests of their APIs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.house import House, house
+from tests.servers.processes import FakeOpenAI, fake_openai, free_port, service
+from tests.servers.stores import new_database
+
+
+@pytest.fixture(scope="session")
+def model_server() -> Iterator[FakeOpenAI]:
+    """The scripted model server behind the gateway."""
+    with fake_openai() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gateway_url(model_server: FakeOpenAI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The real gateway, a process of its own, in front of the scripted model server."""
+    folder = tmp_path_factory.mktemp("gateway")
+    url = f"http://127.0.0.1:{free_port()}"
+    environment = {
+        "ZHIWEN_GATEWAY_PORT": url.rsplit(":", 1)[1],
+        "ZHIWEN_DATA_DIR": str(folder),
+        "ZHIWEN_LLM_BASE_URL": model_server.base_url,
+        "ZHIWEN_LLM_MODEL": "fake-model",
+    }
+    command = [sys.executable, "-c", "from services.llm_gateway.app import main; main()"]
+    with service(command, environment, f"{url}/readyz", folder / "gateway.log"):
+        yield url
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def both_houses(
+    request: pytest.FixtureRequest, milvus_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """All services, once with their ledger on SQLite and once on PostgreSQL."""
+    database_url = ""
+    if request.param == "postgresql":
+        database_url = new_database(request.getfixturevalue("postgres_url"), "house")
+    folder = tmp_path_factory.mktemp("house")
+    with house(folder, milvus_url=milvus_url, redis_url=redis_url, database_url=database_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def asking_house(
+    milvus_url: str, redis_url: str, gateway_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """All services, in front of the real gateway and the scripted model server."""
+    folder = tmp_path_factory.mktemp("asking")
+    with house(folder, milvus_url=milvus_url, redis_url=redis_url, gateway_url=gateway_url) as running:
+        yield running
