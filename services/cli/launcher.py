@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -214,7 +215,7 @@ class Stack:
     def _failure(self, program: Program, what: str) -> ConfigurationError:
         path = self._log_path(program.name)
         lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
-        last = f" Its last words: {lines[-1][:300]}" if lines else ""
+        last = f" Its last words: {_message(lines[-1])[:300]}" if lines else ""
         return ConfigurationError(f"{program.name} {what}; see {path}.{last}")
 
     def _log_path(self, name: str) -> Path:
@@ -254,6 +255,15 @@ class Stack:
             program.restarts += 1
             program.restart_at = 0.0
             self._launch(program)
+
+
+def _message(line: str) -> str:
+    """Return what a log line says: of a JSON one its last line of traceback, or its event."""
+    try:
+        entry = json.loads(line)
+        return str(entry.get("exception") or entry["event"]).strip().splitlines()[-1]
+    except (ValueError, KeyError, AttributeError, IndexError):
+        return line
 
 
 def _die_with_parent() -> None:
@@ -338,8 +348,9 @@ def answers_on(path: Path) -> bool:
 
 def answers_http(url: str) -> bool:
     """True when an HTTP GET of `url` (ours, on loopback) answers 200."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310
+        with direct.open(url, timeout=5) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
