@@ -24,6 +24,7 @@ from services.common.web import (
     serve,
 )
 from services.ingest.broker import Broker, make_celery, redis_url_for_celery
+from services.ingest.incoming import remove_leftovers
 from services.ingest.routes import documents, fsck, knowledge_bases
 from services.ingest.service import Ingest
 from services.ingest.settings import IngestSettings
@@ -53,6 +54,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(ingest.ledger.database.migrate)
+        await asyncio.to_thread(remove_leftovers, settings.data_dir / "incoming")
         yield
         ingest.store.close()
         ingest.ledger.close()

@@ -58,14 +58,14 @@ class Pipeline:
                 self._ingest(job, lease)
             case JobKind.PURGE:
                 self._remove_chunks(job)
-                self._remove_originals(self.ledger.jobs.finish_purge(job))
+                self.remove_originals(self.ledger.jobs.finish_purge(job))
             case JobKind.DELETE:
                 self._remove_chunks(job)
-                self._remove_originals(self.ledger.jobs.finish_delete(job))
+                self.remove_originals(self.ledger.jobs.finish_delete(job))
             case JobKind.DROP:
                 for collection in self.ledger.jobs.collections(job.knowledge_base_id):
                     self.store.drop(collection)
-                self._remove_originals(self.ledger.jobs.finish_drop(job))
+                self.remove_originals(self.ledger.jobs.finish_drop(job))
             case JobKind.REBUILD:
                 self._rebuild(job, lease)
             case JobKind.RETIRE:
@@ -156,7 +156,8 @@ class Pipeline:
             self.store.drop(self.ledger.rebuilds.target(job).collection)
         self.ledger.rebuilds.finish_retire(job)
 
-    def _remove_originals(self, released: Sequence[str]) -> None:
+    def remove_originals(self, released: Sequence[str]) -> None:
+        """Remove those originals that no version names."""
         for sha256 in released:
             self.ledger.jobs.remove_if_unreferenced(sha256, _remover(self.originals, sha256))
 

@@ -179,6 +179,7 @@ class Ingest:
             if not self.originals.exists(upload.sha256):  # removed since, by a delete of the same bytes
                 self.originals.put(upload.sha256, path)
 
+        self.ledger.documents.expect_original(upload.sha256)
         self.originals.put(upload.sha256, path)  # the slow part, outside of the transaction
         recorded = self.ledger.documents.record(
             base.id, upload, on_duplicate=on_duplicate, request_id=request_id, keep_original=keep

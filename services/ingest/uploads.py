@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import shutil
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from email.utils import collapse_rfc2231_value
@@ -48,24 +43,6 @@ class Form:
 
     files: list[ReceivedFile] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
-
-
-@asynccontextmanager
-async def incoming_folder(root: Path) -> AsyncIterator[Path]:
-    """A folder for one request, removed when it ends however it ends."""
-    folder = await asyncio.to_thread(_new_folder, root)
-    try:
-        yield folder
-    finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-
-def _new_folder(root: Path) -> Path:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=root))
-    except OSError as exc:
-        raise storage_error(exc) from exc
 
 
 async def receive_form(request: Request, folder: Path, *, max_file: int, max_request: int) -> Form:

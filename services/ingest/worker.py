@@ -36,6 +36,8 @@ from services.ingest.settings import WorkerSettings
 log = structlog.get_logger(__name__)
 
 MAX_PAUSE_SECONDS = 60.0
+FORGOTTEN_SECONDS = 3600.0
+"""For so long after their last use each round looks for originals that nobody names; a starting worker for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,18 @@ class Worker:
             log.warning("jobs_given_up", count=result.given_up)
         if result.due:
             self.broker.wake(None)
+        self.remove_forgotten_originals(since=self.ledger.database.now() - FORGOTTEN_SECONDS)
+
+    def remove_forgotten_originals(self, *, since: float) -> None:
+        """Remove originals last used since that time that nobody names: who stored or released them died.
+
+        One that an upload stores just now may be among them: under the lock that both take, it stores it again.
+        """
+        before = self.ledger.database.now() - self.lease_seconds
+        try:
+            self.pipeline.remove_originals(self.ledger.jobs.forgotten_originals(since=since, before=before))
+        except Unavailable as exc:
+            log.warning("originals_not_removed", code=exc.code)
 
     def close(self) -> None:
         """Give up what is held: its leases run out, the reconciler finds it."""
@@ -194,6 +208,7 @@ def main() -> None:
             )
         worker.pipeline.embedders.preload(settings.embedding_model)
         worker.reconcile()
+        worker.remove_forgotten_originals(since=0.0)
         # A thread, not `beat=True`, which forks this process with its threads and its gRPC channels.
         clock = EmbeddedService(app, max_interval=1, thread=True, scheduler_cls="celery.beat:Scheduler")
         clock.start()

@@ -186,6 +186,11 @@ class Documents:
         )
         return _document(c, document.id)
 
+    def expect_original(self, sha256: str) -> None:
+        """Note that bytes are about to be stored: if no version ever names them, `forgotten_originals` does."""
+        with self.database.write() as c:
+            self._lock_original(c, sha256)
+
     def _lock_original(self, c: Connection, sha256: str) -> None:
         """Take the lock on which uploads and deletes of the same bytes meet, held until the transaction ends."""
         insert = sqlite_insert if self.database.is_sqlite else postgresql_insert

@@ -378,6 +378,16 @@ class Jobs:
             c.execute(originals.delete().where(originals.c.sha256 == sha256))
             return True
 
+    def forgotten_originals(self, *, before: float, since: float) -> Sequence[str]:
+        """Return the sha256 of originals touched in a span of time (seconds since 1970) that no version names.
+
+        Whoever stored or released them died before it could tell, or is just about to.
+        """
+        named = sa.exists().where(versions.c.sha256 == originals.c.sha256)
+        touched = (originals.c.touched_at >= since) & (originals.c.touched_at < before)
+        with self.database.read() as c:
+            return c.scalars(sa.select(originals.c.sha256).where(touched, ~named)).all()
+
     @staticmethod
     def _release_versions(c: Connection, condition: sa.ColumnElement[bool]) -> list[str]:
         released = list(c.scalars(sa.select(versions.c.sha256).where(condition).distinct()))

@@ -18,6 +18,7 @@ from services.common.models import DocumentStatus, KnowledgeBase
 from services.common.pages import decode_cursor, encode_cursor
 from services.common.telemetry import current_request_id
 from services.common.web import problems
+from services.ingest.incoming import incoming_folder
 from services.ingest.routes.dependencies import BaseDep, IngestDep
 from services.ingest.schemas import (
     ChunkPage,
@@ -29,7 +30,7 @@ from services.ingest.schemas import (
     document_out,
 )
 from services.ingest.service import Ingest
-from services.ingest.uploads import ReceivedFile, incoming_folder, receive_body, receive_form
+from services.ingest.uploads import ReceivedFile, receive_body, receive_form
 
 router = APIRouter(prefix="/v1/knowledge-bases/{kb}/documents", tags=["documents"])
 
