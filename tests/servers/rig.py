@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import redis
 
 from services.cli.launcher import answers_http
 from services.common.ledger import Ledger, open_ledger
@@ -63,6 +64,24 @@ class Rig:
         """Describe a worker."""
         port = free_port()
         return self._service(name, "ingest.worker", port, "/metrics", {"WORKER_METRICS_PORT": str(port)})
+
+    def another_api(self, name: str, settings: Mapping[str, str]) -> Server:
+        """Describe another ingest API on the same stores, with settings of its own."""
+        port = free_port()
+        return self._service(name, "ingest.app", port, "/healthz", {"INGEST_PORT": str(port), **settings})
+
+    @staticmethod
+    def client_of(server: Server) -> httpx.Client:
+        """Return a client of a service."""
+        return httpx.Client(base_url=server.url, timeout=60)
+
+    def redis_client(self) -> redis.Redis:
+        """Return a client of the broker."""
+        return redis.Redis(unix_socket_path=self.redis.url.removeprefix("unix://"))
+
+    def originals(self) -> list[Path]:
+        """Return the files of the originals on disk."""
+        return [path for path in (self.data / "originals").rglob("*") if path.is_file()]
 
     def _service(self, name: str, module: str, port: int, ready: str, more: Mapping[str, str]) -> Server:
         url = f"http://127.0.0.1:{port}"
