@@ -28,6 +28,8 @@ OVERFETCH = 10
 WIDEN, WIDEST = 8, 16384
 """Where that was not enough, so many times more are fetched, up to Milvus's limit."""
 EMBEDDED_QUESTIONS = 2048
+MOST_ROUNDS = 4
+"""Searches made at most while versions go live all the time."""
 SAME_LANGUAGE = LexicalSettings(translation_weight=0.0)
 
 
@@ -98,10 +100,29 @@ class Retriever:
         total_ms = (time.perf_counter() - started) * 1000
         return Found(hits, mode, embed_ms, total_ms - embed_ms, total_ms)
 
-    def _answering(
-        self, base: KnowledgeBase, search: Search, mode: Mode, limit: int
-    ) -> tuple[list[Hit], bool, float]:
-        """Return what answers among the best `limit` of each half, if there may be more, and milliseconds embedding."""
+    def _answering(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int) -> tuple[list[Hit], bool, float]:
+        """Return what answers among the best `limit` of each half, if there may be more, and milliseconds embedding.
+
+        When a newer version of a hit's document has gone live, it may have done so since Milvus was asked, which then
+        knew only the one before: neither would answer. So that is searched again, until nothing new goes live.
+        """
+        embed_ms = 0.0
+        overtaking: set[tuple[str, int]] = set()
+        for _ in range(MOST_ROUNDS):
+            hits, more, spent = self._ranked(base, search, mode, limit)
+            embed_ms += spent
+            live = self._ledger.documents.live_versions(hit.document_id for hit in hits)
+            newest = [(hit, live.get(hit.document_id, 0)) for hit in hits]
+            newer = {(hit.document_id, version) for hit, version in newest if version > hit.version}
+            if newer <= overtaking:
+                break
+            overtaking |= newer
+            base = self._ledger.bases.get_by_id(base.id)  # another generation may answer as well
+        answering = [hit for hit in hits if live.get(hit.document_id) == hit.version]
+        return collapse(answering), more, embed_ms
+
+    def _ranked(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int) -> tuple[list[Hit], bool, float]:
+        """Return the best `limit` of each half, live or not, if there may be more, and milliseconds embedding."""
         dense: list[Hit] = []
         lexical: list[Hit] = []
         embed_ms = 0.0
@@ -116,7 +137,7 @@ class Retriever:
                 lexical = self._full_text(base, search, limit)
                 dense, embed_ms = pending.result()
                 hits = fuse_hits(lexical, dense, self._weight(base))
-        return collapse(self._live(hits)), max(len(dense), len(lexical)) >= limit, embed_ms
+        return hits, max(len(dense), len(lexical)) >= limit, embed_ms
 
     def _weight(self, base: KnowledgeBase) -> float:
         if self._dense_weight is not None:
@@ -156,10 +177,6 @@ class Retriever:
         query = query_vector(search.query, self._statistics.of(base), self._translations, settings)
         hits = self._store.search_sparse(base.live, query.weights, limit=limit, expression=search.expression)
         return [replace(hit, score=query.relevance(hit.score)) for hit in hits]
-
-    def _live(self, hits: Sequence[Hit]) -> list[Hit]:
-        live = self._ledger.documents.live_versions(hit.document_id for hit in hits)
-        return [hit for hit in hits if live.get(hit.document_id) == hit.version]
 
     def _with_neighbours(self, base: KnowledgeBase, hits: list[Hit], neighbours: int) -> list[Hit]:
         if not neighbours:
