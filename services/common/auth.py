@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from services.common.ledger import Ledger, Scope
 
 MEMORY_SECONDS = 5.0
 MEMORY_KEYS = 1024
+_SCHEME = re.compile(r"\s*bearer(\s+|$)", re.IGNORECASE)  # RFC 9110 11.1: the case of a scheme does not matter
 RANK: dict[Scope, int] = {"read": 0, "write": 1, "admin": 2}
 
 
@@ -57,7 +59,7 @@ class KeyRing:
         """Return who sent this `Authorization` header, with or without `Bearer`. Raises `Unauthorized`."""
         if await self._is_open():
             return ANONYMOUS
-        secret = (authorization or "").removeprefix("Bearer ").strip()
+        secret = _SCHEME.sub("", authorization or "").strip()
         if not secret:
             raise _unauthorized("missing-key", "Send an API key: Authorization: Bearer <key>.")
         principal = await self._find(secret)

@@ -14,6 +14,7 @@ and in every OpenAI-shaped route. `code` is kebab-case, stable and documented in
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 
@@ -44,6 +45,7 @@ class ServiceError(Exception):
         self.headers = dict(headers or {})
         if status is not None:
             self.status = status
+            self.title = HTTPStatus(status).phrase
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"

@@ -25,6 +25,7 @@ from services.query.schemas import Answer, AskBody, SourceOut, TookAsk, Usage, s
 
 log = structlog.get_logger(__name__)
 
+OPENING = " \n\t“”\"'「『"  # models repeat the quotation marks of the prompt
 REFUSALS = (REFUSAL, "没有提供足够的相关信息", "The question cannot be answered from the known information")
 
 
@@ -146,7 +147,7 @@ def _answer(
 ) -> Answer:
     return Answer(
         answer=text,
-        refused=generated is None or text.strip().startswith(REFUSALS),
+        refused=generated is None or text.lstrip(OPENING).startswith(REFUSALS),
         sources=sources,
         model=generated.model if generated else None,
         usage=Usage(**(generated.usage or {})) if generated else Usage(),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.servers.gateways import upstream, write_config
 from tests.servers.house import House, house
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port, service
 from tests.servers.stores import new_database
@@ -24,11 +25,16 @@ def gateway_url(model_server: FakeOpenAI, tmp_path_factory: pytest.TempPathFacto
     """The real gateway, a process of its own, in front of the scripted model server."""
     folder = tmp_path_factory.mktemp("gateway")
     url = f"http://127.0.0.1:{free_port()}"
+    config = {
+        "upstreams": [upstream("fake", model_server.base_url)],
+        "default_model": "fake-model",
+        "retry": {"attempts": 1},
+        "breaker": {"failures": 10**6, "least": 10**6},  # one test's failures are not the next one's
+    }
     environment = {
         "ZHIWEN_GATEWAY_PORT": url.rsplit(":", 1)[1],
         "ZHIWEN_DATA_DIR": str(folder),
-        "ZHIWEN_LLM_BASE_URL": model_server.base_url,
-        "ZHIWEN_LLM_MODEL": "fake-model",
+        "ZHIWEN_GATEWAY_CONFIG": str(write_config(folder, config)),
     }
     command = [sys.executable, "-c", "from services.llm_gateway.app import main; main()"]
     with service(command, environment, f"{url}/readyz", folder / "gateway.log"):

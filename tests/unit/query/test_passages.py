@@ -1,0 +1,96 @@
+"""From hits to the passages of a prompt, and the fusion of two rankings."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.models import Hit
+from services.query.passages import (
+    collapse,
+    context_of,
+    count_tokens,
+    join_neighbours,
+    passage,
+    with_neighbours,
+    within_budget,
+)
+from services.query.retrieval import fuse_hits
+
+
+def hit(id: str, text: str = "正文", score: float = 0.5, heading: str = "") -> Hit:
+    return Hit(id, f"d-{id}", 1, 0, "手册.txt", None, heading, text, score, {})
+
+
+def test_collapse_keeps_the_first_of_texts_that_differ_in_white_space_only() -> None:
+    hits = [hit("1", "年假 十天"), hit("2", "年假十\n天"), hit("3", "病假")]
+    assert [kept.chunk_id for kept in collapse(hits)] == ["1", "3"]
+
+
+def test_neighbours_are_joined_at_what_they_share() -> None:
+    chunks = [hit("1", "甲乙丙丁戊己庚辛壬癸"), hit("2", "丙丁戊己庚辛壬癸子丑"), hit("3", "别的")]
+    assert join_neighbours(chunks) == "甲乙丙丁戊己庚辛壬癸子丑\n别的"
+
+
+def test_hit_without_neighbours_stays_as_it_is() -> None:
+    assert with_neighbours(hit("1"), []) == hit("1")
+
+
+@given(st.lists(st.text(max_size=40), max_size=5))
+def test_joining_loses_no_text(texts: list[str]) -> None:
+    joined = join_neighbours([hit(str(number), text) for number, text in enumerate(texts)])
+    assert all(text in joined for text in texts)
+
+
+def test_tokens_are_estimated_by_script() -> None:
+    assert [count_tokens(text) for text in ("", "年假", "abcd", "abcde", "年a")] == [0, 2, 1, 2, 2]
+
+
+def test_passage_has_its_number_its_heading_and_its_text_once() -> None:
+    assert passage(3, hit("1", "十天。", heading="制度 > 年假")) == "[3] 制度 > 年假\n十天。"
+    assert passage(1, hit("1", "年假\n十天。", heading="年假")) == "[1] 年假\n十天。"
+    assert context_of([hit("1", "一"), hit("2", "二")]) == "[1] 一\n\n[2] 二"
+
+
+def test_budget_takes_whole_passages_best_first() -> None:
+    hits = [hit("1", "长" * 50), hit("2", "长" * 500), hit("3", "短")]
+    assert [kept.chunk_id for kept in within_budget(hits, 60)] == ["1", "3"]
+
+
+def test_best_passage_is_cut_where_even_that_is_too_long() -> None:
+    (kept,) = within_budget([hit("1", "长" * 500), hit("2", "长" * 400)], 60)
+    assert (kept.chunk_id, kept.text) == ("1", "长" * 60)
+
+
+@given(st.lists(st.text(alphabet="年a ", max_size=60), max_size=8), st.integers(10, 100))
+def test_budget_is_kept(texts: list[str], budget: int) -> None:
+    hits = [hit(str(number), text) for number, text in enumerate(texts)]
+    kept = within_budget(hits, budget)
+    assert bool(kept) == bool(hits)
+    assert sum(count_tokens(one.text) for one in kept) <= budget
+
+
+def test_fusion_is_weighted_and_best_first() -> None:
+    lexical = [hit("a", score=0.8), hit("b", score=0.2)]
+    dense = [hit("b", score=1.0), hit("c", score=0.4)]
+    fused = fuse_hits(lexical, dense, 1.0)
+    assert {one.chunk_id: one.score for one in fused} == {
+        "a": (0.8 + 0.4) / 2,
+        "b": (0.2 + 1.0) / 2,
+        "c": (0.2 + 0.4) / 2,
+    }
+    assert fused[-1].chunk_id == "c"
+
+
+scored = st.lists(st.tuples(st.sampled_from("abcdef"), st.floats(0, 1)), max_size=6, unique_by=lambda pair: pair[0])
+
+
+@given(scored, scored, st.floats(0, 3))
+def test_fusion_keeps_every_chunk_once_with_a_score_in_range(
+    lexical: list[tuple[str, float]], dense: list[tuple[str, float]], weight: float
+) -> None:
+    fused = fuse_hits([hit(i, score=s) for i, s in lexical], [hit(i, score=s) for i, s in dense], weight)
+    assert sorted(one.chunk_id for one in fused) == sorted({i for i, _ in (*lexical, *dense)})
+    scores = [one.score for one in fused]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 for score in scores)
