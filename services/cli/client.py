@@ -175,6 +175,11 @@ class Client:
     def search(self, kb: str, body: Mapping[str, Any]) -> Json:
         return self._json("query", "POST", f"{_base_path(kb)}/search", json=dict(body))
 
+    def recall(self, kb: str, **asked: Any) -> Json:
+        """Compare the live index with exact search; `asked`: `queries`, `k`, `params` (JSON), None is not sent."""
+        params = {key: value for key, value in asked.items() if value is not None}
+        return self._json("query", "GET", f"{_base_path(kb)}/recall", params=params, timeout=UPLOAD_SECONDS)
+
     def ask(self, kb: str, body: Mapping[str, Any]) -> Json:
         """Return the whole answer."""
         return self._json("query", "POST", f"{_base_path(kb)}/ask", json=dict(body), timeout=GENERATE_SECONDS)

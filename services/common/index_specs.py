@@ -1,6 +1,6 @@
 """Which vector indexes exist, their parameters and bounds: checked before anything is created. Pure.
 
-Names and ranges are Milvus's: https://milvus.io/docs/index.md
+Names and ranges are Milvus's: https://milvus.io/docs/index.md and the page of each index there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BUILD: Mapping[str, Mapping[str, Range]] = {
     "FLAT": {},
     "IVF_FLAT": {"nlist": NLIST},
     "IVF_SQ8": {"nlist": NLIST},
-    "IVF_PQ": {"nlist": NLIST, "m": (1, 65536), "nbits": (1, 24)},
+    "IVF_PQ": {"nlist": NLIST, "m": (1, 65536), "nbits": (1, 16)},
     "HNSW": {"M": (2, 2048), "efConstruction": (1, 1 << 20)},
     "SCANN": {"nlist": NLIST, "with_raw_data": (0, 1)},
     "DISKANN": {},
@@ -38,6 +38,7 @@ SEARCH: Mapping[str, Mapping[str, Range]] = {
     "SCANN": {"nprobe": NPROBE, "reorder_k": (1, 16384)},
     "DISKANN": {"search_list": (1, 65535)},
 }
+BREADTH: Mapping[str, str] = {"HNSW": "ef", "SCANN": "reorder_k", "DISKANN": "search_list"}
 DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "IVF_FLAT": {"nlist": 128},
     "IVF_SQ8": {"nlist": 128},
@@ -51,7 +52,7 @@ def validated_index(spec: IndexSpec, *, dimension: int, available: frozenset[str
     """Return `spec` with defaults filled in.
 
     `available` are the index types that the connected server has. Raises `InvalidRequest` naming what is wrong:
-    `unknown-index-type`, `unknown-metric`, `index-not-available`, `bad-index-parameter`.
+    `unknown-index-type`, `unknown-metric`, `index-not-available`, `bad-index-parameter`, `bad-search-parameter`.
     """
     if spec.type not in BUILD:
         raise InvalidRequest(
@@ -65,21 +66,45 @@ def validated_index(spec: IndexSpec, *, dimension: int, available: frozenset[str
             f"The connected Milvus has no index type {spec.type}; it has {', '.join(sorted(available))}.",
         )
     params = {**DEFAULTS.get(spec.type, {}), **spec.params}
-    _check(params, BUILD[spec.type], f"{spec.type} index parameter")
-    _check(spec.search, SEARCH[spec.type], f"{spec.type} search parameter")
+    _check(params, BUILD[spec.type], f"{spec.type} index parameter", "bad-index-parameter")
     if spec.type == "IVF_PQ" and dimension % int(params["m"]):
         raise InvalidRequest(
             "bad-index-parameter",
             f"IVF_PQ needs a dimension that m divides; {params['m']} does not divide {dimension}.",
         )
-    return IndexSpec(spec.type, spec.metric, params, dict(spec.search))
+    if spec.type == "SCANN" and dimension % 2:
+        raise InvalidRequest("bad-index-parameter", f"SCANN needs an even dimension; {dimension} is odd.")
+    built = IndexSpec(spec.type, spec.metric, params)
+    return IndexSpec(spec.type, spec.metric, params, validated_search(built, spec.search))
 
 
-def _check(params: Mapping[str, Any], allowed: Mapping[str, Range], what: str) -> None:
+def validated_search(index: IndexSpec, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the search parameters of a request. Raises `InvalidRequest` (`bad-search-parameter`) for one that the
+    index has not, or that is out of its range."""
+    _check(params, SEARCH[index.type], f"{index.type} search parameter", "bad-search-parameter")
+    lists = index.params.get("nlist")
+    if lists is not None and params.get("nprobe", 0) > lists:
+        raise InvalidRequest(
+            "bad-search-parameter", f"nprobe is {params['nprobe']}, but the index has only {lists} lists (nlist)."
+        )
+    return dict(params)
+
+
+def fitted_search(index: IndexSpec, params: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    """Return the index's search parameters with those of a request over them, as a search for `limit` rows may have
+    them: the breadth of a graph search is refused below the number of rows asked for."""
+    fitted = {**index.search, **params}
+    breadth = BREADTH.get(index.type)
+    if breadth in fitted:
+        fitted[breadth] = max(fitted[breadth], min(limit, SEARCH[index.type][breadth][1]))
+    return fitted
+
+
+def _check(params: Mapping[str, Any], allowed: Mapping[str, Range], what: str, code: str) -> None:
     for name, value in params.items():
         if name not in allowed:
             known = ", ".join(sorted(allowed)) or "none"
-            raise InvalidRequest("bad-index-parameter", f"{what} {name} is not known; there are: {known}.")
+            raise InvalidRequest(code, f"{what} {name} is not known; there are: {known}.")
         low, high = allowed[name]
-        if not isinstance(value, int) or not low <= value <= high:
-            raise InvalidRequest("bad-index-parameter", f"{what} {name} must be a whole number from {low} to {high}.")
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise InvalidRequest(code, f"{what} {name} must be a whole number from {low} to {high}.")

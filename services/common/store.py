@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from services.common.errors import InvalidRequest, ServiceError, Unavailable
+from services.common.index_specs import fitted_search
 from services.common.models import Chunk, Generation, Hit, IndexSpec, chunk_id
 
 log = structlog.get_logger(__name__)
@@ -31,6 +33,7 @@ UPSERT_ROWS = 256
 PAGE = 1000
 OUTPUT = ["id", "document_id", "version", "ordinal", "text", "source", "page", "heading", "metadata"]
 LITE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT"})
+LITE_3_INDEXES = frozenset({"AUTOINDEX", "FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"})
 SERVER_INDEXES = frozenset({"AUTOINDEX", "DISKANN", "FLAT", "HNSW", "IVF_FLAT", "IVF_PQ", "IVF_SQ8", "SCANN"})
 MIN_SCALE = 1e-9
 # gRPC shares the pause after a failed connection, up to two minutes, between all channels to an address: ours must not
@@ -83,8 +86,8 @@ class ChunkKey:
 class ChunkStore:
     """Collections of chunks. Thread-safe; connects when first used and again after a loss.
 
-    Raises `Unavailable` (`milvus-unavailable`) when Milvus does not answer, `ServiceError` (`milvus-refused`) when it
-    refuses the call.
+    Raises `Unavailable` (`milvus-unavailable`) when Milvus does not answer or (`milvus-unauthorized`) takes the token
+    for wrong, `ServiceError` (`milvus-refused`) when it refuses the call.
     """
 
     def __init__(self, url: str, *, token: str = "", timeout: float = 30.0) -> None:
@@ -133,6 +136,11 @@ class ChunkStore:
         try:
             yield
         except (MilvusException, grpc.RpcError, ValueError) as exc:
+            if _is_unauthorized(exc):
+                self._forget_connection()
+                raise Unavailable(
+                    "milvus-unauthorized", "Milvus does not take the token it was given; see ZHIWEN_MILVUS_TOKEN."
+                ) from exc
             if _is_outage(exc):
                 self._forget_connection()
                 raise Unavailable("milvus-unavailable", "The vector store (Milvus) does not answer.") from exc
@@ -265,6 +273,34 @@ class ChunkStore:
         keys = [ChunkKey(r["id"], r["document_id"], int(r["version"]), int(r["ordinal"])) for r in rows]
         return sorted(keys, key=lambda key: key.id)
 
+    def vectors(self, collection: str) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Yield pages of all stored rows in order of id: ids, and their vectors `(rows, dimension) float32`."""
+        last = ""
+        while page := self._vectors(collection, f"id > {quoted(last)}"):
+            yield page
+            last = page[0][-1]
+
+    def vectors_of(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+        """Return the rows of these ids, at most `PAGE`, in order of id, as `vectors` does."""
+        return self._vectors(collection, f"id in [{', '.join(map(quoted, ids))}]") or ([], np.empty((0, 0), np.float32))
+
+    def _vectors(self, collection: str, expression: str) -> tuple[list[str], NDArray[np.float32]] | None:
+        rows = self._on(
+            collection,
+            lambda client: client.query(
+                collection,
+                filter=expression,
+                output_fields=["id", "dense"],
+                limit=PAGE,
+                consistency_level=STRONG,
+                timeout=self._timeout,
+            ),
+        )
+        rows = sorted(rows, key=lambda row: str(row["id"]))
+        if not rows:
+            return None
+        return [row["id"] for row in rows], np.array([row["dense"] for row in rows], np.float32)
+
     def search_dense(
         self,
         generation: Generation,
@@ -283,7 +319,7 @@ class ChunkStore:
             generation.collection,
             "dense",
             np.asarray(vector, dtype=np.float32),
-            {"metric_type": metric, "params": {**generation.index.search, **(params or {})}},
+            {"metric_type": metric, "params": fitted_search(generation.index, params or {}, limit)},
             limit=limit,
             expression=expression,
         )
@@ -292,7 +328,11 @@ class ChunkStore:
     def search_sparse(
         self, generation: Generation, vector: SparseVector, *, limit: int, expression: str = ""
     ) -> list[Hit]:
-        """Return the chunks with the largest inner product, best first; `score` is that product."""
+        """Return the chunks with the largest inner product, best first; `score` is that product.
+
+        Raises `InvalidRequest` (`full-text-not-available`) where the server has no sparse vectors.
+        """
+        require_full_text(self.capabilities())
         if not vector:
             return []
         found = self._search(
@@ -325,17 +365,28 @@ class ChunkStore:
 
     # Aliases
 
-    def point_alias(self, alias: str, collection: str) -> None:
-        """Let `alias` mean `collection`, where the server has aliases: for people who look with Attu."""
+    def point_alias(self, name: str, collection: str) -> None:
+        """Let a knowledge base's alias mean `collection`, where the server has aliases: for people with Attu."""
         if not self.capabilities().aliases:
             return
 
         def point(client: Any) -> None:
             known = {a for c in client.list_collections() for a in client.list_aliases(c).get("aliases", [])}
+            alias = alias_of(name)
             change = client.alter_alias if alias in known else client.create_alias
             change(collection, alias, timeout=self._timeout)
 
         self._call(point)
+
+    def drop_alias(self, name: str) -> None:
+        """Remove a knowledge base's alias: a collection that has one cannot be dropped."""
+        if self.capabilities().aliases:
+            self._call(lambda client: client.drop_alias(alias_of(name), timeout=self._timeout))
+
+    def aliases(self, collection: str) -> list[str]:
+        """Return the aliases of a collection."""
+        found = self._call(lambda client: client.list_aliases(collection, timeout=self._timeout))
+        return list(found.get("aliases", []))
 
 
 def _probe(client: Any) -> Capabilities:
@@ -345,8 +396,17 @@ def _probe(client: Any) -> Capabilities:
         if exc.code() != grpc.StatusCode.UNIMPLEMENTED:
             raise
         return Capabilities(version="", sparse=True, aliases=False, index_types=LITE_INDEXES)
+    if version.startswith("milvus_lite-"):  # 3.x, pure Python; 2.x does not tell its version
+        return Capabilities(version=version, sparse=True, aliases=True, index_types=LITE_3_INDEXES)
     numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
     return Capabilities(version=version, sparse=numbers >= (2, 4), aliases=True, index_types=SERVER_INDEXES)
+
+
+def _is_unauthorized(exc: Exception) -> bool:
+    for error in (exc, exc.__cause__):  # while connecting, pymilvus hides the code in the cause
+        if isinstance(error, grpc.RpcError):
+            return error.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+    return False
 
 
 def _is_outage(exc: Exception) -> bool:
@@ -429,6 +489,16 @@ def _similarity(distance: float, metric: str) -> float:
 def _of_document(document_id: str, version: int | None) -> str:
     expression = f"document_id == {quoted(document_id)}"
     return expression if version is None else f"{expression} and version == {int(version)}"
+
+
+def alias_of(name: str) -> str:
+    """Return the alias of a knowledge base: its name, with what Milvus does not take in one written as code points.
+
+    Milvus takes ASCII letters, digits and `_`, at most 255 of them: https://milvus.io/docs/limitations.md
+    """
+    if len(name) < 255 and re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
+        return name
+    return "_" + "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}" for c in name)[:254]
 
 
 def quoted(text: str) -> str:

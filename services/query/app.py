@@ -41,6 +41,7 @@ class Query:
     retriever: Retriever
     generator: Generator
     answerer: Answerer
+    recalling: asyncio.Lock
 
 
 def create_app(
@@ -97,7 +98,7 @@ def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | N
         max_context_tokens=settings.max_context_tokens,
         max_question_characters=settings.max_question_characters,
     )
-    return Query(ledger, store, retriever, generator, answerer)
+    return Query(ledger, store, retriever, generator, answerer, asyncio.Lock())
 
 
 def _checks(query: Query) -> Mapping[str, Check]:

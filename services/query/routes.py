@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi import Query as Parameter
 from fastapi.responses import StreamingResponse
 
 from services.common.access import needs
-from services.common.models import KnowledgeBase
+from services.common.errors import InvalidRequest, TooMany
+from services.common.index_specs import validated_search
+from services.common.models import IndexSpec, KnowledgeBase
 from services.common.web import problems
 from services.query.answering import relevant
 from services.query.filters import compile_filter
+from services.query.recall import measure_recall
 from services.query.retrieval import Search
-from services.query.schemas import Answer, AskBody, SearchBody, SearchOut, TookSearch, hit_out
+from services.query.schemas import (
+    Answer,
+    AskBody,
+    RecallOut,
+    SearchBody,
+    SearchOut,
+    TookRecall,
+    TookSearch,
+    hit_out,
+)
 
 if TYPE_CHECKING:
     from services.query.app import Query
@@ -50,6 +65,7 @@ async def search(
     """Find the chunks that fit a question best."""
     query: Query = request.app.state.query
     query.answerer.check_question(body.query)
+    validated_search(base.live.index, body.params or {})
     found = await asyncio.to_thread(
         query.retriever.search,
         base,
@@ -72,6 +88,44 @@ async def search(
             embed=round(found.embed_ms, 2), search=round(found.search_ms, 2), total=round(found.total_ms, 2)
         ),
     )
+
+
+@router.get("/recall", responses=problems(404, 429, 503), dependencies=[Depends(needs("write"))])
+async def recall(
+    request: Request,
+    base: BaseDep,
+    queries: Annotated[int, Parameter(ge=1, le=1000, description="Stored chunks to ask with.")] = 100,
+    k: Annotated[int, Parameter(ge=1, le=100, description="Neighbours to ask for.")] = 10,
+    params: Annotated[str, Parameter(description='Search parameters to try, as JSON: {"ef": 128}.')] = "{}",
+) -> RecallOut:
+    """Compare the live index with an exact search over all stored vectors. Reads all of them: one at a time."""
+    query: Query = request.app.state.query
+    index = base.live.index
+    index = replace(index, search={**index.search, **checked_params(index, params)})
+    if query.recalling.locked():
+        raise TooMany("recall-busy", "Another recall is being measured; try again later.", retry_after=5)
+    async with query.recalling:
+        live = replace(base.live, index=index)
+        found = await asyncio.to_thread(measure_recall, query.store, live, queries=queries, k=k)
+    return RecallOut(
+        index={"type": index.type, "metric": index.metric, "params": dict(index.params), "search": dict(index.search)},
+        chunks=found.chunks,
+        queries=found.queries,
+        k=k,
+        recall=round(found.recall, 4),
+        took_ms=TookRecall(p50=round(found.p50_ms, 2), p99=round(found.p99_ms, 2)),
+    )
+
+
+def checked_params(index: IndexSpec, text: str) -> dict[str, Any]:
+    """Return search parameters given as JSON. Raises `InvalidRequest` (`bad-search-parameter`)."""
+    try:
+        params = json.loads(text)
+    except ValueError:
+        params = None
+    if not isinstance(params, dict):
+        raise InvalidRequest("bad-search-parameter", "params must be a JSON object.")
+    return validated_search(index, params)
 
 
 @router.post(

@@ -56,13 +56,13 @@ class AskBody(Strict):
 class HitOut(BaseModel):
     """A found chunk; `score` is in 0..1, higher is better."""
 
-    chunk_id: str
-    document_id: str
-    source: str
-    page: int | None
-    heading: str
-    text: str
-    score: float
+    chunk_id: str = Field(examples=["5f0c9d5b3c1e4c0f9a7d2b8e6f4a1c3d:1:0"])
+    document_id: str = Field(examples=["5f0c9d5b3c1e4c0f9a7d2b8e6f4a1c3d"])
+    source: str = Field(examples=["制度/年假.md"])
+    page: int | None = Field(examples=[3])
+    heading: str = Field(examples=["制度 > 年假"])
+    text: str = Field(examples=["员工年假为十天。"])
+    score: float = Field(examples=[0.87])
     metadata: dict[str, Any]
 
 
@@ -87,6 +87,24 @@ class SearchOut(BaseModel):
     answerable: bool = Field(description="Whether `ask` would answer from these hits; else it would refuse.")
     mode: Mode
     took_ms: TookSearch
+
+
+class TookRecall(BaseModel):
+    """Milliseconds of one search of the index."""
+
+    p50: float
+    p99: float
+
+
+class RecallOut(BaseModel):
+    """How the live index compares with exact search."""
+
+    index: dict[str, Any] = Field(description="Type, metric, build and search parameters of the live index.")
+    chunks: int
+    queries: int = Field(description="Stored chunks whose neighbours were asked for.")
+    k: int
+    recall: float = Field(description="Mean share of the k nearest other chunks that the index returned, 0 to 1.")
+    took_ms: TookRecall
 
 
 class TookAsk(TookSearch):

@@ -145,6 +145,9 @@ class Indexed:
         self._store.flush(made.collection)
         return made
 
+    def __contains__(self, index: tuple[str, str]) -> bool:
+        return index in self._made
+
     def __getitem__(self, index: tuple[str, str]) -> Generation:
         return self._made[index].result()
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from services.common.errors import InvalidRequest, ServiceError, Unavailable
 from services.common.index_specs import BUILD, METRICS
-from services.common.models import Chunk, Generation, IndexSpec, chunk_id
-from services.common.store import ChunkRow, ChunkStore, Hit, alias_of
+from services.common.models import Chunk, Generation, Hit, IndexSpec, chunk_id
+from services.common.store import ChunkRow, ChunkStore, alias_of
 from services.query.filters import compile_filter
 from tests.contract.conftest import DIMENSION, ENGINES, Indexed, Spares, generation
 from tests.servers.milvus import ROOT_TOKEN
-from tests.servers.stores import Server, running, socket_path
+from tests.servers.stores import Server, running, socket_path, wait_until
 
 
 @pytest.fixture
@@ -457,8 +457,15 @@ def own_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serve
         server.kill()
 
 
+def _answers(store: ChunkStore, collection: str) -> bool:
+    try:
+        return store.count(collection) >= 0
+    except Unavailable:  # a real server answers before its collections are loaded again
+        return False
+
+
 def test_killed_engine_keeps_what_it_acknowledged_and_the_store_finds_it_again(own_engine: Server) -> None:
-    store = ChunkStore(own_engine.url, token=ROOT_TOKEN, timeout=20)
+    store = ChunkStore(own_engine.url, token=ROOT_TOKEN, timeout=10)
     live = generation()
     store.create(live.collection, DIMENSION, live.index)
     for batch in range(5):
@@ -469,6 +476,7 @@ def test_killed_engine_keeps_what_it_acknowledged_and_the_store_finds_it_again(o
     with pytest.raises(Unavailable, match="milvus-unavailable"):
         store.count(live.collection)
     own_engine.start()
+    wait_until(lambda: _answers(store, live.collection), 90, "the collection did not come back")
     assert store.count(live.collection) == 500
     assert len(store.search_dense(live, vector(1), limit=1000)) == 500
     if store.capabilities().sparse:

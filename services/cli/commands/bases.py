@@ -125,6 +125,33 @@ def _followed(session: Session, base: Json) -> Json:
     return base
 
 
+@command(app, "recall")
+def recall(
+    session: Session,
+    name: Name,
+    queries: Annotated[int, typer.Option(help="Stored chunks to ask with.")] = 100,
+    k: Annotated[int, typer.Option("-k", help="Neighbours to ask for.")] = 10,
+    search_params: Annotated[str | None, typer.Option(help='Parameters to try, as JSON: {"ef": 128}.')] = None,
+) -> None:
+    """Compare the live index with an exact search: how much of it the index finds, and how fast."""
+    found = session.client.recall(name, queries=queries, k=k, params=search_params)
+    if session.output.as_json:
+        session.output.data(found)
+        return
+    index, took = found["index"], found["took_ms"]
+    row = (
+        f"{index['type']} {index['metric']}",
+        str({**index["params"], **index["search"]}),
+        found["chunks"],
+        found["queries"],
+        f"{found['recall']:.4f}",
+        took["p50"],
+        took["p99"],
+    )
+    columns = ("index", "parameters", "chunks", "queries", f"recall@{k}", "p50 ms", "p99 ms")
+    session.output.table(columns, [row], right=columns[2:])
+
+
 @command(app, "delete")
 def delete(
     session: Session, name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False

@@ -1,0 +1,95 @@
+"""How much of what an exact search finds the index finds, too, and how fast: for choosing index and parameters."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.models import Generation
+from services.common.store import ChunkStore
+
+SEED = 20
+TIES = 20
+"""Rows kept beyond the k best, since rows of the same score are as good as each other."""
+SAME_SCORE = 1e-5
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Mean share, 0..1, of the `k` nearest other chunks that the index returned; milliseconds of one search."""
+
+    chunks: int
+    queries: int
+    k: int
+    recall: float
+    p50_ms: float
+    p99_ms: float
+
+
+def measure_recall(store: ChunkStore, live: Generation, *, queries: int, k: int) -> Recall:
+    """Ask the live index for the neighbours of stored chunks and compare with brute force over all stored vectors.
+
+    The vectors are read back in pages: one page and `queries` rows are in memory at a time. The chunk itself, which
+    every index finds, counts neither for nor against. Blocking; seconds for 100,000 chunks.
+    """
+    asked, vectors, chunks = _sampled(store, live, queries)
+    if len(asked) == 0 or chunks < 2:
+        return Recall(chunks, 0, k, 1.0, 0.0, 0.0)
+    exact = Exact(asked, vectors, k)
+    for ids, page in store.vectors(live.collection):
+        exact.add(ids, page)
+    shares: list[float] = []
+    spent: list[float] = []
+    for number, vector in enumerate(vectors):
+        started = time.perf_counter()
+        hits = store.search_dense(live, vector, limit=k + 1)
+        spent.append((time.perf_counter() - started) * 1000)
+        shares.append(exact.share(number, [hit.chunk_id for hit in hits]))
+    p50, p99 = np.percentile(spent, [50, 99])
+    return Recall(chunks, len(asked), k, float(np.mean(shares)), float(p50), float(p99))
+
+
+def _sampled(store: ChunkStore, live: Generation, queries: int) -> tuple[list[str], Vectors, int]:
+    """Return the ids and vectors of some chunks, always the same ones, and how many chunks there are."""
+    ids = sorted(key.id for key in store.keys(live.collection))
+    chosen = random.Random(SEED).sample(ids, min(queries, len(ids)))  # noqa: S311
+    found, vectors = store.vectors_of(live.collection, chosen) if chosen else ([], np.empty((0, 0), np.float32))
+    return found, vectors, len(ids)
+
+
+class Exact:
+    """The best rows of each query so far, by cosine. `vectors` are `(queries, dimension) float32` of length 1."""
+
+    def __init__(self, asked: Sequence[str], vectors: Vectors, k: int) -> None:
+        self._asked = asked
+        self._vectors = vectors
+        self._k = k
+        self._ids: list[list[str]] = [[] for _ in asked]
+        self._scores: list[Vectors] = [np.empty(0, np.float32) for _ in asked]
+
+    def add(self, ids: Sequence[str], page: Vectors) -> None:
+        """Take in a page of rows `(rows, dimension) float32`."""
+        for number, row in enumerate(self._vectors @ page.T):
+            scores = np.concatenate([self._scores[number], row])
+            known = [*self._ids[number], *ids]
+            best = np.argsort(-scores, kind="stable")[: self._k + 1 + TIES]
+            self._scores[number] = scores[best]
+            self._ids[number] = [known[place] for place in best]
+
+    def share(self, number: int, found: Sequence[str]) -> float:
+        """Return which share of query `number`'s nearest other rows is among the ids `found`."""
+        own = self._asked[number]
+        others = [(i, s) for i, s in zip(self._ids[number], self._scores[number], strict=True) if i != own]
+        wanted = min(self._k, len(others))
+        if not wanted:
+            return 1.0
+        enough = others[wanted - 1][1] - SAME_SCORE
+        near = {id for id, score in others if score >= enough}
+        return min(wanted, len(near & set(found))) / wanted
