@@ -96,7 +96,8 @@ class DiskOriginals:
             fsync_folder(target.parent)
             fsync_folder(self.root)
         except OSError as exc:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise storage_error(exc) from exc
 
     @contextmanager
@@ -165,10 +166,14 @@ class S3Originals:
         self._bucket_exists = False
 
     def put(self, sha256: str, source: Path) -> None:
-        with _s3_errors():
-            self._ensure_bucket()
-            if not self.exists(sha256):
-                self.client.upload_file(str(source), self.bucket, self.prefix + sha256)
+        try:
+            with _s3_errors():
+                self._ensure_bucket()
+                if not self.exists(sha256):
+                    self.client.upload_file(str(source), self.bucket, self.prefix + sha256)
+        except Unavailable:
+            self._bucket_exists = False  # it may be gone: the next put looks
+            raise
 
     @contextmanager
     def open_file(self, sha256: str) -> Iterator[Path]:

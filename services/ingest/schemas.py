@@ -124,10 +124,10 @@ class ErrorOut(BaseModel):
 class UploadItem(BaseModel):
     """What became of one uploaded file."""
 
-    id: str | None
-    name: str
-    status: str
-    version: int | None
+    id: str | None = Field(examples=["5f0c9d5b3c1e4c0f9a7d2b8e6f4a1c3d"])
+    name: str = Field(examples=["制度/年假.md"])
+    status: str = Field(examples=["queued"])
+    version: int | None = Field(examples=[1])
     outcome: Literal["created", "replaced", "unchanged", "duplicate", "rejected"]
     error: ErrorOut | None = None
     duplicate_of: str | None = Field(None, description="Name of the document that already holds these bytes.")
@@ -150,8 +150,8 @@ class ProgressOut(BaseModel):
 class DocumentOut(BaseModel):
     """A document: its newest version, and how far that is."""
 
-    id: str
-    name: str
+    id: str = Field(examples=["5f0c9d5b3c1e4c0f9a7d2b8e6f4a1c3d"])
+    name: str = Field(examples=["制度/年假.md"])
     version: int
     live_version: int | None = Field(description="The version that answers now; null when none does.")
     status: DocumentStatus
@@ -170,11 +170,11 @@ class DocumentOut(BaseModel):
 class ChunkOut(BaseModel):
     """A chunk of a document."""
 
-    chunk_id: str
-    ordinal: int
-    text: str
-    page: int | None
-    heading: str
+    chunk_id: str = Field(examples=["5f0c9d5b3c1e4c0f9a7d2b8e6f4a1c3d:1:0"])
+    ordinal: int = Field(examples=[0])
+    text: str = Field(examples=["员工年假为十天。"])
+    page: int | None = Field(examples=[3])
+    heading: str = Field(examples=["制度 > 年假"])
 
 
 class KnowledgeBasePage(BaseModel):

@@ -62,7 +62,12 @@ UPLOAD_FORM: dict[str, Any] = {
 RAW_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {
+            "application/octet-stream": {
+                "schema": {"type": "string", "format": "binary"},
+                "example": "员工年假为十天。",
+            }
+        },
     }
 }
 
