@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from services.common.access import needs
 from services.common.telemetry import current_request_id
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/fsck", tags=["operations"])
 class FsckReport(BaseModel):
     """What differs between ledger, originals and Milvus."""
 
-    clean: bool
+    clean: bool = Field(examples=[True])
     repaired: bool
     checked_chunks: int
     checked_originals: int
