@@ -143,6 +143,8 @@ def service_error_of(exc: Exception) -> ServiceError:
                 else "; ".join(f"{f['field']}: {f['message']}" for f in fields[:3])
             )
             return InvalidRequest(code, detail, errors=fields)
+        case HTTPException(status_code=400, detail="There was an error parsing the body"):  # FastAPI: not even UTF-8
+            return InvalidRequest("invalid-json", "The body is not valid JSON.")
         case HTTPException(status_code=404):
             return NotFound("route-not-found", "There is no such route; see /docs.")
         case HTTPException():

@@ -246,7 +246,10 @@ def _event(document: DocumentOut) -> bytes:
     "/{id}/content",
     responses={
         **problems(404, 503),
-        200: {"description": "The original bytes.", "content": {"application/octet-stream": {}}},
+        200: {
+            "description": "The original bytes.",
+            "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+        },
     },
     response_class=Response,
     dependencies=[Depends(needs("read"))],

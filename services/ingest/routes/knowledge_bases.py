@@ -93,7 +93,13 @@ def cancel_rebuild(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
     return _shown(ingest, ingest.ledger.bases.get(base.name))
 
 
-@router.delete("/{kb}", status_code=202, responses=problems(404, 503), dependencies=[Depends(needs("admin"))])
+@router.delete(
+    "/{kb}",
+    status_code=202,
+    responses=problems(404, 503),
+    response_class=Response,
+    dependencies=[Depends(needs("admin"))],
+)
 def delete_knowledge_base(ingest: IngestDep, kb: str) -> Response:
     """Hide a knowledge base at once; its chunks, originals and rows are removed in the background."""
     ingest.ledger.bases.begin_drop(kb, request_id=current_request_id())
