@@ -68,6 +68,7 @@ class Stack:
     programs: list[Program] = field(default_factory=list)
     _lock: IO[str] | None = None
     _sockets: Path = Path()
+    _own_sockets: Path | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
     _watcher: threading.Thread | None = None
 
@@ -100,8 +101,9 @@ class Stack:
         services = [p for p in self.programs if p.name not in {"milvus", "redis"}]
         for group in (services, [p for p in self.programs if p not in services]):
             stop_programs(group)
-        if self._sockets != self.data_dir / "run":
-            shutil.rmtree(self._sockets, ignore_errors=True)
+        if self._own_sockets is not None:  # only what this object has made: `Path()` is the current folder
+            shutil.rmtree(self._own_sockets, ignore_errors=True)
+            self._own_sockets = None
         if self._lock:
             self._lock.close()
             self._lock = None
@@ -115,7 +117,8 @@ class Stack:
     def _socket_folder(self) -> Path:
         folder = self.data_dir.absolute() / "run"
         if len(str(folder / "milvus.sock")) > SOCKET_PATH_LIMIT:
-            return Path(tempfile.mkdtemp(prefix="zhiwen-"))
+            self._own_sockets = Path(tempfile.mkdtemp(prefix="zhiwen-"))
+            return self._own_sockets
         folder.mkdir(mode=0o700, exist_ok=True)
         for stale in folder.glob("*.sock"):
             stale.unlink()
