@@ -8,10 +8,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 DATA_DIR ?= demo-data
+PEERS := .venv-peers
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format venv transformers dev-venv constraints bench-gateway bench-ingest bench-query eval train-embedder clean
+.PHONY: help demo up test test-peers check format venv transformers dev-venv constraints bench-gateway bench-ingest bench-query eval train-embedder clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -57,6 +58,23 @@ check: $(VENV)/.dev ## Format, lint, types, import rules, unit tests: under a mi
 
 test: check ## Everything that CI runs
 	$(PYTEST) tests/contract tests/integration tests/faults tests/e2e $(ARGS)
+
+# Real model servers, each with the versions it wants, in a virtual environment of its own; torch first, as above.
+FASTCHAT := 'fschat==0.2.36' 'transformers==4.48.3' 'pydantic<2' 'fastapi<0.119' 'accelerate<1.5' 'numpy<2.3'
+$(PEERS)/fastchat/.installed:
+	$(PYTHON) -m venv $(PEERS)/fastchat
+	$(PEERS)/fastchat/bin/python -m pip --disable-pip-version-check install --quiet $(TORCH)
+	$(PEERS)/fastchat/bin/python -m pip --disable-pip-version-check install --quiet $(FASTCHAT) sentencepiece shortuuid tiktoken
+	touch $@
+
+$(PEERS)/transformers/.installed:
+	$(PYTHON) -m venv $(PEERS)/transformers
+	$(PEERS)/transformers/bin/python -m pip --disable-pip-version-check install --quiet $(TORCH)
+	$(PEERS)/transformers/bin/python -m pip --disable-pip-version-check install --quiet 'transformers[serving]>=5.20' accelerate
+	touch $@
+
+test-peers: $(VENV)/.dev $(PEERS)/fastchat/.installed $(PEERS)/transformers/.installed ## The gateway in front of FastChat and transformers serve
+	$(PYTEST) tests/peers $(ARGS)
 
 bench-gateway: $(VENV)/.dev ## What the gateway costs a request and a streamed chunk
 	$(BIN)/python -m bench.gateway $(ARGS)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from services import __version__
-from services.cli.commands import bases, documents, evaluate, keys, operations, questions
+from services.cli.commands import bases, documents, evaluate, keys, operations, questions, usage
 
 
 def _version(asked: bool) -> None:
@@ -36,6 +36,7 @@ def create_app() -> typer.Typer:
     documents.register_add(app)
     questions.register(app)
     evaluate.register(app)
+    usage.register(app)
     app.add_typer(bases.app, name="kb")
     app.add_typer(documents.app, name="docs")
     app.add_typer(keys.app, name="keys")

@@ -197,6 +197,22 @@ class Hit:
     metadata: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What one key used of one model on one day (UTC, `2026-01-31`): sums to be added to what is there.
+
+    `unmetered` counts the requests whose model server reported no usage; their tokens are in no sum.
+    """
+
+    day: str
+    key: str
+    model: str
+    requests: int
+    unmetered: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
 def chunk_id(document_id: str, version: int, ordinal: int) -> str:
     """Return the primary key of a chunk: the same for every attempt at the same work."""
     return f"{document_id}:{version}:{ordinal}"

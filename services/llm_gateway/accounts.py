@@ -9,6 +9,8 @@ from typing import Any
 
 import structlog
 
+from services.common.models import UsageRow
+
 log = structlog.get_logger(__name__)
 
 
@@ -35,22 +37,6 @@ def usage_from(reported: Any) -> Usage:
     if prompt is None:
         return Usage()
     return Usage(prompt, completion if isinstance(completion, int) else 0, True)
-
-
-@dataclass(frozen=True, slots=True)
-class UsageRow:
-    """What one key used of one model on one day (UTC, `2026-01-31`): sums to be added to what is there.
-
-    `unmetered` counts the requests whose model server reported no usage; their tokens are in no sum.
-    """
-
-    day: str
-    key: str
-    model: str
-    requests: int
-    unmetered: int
-    prompt_tokens: int
-    completion_tokens: int
 
 
 WriteUsage = Callable[[Sequence[UsageRow]], None]

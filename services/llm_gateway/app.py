@@ -72,11 +72,12 @@ def create_app(
     """Build the gateway. Raises `ConfigurationError` when its file or its address is wrong.
 
     `embedder` serves at `/v1/embeddings` (by default the built-in model where the settings ask for it); `write_usage`
-    takes the token accounts.
+    takes the token accounts (by default the ledger, where there is one).
     """
     settings = settings or GatewaySettings()
     config = load_config(settings)
     ledger = find_ledger(settings)
+    write_usage = write_usage or (ledger.usage.add if ledger else None)
     keyring = KeyRing(ledger, settings.api_key.get_secret_value())
     holder: list[Gateway] = []
 

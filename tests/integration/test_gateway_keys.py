@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +19,11 @@ from pydantic import SecretStr
 
 from services.common.errors import TooMany
 from services.common.ledger import open_ledger
-from services.llm_gateway.accounts import UsageRow
+from services.common.models import UsageRow
 from services.llm_gateway.config import KeyLimits
 from services.llm_gateway.limits import RedisLimiter
-from tests.servers.gateways import gateway, upstream
-from tests.servers.processes import FakeOpenAI, fake_openai
+from tests.servers.gateways import gateway, upstream, write_config
+from tests.servers.processes import ROOT, FakeOpenAI, fake_openai, free_port, service
 
 MESSAGES = [{"role": "user", "content": "年假有几天?"}]
 HTTP = httpx.Client(timeout=20, limits=httpx.Limits(max_connections=100))
@@ -132,6 +136,41 @@ def test_a_stream_that_hides_its_usage_is_still_counted(fake: FakeOpenAI, tmp_pa
     with gateway(tmp_path, config(fake), write_usage=rows.extend) as url:
         assert "usage" not in ask(url, stream=True).text
     assert (rows[0].prompt_tokens, rows[0].unmetered) == (11, 0)
+
+
+def test_tokens_of_a_gateway_process_end_in_the_ledger_and_in_zhiwen_usage(fake: FakeOpenAI, tmp_path: Path) -> None:
+    key = new_key(tmp_path, "team-a")
+    url = f"http://127.0.0.1:{free_port()}"
+    environment = {
+        "ZHIWEN_GATEWAY_PORT": url.rsplit(":", 1)[1],
+        "ZHIWEN_GATEWAY_CONFIG": str(write_config(tmp_path, config(fake))),
+        "ZHIWEN_GATEWAY_USAGE_INTERVAL": "0.2",
+        "ZHIWEN_DATA_DIR": str(tmp_path),
+    }
+    command = [sys.executable, "-c", "from services.llm_gateway.app import main; main()"]
+    with service(command, environment, f"{url}/readyz", tmp_path / "gateway.log"):
+        for stream in (False, True):
+            assert ask(url, key, stream=stream).status_code == 200
+        deadline = time.monotonic() + 10
+        while told_usage(tmp_path)["total"]["requests"] < 2:  # written while it runs
+            assert time.monotonic() < deadline, "the gateway wrote no usage"
+            time.sleep(0.2)
+        assert ask(url, key, model="other-model").status_code == 200  # and what is left when it ends
+    sums = [
+        {"key": "team-a", "model": model, "requests": n, "unmetered": 0, "prompt_tokens": 11 * n}
+        | {"completion_tokens": 7 * n}
+        for model, n in (("fake-model", 2), ("other-model", 1))
+    ]
+    assert told_usage(tmp_path)["items"] == sums
+    assert told_usage(tmp_path, "--key", "nobody")["items"] == []
+
+
+def told_usage(folder: Path, *options: str) -> Any:
+    """What `zhiwen usage --json` prints, of yesterday and today, so that midnight is no matter."""
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+    command = [sys.executable, "-m", "services.cli.main", "usage", "--json", "--since", yesterday, *options]
+    done = subprocess.run([*command, "--data-dir", str(folder)], cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def test_conversations_are_exported_as_json_lines(fake: FakeOpenAI, tmp_path: Path) -> None:

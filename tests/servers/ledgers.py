@@ -14,6 +14,7 @@ from services.common.ledger.jobs import Jobs
 from services.common.ledger.keys import ApiKeys
 from services.common.ledger.rebuilds import Rebuilds
 from services.common.ledger.schema import metadata
+from services.common.ledger.usage import Usage
 from services.common.models import ChunkingSpec, Document, IndexSpec, Job, KnowledgeBase
 
 LEASE = 30.0
@@ -44,6 +45,7 @@ def ledger_on(url: str, clock: Clock | None = None) -> Ledger:
         Jobs(database),
         Rebuilds(database),
         ApiKeys(database),
+        Usage(database),
     )
 
 

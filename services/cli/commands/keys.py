@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from services.cli.problems import Usage
+from services.cli.ledgers import opened_ledger
 from services.cli.session import DATA, Session, command
-from services.cli.settings import CliSettings
 
 if TYPE_CHECKING:
-    from services.common.ledger import ApiKey, Ledger
+    from services.common.ledger import ApiKey
 
 Scope = Literal["read", "write", "admin"]
 
@@ -30,7 +26,7 @@ def create(
     kb: Annotated[str | None, typer.Option("--kb", help="Only this knowledge base.", show_default=False)] = None,
 ) -> None:
     """Create a key and print its secret, which is shown this once and kept only as a hash."""
-    with _ledger(session.settings, create=True) as ledger:
+    with opened_ledger(session.settings, create=True) as ledger:
         if kb is not None:
             ledger.bases.get(kb)
         key, secret = ledger.keys.create(name=name or scope, scope=scope, knowledge_base=kb)
@@ -44,7 +40,7 @@ def create(
 @command(app, "list", options=DATA)
 def list_(session: Session) -> None:
     """List the keys, revoked ones too."""
-    with _ledger(session.settings) as ledger:
+    with opened_ledger(session.settings) as ledger:
         keys = ledger.keys.list()
     if session.output.as_json:
         session.output.data({"items": [asdict(key) for key in keys]})
@@ -56,30 +52,12 @@ def list_(session: Session) -> None:
 @command(app, "revoke", options=DATA)
 def revoke(session: Session, id: Annotated[str, typer.Argument(help="Id of the key.", show_default=False)]) -> None:
     """End a key; running services refuse it within seconds."""
-    with _ledger(session.settings) as ledger:
+    with opened_ledger(session.settings) as ledger:
         key = ledger.keys.revoke(id)
     if session.output.as_json:
         session.output.data(asdict(key))
     else:
         session.output.show(f"Revoked {key.id} ({key.name}).")
-
-
-@contextmanager
-def _ledger(settings: CliSettings, *, create: bool = False) -> Iterator[Ledger]:
-    from services.common.ledger import open_ledger
-
-    folder: Path = settings.data_dir
-    if not settings.database_url and not create and not (folder / "ledger.db").exists():
-        raise Usage(f"There is no ledger in {folder}; name its folder with --data-dir, or set ZHIWEN_DATABASE_URL.")
-    if not settings.database_url:
-        folder.mkdir(parents=True, exist_ok=True)
-    ledger = open_ledger(settings.ledger_url)
-    try:
-        if create:
-            ledger.database.migrate()
-        yield ledger
-    finally:
-        ledger.close()
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The ledger: the truth about knowledge bases, documents, versions, jobs and keys (design section 1).
+"""The ledger: the truth about knowledge bases, documents, versions, jobs, keys and usage (design section 1).
 
 All methods are blocking and short; from async code call them in a thread. SQLAlchemy appears only in this package.
 """
@@ -13,6 +13,7 @@ from services.common.ledger.documents import Documents, OnDuplicate, Outcome, Re
 from services.common.ledger.jobs import MAX_ATTEMPTS, Jobs, LeaseLost, Reconciled
 from services.common.ledger.keys import ApiKey, ApiKeys, Scope
 from services.common.ledger.rebuilds import Rebuilds
+from services.common.ledger.usage import Usage
 
 __all__ = [
     "MAX_ATTEMPTS",
@@ -32,6 +33,7 @@ __all__ = [
     "Recorded",
     "Scope",
     "Upload",
+    "Usage",
     "new_id",
     "open_ledger",
 ]
@@ -47,6 +49,7 @@ class Ledger:
     jobs: Jobs
     rebuilds: Rebuilds
     keys: ApiKeys
+    usage: Usage
 
     def ping(self) -> None:
         """Raise `Unavailable` unless the ledger answers."""
@@ -66,4 +69,5 @@ def open_ledger(url: str) -> Ledger:
         Jobs(database),
         Rebuilds(database),
         ApiKeys(database),
+        Usage(database),
     )

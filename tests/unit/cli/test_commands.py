@@ -14,6 +14,8 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from services.cli.main import create_app
+from services.common.ledger import open_ledger
+from services.common.models import UsageRow
 from tests.unit.cli.fake_api import FakeApi, document, source
 
 CLEAN = {f"ZHIWEN_{name}": "" for name in ("KB", "API_KEY", "INGEST_URL", "QUERY_URL", "GATEWAY_URL", "DATABASE_URL")}
@@ -46,7 +48,7 @@ def test_every_command_explains_itself_and_has_json(path: tuple[str, ...]) -> No
 
 def test_all_commands_are_there() -> None:
     assert {" ".join(path) for path in commands()} >= {
-        *("up", "status", "add", "ask", "search"),
+        *("up", "status", "add", "ask", "search", "usage"),
         *("kb create", "kb list", "kb show", "kb delete"),
         *("docs list", "docs show", "docs delete", "docs retry", "docs cancel"),
         *("keys create", "keys list", "keys revoke"),
@@ -249,6 +251,35 @@ def test_keys_live_in_the_ledger(tmp_path: Path) -> None:
     assert listed["revoked"] is True
     assert zhiwen(FakeApi(), "keys", "revoke", "nope", *folder).exit_code == 5
     assert zhiwen(FakeApi(), "keys", "create", "--scope", "read", "--kb", "无", *folder).exit_code == 5
+
+
+def test_usage_adds_up_the_days_of_each_key_and_model(tmp_path: Path) -> None:
+    folder = ("--data-dir", str(tmp_path))
+    assert zhiwen(FakeApi(), "usage", *folder).exit_code == 2
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger.database.migrate()
+    days = ("2026-01-30", "2026-01-31", "2026-02-01")
+    ledger.usage.add([UsageRow(day, key, "qwen", 1, 0, 10, 5) for day in days for key in ("门户", "team-a")])
+    ledger.close()
+    days_asked = ("--since", "2026-01-31", "--until", "2026-02-01")
+    told = json.loads(zhiwen(FakeApi(), "usage", *days_asked, "--json", *folder).stdout)
+    sums = {"requests": 2, "unmetered": 0, "prompt_tokens": 20, "completion_tokens": 10}
+    assert told["items"] == [{"key": key, "model": "qwen", **sums} for key in ("team-a", "门户")]
+    assert told["total"] == {name: 2 * number for name, number in sums.items()}
+    shown = zhiwen(FakeApi(), "usage", *days_asked, "--key", "门户", *folder).stdout
+    lines = [line.split() for line in shown.splitlines()]
+    assert [line for line in lines if line[:1] in (["门户"], ["total"], ["team-a"])] == [
+        ["门户", "qwen", "2", "0", "20", "10"],
+        ["total", "2", "0", "20", "10"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--since", "yesterday"), ("--until", "2026-13-01"), ("--since", "2026-02-02", "--until", "2026-02-01")]
+)
+def test_usage_of_what_is_no_day_is_one_sentence(tmp_path: Path, wrong: tuple[str, ...]) -> None:
+    ended = zhiwen(FakeApi(), "usage", *wrong, "--data-dir", str(tmp_path))
+    assert (ended.exit_code, len(ended.stderr.splitlines())) == (2, 1)
 
 
 def test_long_snippet_is_cut_by_columns_not_characters() -> None:

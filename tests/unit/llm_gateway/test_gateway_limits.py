@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import TooMany
-from services.llm_gateway.accounts import Accounts, Usage, UsageRow, usage_from
+from services.common.models import UsageRow
+from services.llm_gateway.accounts import Accounts, Usage, usage_from
 from services.llm_gateway.call import Door, read_call
 from services.llm_gateway.config import KeyLimits
 from services.llm_gateway.export import Exporter

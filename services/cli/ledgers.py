@@ -1,0 +1,35 @@
+"""The ledger of this machine, for the commands that need no running service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from services.cli.problems import Usage
+from services.cli.settings import CliSettings
+
+if TYPE_CHECKING:
+    from services.common.ledger import Ledger
+
+
+@contextmanager
+def opened_ledger(settings: CliSettings, *, create: bool = False, migrate: bool = False) -> Iterator[Ledger]:
+    """Open the ledger; `create` makes one where there is none, `migrate` brings its tables to the newest revision.
+
+    Raises `Usage` when there is none.
+    """
+    from services.common.ledger import open_ledger
+
+    folder = settings.data_dir
+    if not settings.database_url and not create and not (folder / "ledger.db").exists():
+        raise Usage(f"There is no ledger in {folder}; name its folder with --data-dir, or set ZHIWEN_DATABASE_URL.")
+    if not settings.database_url:
+        folder.mkdir(parents=True, exist_ok=True)
+    ledger = open_ledger(settings.ledger_url)
+    try:
+        if create or migrate:
+            ledger.database.migrate()
+        yield ledger
+    finally:
+        ledger.close()
