@@ -187,7 +187,7 @@ class Client:
             raise RuntimeError(f"{head!r} {await self.reader.read(500)!r}")
         if (place := head.find(b"content-length:")) >= 0:
             return await self.reader.readexactly(int(head[place + 15 :].split(b"\r\n")[0]))
-        parts = []
+        parts: list[bytes] = []
         while True:
             size = int((await self.reader.readuntil(b"\r\n")).split(b";")[0], 16)
             data = await self.reader.readexactly(size + 2)

@@ -66,6 +66,8 @@ class Worker:
             request_id=job.request_id, job=job.kind, document=job.document_id, attempt=job.attempts
         ):
             self._run(job, claimed_at)
+        if job.document_id and self.ledger.jobs.any_due_of(job.document_id):
+            self.broker.wake(job.request_id)  # it waited for this job, so nobody has been woken for it
         return True
 
     def _run(self, job: Job, claimed_at: float) -> None:

@@ -103,7 +103,9 @@ class RecallOut(BaseModel):
     chunks: int
     queries: int = Field(description="Stored chunks whose neighbours were asked for.")
     k: int
-    recall: float = Field(examples=[0.998], description="Mean share of the k nearest other chunks that the index returned, 0 to 1.")
+    recall: float = Field(
+        examples=[0.998], description="Mean share of the k nearest other chunks that the index returned, 0 to 1."
+    )
     took_ms: TookRecall
 
 

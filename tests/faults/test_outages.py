@@ -111,7 +111,7 @@ def test_late_worker_writes_nothing_that_stays(rig: Rig, kb: str, meanwhile: str
 def test_upload_cut_by_the_death_of_the_api_leaves_nothing(rig: Rig, kb: str) -> None:
     with socket.create_connection(("127.0.0.1", rig.port)) as client:
         path = f"/v1/knowledge-bases/{httpx.URL(kb)}/documents/by-name/cut.txt"
-        client.sendall(f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n".encode())
+        client.sendall(f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n".encode())
         client.sendall(b"x" * 2_000_000)
         rig.wait_for(lambda: any((rig.data / "incoming").rglob("0")), "bytes arriving")
         rig.api.kill()
@@ -127,7 +127,7 @@ def test_original_of_an_upload_that_was_never_recorded_is_removed(rig: Rig, kb: 
     kept = {path.name for path in rig.originals()}
     with ledger_locked(rig), socket.create_connection(("127.0.0.1", rig.port)) as client:
         path = f"/v1/knowledge-bases/{httpx.URL(kb)}/documents/by-name/orphan.txt"
-        client.sendall(f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nan orphan".encode())
+        client.sendall(f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nan orphan".encode())
         time.sleep(1)
         rig.api.kill()
     rig.api.start()

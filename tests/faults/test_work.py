@@ -80,6 +80,19 @@ def test_delete_that_races_an_ingest_wins(rig: Rig, kb: str) -> None:
     rig.clean()
 
 
+def test_jobs_of_one_document_follow_each_other_without_waiting_for_the_reconciler(rig: Rig, kb: str) -> None:
+    rig.freeze_worker()
+    for number in range(60):
+        rig.upload(kb, {"often.txt": f"Edition {number}.".encode()})
+    rig.worker.thaw()
+    started = time.monotonic()
+    rig.all_ready(kb)
+    rig.idle()
+    seconds = time.monotonic() - started
+    print(f"60 versions of one document: {seconds:.1f} s")
+    assert seconds < 20  # a round of the reconciler for each would take 30
+
+
 @pytest.mark.parametrize("mode", ["full_text", "hybrid"])
 def test_search_finds_one_version_at_every_moment_of_a_replacement(rig: Rig, kb: str, mode: str) -> None:
     def version(number: int) -> bytes:

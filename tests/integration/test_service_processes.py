@@ -46,7 +46,9 @@ def keyed(
     ledger = open_ledger(f"sqlite:///{folder / 'ledger.db'}")
     ledger.database.migrate()
     scopes: tuple[Scope, ...] = ("read", "write", "admin")
-    keys: dict[str, str] = {scope: ledger.keys.create(name=scope, scope=scope, knowledge_base=None)[1] for scope in scopes}
+    keys: dict[str, str] = {
+        scope: ledger.keys.create(name=scope, scope=scope, knowledge_base=None)[1] for scope in scopes
+    }
     keys["only 甲"] = ledger.keys.create(name="only", scope="write", knowledge_base="甲")[1]
     ledger.close()
     with house(folder, milvus_url=milvus_url, redis_url=redis_url, workers=1) as running_house:

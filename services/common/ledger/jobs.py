@@ -57,6 +57,7 @@ def _claimable() -> sa.ColumnElement[bool]:
 
 # Built once: putting these together costs several times what running them does.
 ANY_DUE = sa.select(jobs.c.id).where(_claimable()).limit(1)
+ANY_DUE_OF = ANY_DUE.where(jobs.c.document_id == sa.bindparam("document_id"))
 NEXT_BASE = (
     sa.select(knowledge_bases.c.id)
     .where(sa.exists().where(jobs.c.knowledge_base_id == knowledge_bases.c.id, _claimable()))
@@ -124,6 +125,12 @@ class Jobs:
         """True when a job could be claimed now."""
         with self.database.read() as c:
             return c.execute(ANY_DUE, {"now": self.database.now()}).first() is not None
+
+    def any_due_of(self, document_id: str) -> bool:
+        """True when a job of the document could be claimed now."""
+        values = {"now": self.database.now(), "document_id": document_id}
+        with self.database.read() as c:
+            return c.execute(ANY_DUE_OF, values).first() is not None
 
     def waiting(self) -> int:
         """Return how many jobs are not finished: the length of the queue."""
