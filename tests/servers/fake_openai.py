@@ -362,18 +362,33 @@ BEHAVIOURS = {
 
 
 async def embeddings(request: web.Request) -> web.StreamResponse:
+    """Vectors of [dimension] numbers, the first the text's length; in the order of the texts, or not [shuffled]."""
     payload = await record(request)
+    step = request.app[SCRIPT].next_step()
+    if step["behaviour"] != "answer":
+        return await BEHAVIOURS[step["behaviour"]](request, payload, step)
     texts = payload.get("input", "")
     texts = texts if isinstance(texts, list) else [texts]
-    data = [{"object": "embedding", "index": i, "embedding": [float(len(str(t))), 0.5]} for i, t in enumerate(texts)]
+    rest = [0.5] * (step.get("dimension", 2) - 1)
+    data = [{"object": "embedding", "index": i, "embedding": [float(len(str(t))), *rest]} for i, t in enumerate(texts)]
+    if step.get("shuffled"):
+        data.reverse()
     usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
     return web.json_response({"object": "list", "data": data, "model": payload.get("model"), "usage": usage})
 
 
 async def rerank(request: web.Request) -> web.StreamResponse:
+    """Scores of the documents, [scores] or the first best, best first as servers send them."""
     payload = await record(request)
-    count = len(payload.get("documents", []))
-    return web.json_response({"results": [{"index": i, "relevance_score": 1 / (i + 1)} for i in range(count)]})
+    step = request.app[SCRIPT].next_step()
+    if step["behaviour"] != "answer":
+        return await BEHAVIOURS[step["behaviour"]](request, payload, step)
+    count = len(payload.get("documents", payload.get("texts", [])))
+    scores = step.get("scores") or [1 / (i + 1) for i in range(count)]
+    ranked = sorted(enumerate(scores[:count]), key=lambda item: -item[1])
+    if "texts" in payload:  # TEI's shape
+        return web.json_response([{"index": i, "score": score} for i, score in ranked])
+    return web.json_response({"results": [{"index": i, "relevance_score": score} for i, score in ranked]})
 
 
 async def models(request: web.Request) -> web.StreamResponse:

@@ -1,0 +1,64 @@
+"""Asking an HTTP server again when it was busy or away: full jitter over a doubling pause
+(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), or what Retry-After says."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import httpx
+
+ATTEMPTS: Final = 4
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 20.0
+
+
+def post_json(
+    client: httpx.Client,
+    url: str,
+    body: Mapping[str, Any],
+    *,
+    attempts: int = ATTEMPTS,
+    sleep: Callable[[float], None] = time.sleep,
+) -> httpx.Response:
+    """Return the answer to a POST, tried again after 429, 5xx and lost connections, at most `attempts` times.
+
+    An error status of the last attempt is returned, not raised. Raises `httpx.TransportError`.
+    """
+    for attempt in range(attempts - 1):
+        pause = random.uniform(0, FIRST_PAUSE * 2**attempt)  # noqa: S311
+        with contextlib.suppress(httpx.TransportError):
+            response = client.post(url, json=body)
+            if not is_busy(response):
+                return response
+            asked = _retry_after(response)
+            pause = pause if asked is None else asked
+        sleep(min(pause, LONGEST_PAUSE))
+    return client.post(url, json=body)
+
+
+def is_busy(response: httpx.Response) -> bool:
+    """Say whether the same request may succeed later."""
+    return response.status_code == 429 or response.status_code >= 500
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    with contextlib.suppress(KeyError, ValueError):
+        return max(0.0, float(response.headers["Retry-After"]))
+    return None
+
+
+def refusal_of(response: httpx.Response) -> str:
+    """Return what a server said when it refused, in at most 200 characters."""
+    try:
+        body = response.json()
+    except ValueError:
+        return response.text[:200]
+    if isinstance(body, dict):
+        error = body.get("error", body)
+        said = error.get("message", error.get("detail", body)) if isinstance(error, dict) else error
+        return str(said)[:200]
+    return str(body)[:200]
