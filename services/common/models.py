@@ -183,7 +183,8 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A found chunk. `score` is in 0..1 and higher is better, whatever the metric."""
+    """A found chunk. `score` is in 0..1 and higher is better, whatever the metric; so is a reranker's, where one was
+    asked."""
 
     chunk_id: str
     document_id: str
@@ -195,6 +196,7 @@ class Hit:
     text: str
     score: float
     metadata: Mapping[str, Any]
+    rerank_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

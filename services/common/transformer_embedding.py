@@ -1,4 +1,4 @@
-"""Any sentence-transformers model, by name or folder. The library appears only here and in `common.reranking`."""
+"""Any sentence-transformers model, by name or folder. The library appears only here and in `query.reranking`."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from services.common.models import Hit, KnowledgeBase
 from services.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
 from services.common.telemetry import current_request_id
 from services.common.words import is_chinese
+from services.query.condensing import Condensed, Condenser
 from services.query.filters import compile_filter
 from services.query.generation import Generated, Generator, Prompt
 from services.query.passages import context_of, within_budget
@@ -30,11 +31,28 @@ REFUSALS = (REFUSAL, "没有提供足够的相关信息", "The question cannot b
 
 
 @dataclass(frozen=True, slots=True)
+class Retrieved:
+    """What an answer is made from: the hits that may answer, and the question that found them."""
+
+    found: Found
+    hits: list[Hit]
+    condensed: Condensed
+    condense_ms: float
+    follow_up: bool
+
+    @property
+    def sources(self) -> list[SourceOut]:
+        """The hits as numbered sources."""
+        return [source_out(number, hit) for number, hit in enumerate(self.hits, 1)]
+
+
+@dataclass(frozen=True, slots=True)
 class Answerer:
     """Answers questions from a knowledge base."""
 
     retriever: Retriever
     generator: Generator
+    condenser: Condenser
     default_model: str
     min_relevance: float
     cross_language: bool
@@ -44,26 +62,24 @@ class Answerer:
     async def answer(self, base: KnowledgeBase, body: AskBody) -> Answer:
         """Return the whole answer at once."""
         started = time.perf_counter()
-        found, hits = await self._retrieve(base, body)
-        sources = [source_out(number, hit) for number, hit in enumerate(hits, 1)]
-        if not hits:
-            return _answer(REFUSAL, [], found, started, None)
+        retrieved = await self._retrieve(base, body)
+        if not retrieved.hits:
+            return _answer(retrieved, started, None)
         before = time.perf_counter()
-        generated = await self.generator.complete(self._prompt(base, body, hits))
-        return _answer(generated.text, sources, found, started, generated, time.perf_counter() - before)
+        generated = await self.generator.complete(self._prompt(base, body, retrieved.hits))
+        return _answer(retrieved, started, generated, time.perf_counter() - before)
 
     async def events(self, base: KnowledgeBase, body: AskBody) -> AsyncIterator[bytes]:
         """Yield the answer as server-sent events: `sources`, `token`…, then `done` or `error`."""
         started = time.perf_counter()
         try:
-            found, hits = await self._retrieve(base, body)
-            sources = [source_out(number, hit) for number, hit in enumerate(hits, 1)]
-            yield _event("sources", {"sources": [source.model_dump() for source in sources]})
-            if not hits:
+            retrieved = await self._retrieve(base, body)
+            yield _event("sources", {"sources": [source.model_dump() for source in retrieved.sources]})
+            if not retrieved.hits:
                 yield _event("token", {"text": REFUSAL})
-                yield _event("done", _answer(REFUSAL, [], found, started, None).model_dump())
+                yield _event("done", _answer(retrieved, started, None).model_dump())
                 return
-            async for event in self._generated(self._prompt(base, body, hits), sources, found, started):
+            async for event in self._generated(self._prompt(base, body, retrieved.hits), retrieved, started):
                 yield event
         except ServiceError as exc:
             yield _event("error", {"code": exc.code, "detail": exc.detail, "status": exc.status})
@@ -72,9 +88,7 @@ class Answerer:
             detail = f"Something went wrong here. It is logged under request id {current_request_id()}."
             yield _event("error", {"code": "internal-error", "detail": detail, "status": 500})
 
-    async def _generated(
-        self, prompt: Prompt, sources: list[SourceOut], found: Found, started: float
-    ) -> AsyncIterator[bytes]:
+    async def _generated(self, prompt: Prompt, retrieved: Retrieved, started: float) -> AsyncIterator[bytes]:
         before = time.perf_counter()
         pieces: list[str] = []
         model: str | None = None
@@ -86,22 +100,28 @@ class Answerer:
                 pieces.append(piece.text)
                 yield _event("token", {"text": piece.text})
         whole = Generated("".join(pieces), model, usage)
-        answer = _answer(whole.text, sources, found, started, whole, time.perf_counter() - before)
+        answer = _answer(retrieved, started, whole, time.perf_counter() - before)
         yield _event("done", answer.model_dump())
 
-    async def _retrieve(self, base: KnowledgeBase, body: AskBody) -> tuple[Found, list[Hit]]:
+    async def _retrieve(self, base: KnowledgeBase, body: AskBody) -> Retrieved:
         self.check_question(body.question)
+        before = time.perf_counter()
+        condensed = await self.condenser.condense(body.question, body.history, body.model)
+        condense_ms = (time.perf_counter() - before) * 1000 if body.history else 0.0
+        question = condensed.question
         search = Search(
-            query=body.question,
+            query=question,
             top_k=body.top_k,
             mode=body.mode,
             expression=compile_filter(body.filter),
             min_score=body.min_score,
             cross_language=self.crosses(base, body.cross_language),
+            rerank=body.rerank,
         )
         found = await asyncio.to_thread(self.retriever.search, base, search)
-        hits = found.hits if body.min_score is not None else relevant(body.question, found.hits, self.min_relevance)
-        return found, within_budget(hits, self.max_context_tokens)
+        hits = found.hits if body.min_score is not None else relevant(question, found.hits, self.min_relevance)
+        hits = within_budget(hits, self.max_context_tokens)
+        return Retrieved(found, hits, condensed, condense_ms, bool(body.history))
 
     def crosses(self, base: KnowledgeBase, asked: bool | None) -> bool:
         """Say whether texts in the other language are looked for: as asked, else as the knowledge base is set."""
@@ -137,27 +157,33 @@ def relevant(question: str, hits: Sequence[Hit], threshold: float) -> list[Hit]:
     return [hit for hit in hits if is_relevant(hit.score, threshold, same_language=chinese == is_chinese(hit.text))]
 
 
-def _answer(
-    text: str,
-    sources: list[SourceOut],
-    found: Found,
-    started: float,
-    generated: Generated | None,
-    generate_seconds: float = 0.0,
-) -> Answer:
+def _answer(retrieved: Retrieved, started: float, generated: Generated | None, generate_seconds: float = 0.0) -> Answer:
+    """Return the answer; without `generated` it is a refusal."""
+    text = generated.text if generated else REFUSAL
+    found = retrieved.found
     return Answer(
         answer=text,
         refused=generated is None or text.lstrip(OPENING).startswith(REFUSALS),
-        sources=sources,
+        sources=retrieved.sources,
+        reranked=found.reranked,
+        condensed_question=retrieved.condensed.question if retrieved.follow_up else None,
         model=generated.model if generated else None,
-        usage=Usage(**(generated.usage or {})) if generated else Usage(),
+        usage=_usage(retrieved.condensed.generated, generated),
         took_ms=TookAsk(
+            condense=round(retrieved.condense_ms, 2),
             embed=round(found.embed_ms, 2),
             search=round(found.search_ms, 2),
             generate=round(generate_seconds * 1000, 2),
             total=round((time.perf_counter() - started) * 1000, 2),
         ),
     )
+
+
+def _usage(*calls: Generated | None) -> Usage:
+    """Return the tokens of all calls to the model together."""
+    counted = [call.usage for call in calls if call is not None and call.usage]
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return Usage(**{name: sum(usage.get(name, 0) for usage in counted) for name in names})
 
 
 def _event(name: str, data: Mapping[str, Any]) -> bytes:

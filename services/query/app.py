@@ -27,7 +27,9 @@ from services.common.web import (
 )
 from services.query import routes
 from services.query.answering import Answerer
+from services.query.condensing import Condenser
 from services.query.generation import Generator
+from services.query.reranking import reranker_from
 from services.query.retrieval import Retriever
 from services.query.settings import QuerySettings
 
@@ -86,12 +88,14 @@ def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | N
         Translations.load(),
         candidates=settings.candidates,
         dense_weight=settings.dense_weight,
+        reranker=reranker_from(settings),
     )
     key = settings.gateway_api_key.get_secret_value() or settings.api_key.get_secret_value()
     generator = Generator(settings.gateway_url, api_key=key, timeout=settings.gateway_timeout)
     answerer = Answerer(
         retriever=retriever,
         generator=generator,
+        condenser=Condenser(generator, settings.answer_model, settings.max_question_characters),
         default_model=settings.answer_model,
         min_relevance=settings.min_relevance,
         cross_language=settings.cross_language,

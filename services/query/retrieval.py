@@ -20,6 +20,7 @@ from services.common.models import Hit, KnowledgeBase
 from services.common.store import ChunkStore, require_full_text
 from services.common.translations import Translations
 from services.query.passages import collapse, with_neighbours
+from services.query.reranking import RERANKED_HITS, Reranker, required, rerank
 from services.query.schemas import Mode
 from services.query.statistics import CollectionStatistics
 
@@ -45,6 +46,7 @@ class Search:
     neighbours: int = 0
     params: Mapping[str, int] | None = None
     cross_language: bool = True
+    rerank: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Found:
     embed_ms: float
     search_ms: float
     total_ms: float
+    reranked: bool = False
 
 
 class Retriever:
@@ -70,6 +73,7 @@ class Retriever:
         *,
         candidates: int,
         dense_weight: float | None,
+        reranker: Reranker | None = None,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -78,27 +82,39 @@ class Retriever:
         self._statistics = CollectionStatistics(ledger)
         self._candidates = candidates
         self._dense_weight = dense_weight
+        self._reranker = reranker
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="dense")
         self._embed = lru_cache(maxsize=EMBEDDED_QUESTIONS)(self._embed_uncached)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._reranker is not None:
+            self._reranker.close()
+
+    def check_rerank(self, asked: bool | None) -> None:
+        """Raise `InvalidRequest` (`rerank-not-configured`) when a reranker is asked for and there is none."""
+        required(self._reranker, asked)
 
     def search(self, base: KnowledgeBase, search: Search) -> Found:
         """Return the best hits that the ledger says are live, no text twice."""
         started = time.perf_counter()
         mode = self._possible(search.mode)
-        limit = max(search.top_k + OVERFETCH, self._candidates if mode == "hybrid" else 0)
+        reranker = required(self._reranker, search.rerank)
+        enough = max(search.top_k, RERANKED_HITS if reranker else 0)
+        limit = max(enough + OVERFETCH, self._candidates if mode == "hybrid" else 0)
         hits, more, embed_ms = self._answering(base, search, mode, limit)
-        while len(hits) < search.top_k and more and limit < WIDEST:
+        while len(hits) < enough and more and limit < WIDEST:
             limit = min(limit * WIDEN, WIDEST)
             hits, more, spent = self._answering(base, search, mode, limit)
             embed_ms += spent
         if search.min_score is not None:
             hits = [hit for hit in hits if hit.score >= search.min_score]
+        reranked = False
+        if reranker is not None:
+            hits, reranked = rerank(reranker, search.query, hits)
         hits = self._with_neighbours(base, hits[: search.top_k], search.neighbours)
         total_ms = (time.perf_counter() - started) * 1000
-        return Found(hits, mode, embed_ms, total_ms - embed_ms, total_ms)
+        return Found(hits, mode, embed_ms, total_ms - embed_ms, total_ms, reranked)
 
     def _answering(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int) -> tuple[list[Hit], bool, float]:
         """Return what answers among the best `limit` of each half, if there may be more, and milliseconds embedding.

@@ -78,12 +78,14 @@ async def search(
             neighbours=body.neighbours,
             params=body.params,
             cross_language=query.answerer.crosses(base, body.cross_language),
+            rerank=body.rerank,
         ),
     )
     return SearchOut(
         hits=[hit_out(hit) for hit in found.hits],
         answerable=bool(relevant(body.query, found.hits, query.answerer.min_relevance)),
         mode=found.mode,
+        reranked=found.reranked,
         took_ms=TookSearch(
             embed=round(found.embed_ms, 2), search=round(found.search_ms, 2), total=round(found.total_ms, 2)
         ),
@@ -146,7 +148,8 @@ async def ask(
     """Answer a question from the knowledge base, with numbered sources; refuse when the answer is not there."""
     query: Query = request.app.state.query
     query.answerer.check_question(body.question)
-    compile_filter(body.filter)  # bad filters are answered before a stream begins
+    compile_filter(body.filter)  # what is wrong with a request is answered before a stream begins
+    query.retriever.check_rerank(body.rerank)
     if not body.stream:
         return await query.answerer.answer(base, body)
     return StreamingResponse(

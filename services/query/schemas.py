@@ -27,6 +27,7 @@ class SearchBody(Strict):
     min_score: float | None = Field(None, ge=0, le=1)
     neighbours: int = Field(0, ge=0, le=10, description="Chunks before and after each hit to add to its text.")
     cross_language: bool | None = Field(None, description="None: as the knowledge base is set.")
+    rerank: bool | None = Field(None, description="Reorder by the reranker; None: where one is configured.")
     params: dict[str, int] | None = Field(None, description="Search parameters of the index, such as nprobe or ef.")
 
 
@@ -49,6 +50,7 @@ class AskBody(Strict):
     filter: dict[str, Any] | None = None
     min_score: float | None = Field(None, ge=0, le=1, description="None: the configured threshold of refusal.")
     cross_language: bool | None = Field(None, description="None: as the knowledge base is set.")
+    rerank: bool | None = Field(None, description="Reorder by the reranker; None: where one is configured.")
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1)
 
@@ -62,7 +64,8 @@ class HitOut(BaseModel):
     page: int | None = Field(examples=[3])
     heading: str = Field(examples=["制度 > 年假"])
     text: str = Field(examples=["员工年假为十天。"])
-    score: float = Field(examples=[0.87])
+    score: float = Field(examples=[0.87], description="Relevance, which min_score and refusal are about.")
+    rerank_score: float | None = Field(None, description="The reranker's, 0 to 1; it gives the order where it is.")
     metadata: dict[str, Any]
 
 
@@ -86,6 +89,7 @@ class SearchOut(BaseModel):
     hits: list[HitOut]
     answerable: bool = Field(description="Whether `ask` would answer from these hits; else it would refuse.")
     mode: Mode
+    reranked: bool = Field(description="Whether a reranker gave the order; false, too, when it failed.")
     took_ms: TookSearch
 
 
@@ -110,8 +114,9 @@ class RecallOut(BaseModel):
 
 
 class TookAsk(TookSearch):
-    """Milliseconds spent."""
+    """Milliseconds spent; `condense` on the question that a follow-up means."""
 
+    condense: float
     generate: float
 
 
@@ -129,6 +134,10 @@ class Answer(BaseModel):
     answer: str
     refused: bool
     sources: list[SourceOut]
+    reranked: bool = Field(description="Whether a reranker gave the order of the sources.")
+    condensed_question: str | None = Field(
+        description="What was searched for instead of a follow-up question; null without history."
+    )
     model: str | None
     usage: Usage
     took_ms: TookAsk
@@ -153,5 +162,6 @@ def _fields(hit: Hit) -> dict[str, Any]:
         "heading": hit.heading,
         "text": hit.text,
         "score": round(hit.score, 6),
+        "rerank_score": None if hit.rerank_score is None else round(hit.rerank_score, 6),
         "metadata": dict(hit.metadata),
     }

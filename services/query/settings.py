@@ -22,6 +22,13 @@ class QuerySettings(CommonSettings, EmbeddingSettings):
         None, ge=0, description="Weight of the dense half beside the full-text half; empty: the embedding model's own."
     )
     cross_language: bool = Field(True, description="Find texts in the other language through a word table.")
+    rerank_model: str = Field(
+        "", description="Cross-encoder that reorders the first 50 hits: a sentence-transformers name or folder."
+    )
+    rerank_url: str = Field(
+        "", description="Whole address of a reranking server, which then has the model: http://localhost:8080/v1/rerank"
+    )
+    rerank_api_key: SecretStr = Field(SecretStr(""), description="Key that the reranking server wants, if any.")
     min_relevance: float = Field(
         0.265, ge=0, le=1, description="Relevance below which a question is refused; 0.6 of it across languages."
     )

@@ -1,0 +1,157 @@
+"""Follow-up questions: condensed by the model for the search alone, and by nobody where that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from services.common.prompts import CHINESE_TEMPLATE, CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
+from services.query.condensing import EXTRACTIVE, Condenser
+from services.query.generation import Generator
+from services.query.schemas import Message
+from tests.servers.house import House
+from tests.servers.processes import FakeOpenAI
+
+HANDBOOK = "# 手册\n\n## 年假\n\n员工每年有十天带薪年假。\n\n## 病假\n\n员工每年有五天带薪病假,需要医院证明。\n"
+HISTORY = [
+    {"role": "user", "content": "每年有几天带薪年假?"},
+    {"role": "assistant", "content": "每年有十天带薪年假。[1]"},
+]
+FOLLOW_UP = "那病假呢?"
+WHOLE = "员工每年有几天带薪病假?"
+
+
+@pytest.fixture(scope="module")
+def kb(asking_house: House) -> str:
+    name = asking_house.base()
+    asking_house.add(name, "手册.md", HANDBOOK)
+    return name
+
+
+@pytest.fixture(autouse=True)
+def model(model_server: FakeOpenAI) -> Iterator[FakeOpenAI]:
+    model_server.forget()
+    yield model_server
+    model_server.forget()
+
+
+def says(text: str, **more: Any) -> dict[str, Any]:
+    return {"behaviour": "answer", "text": text, **more}
+
+
+def test_follow_up_is_condensed_for_the_search_and_asked_as_it_is(
+    asking_house: House, kb: str, model: FakeOpenAI
+) -> None:
+    model.script(says(f"完整问题:{WHOLE}"), says("五天。[1]"))
+    answer = asking_house.ask(kb, FOLLOW_UP, history=HISTORY, temperature=0.7).json()
+    condensing, answering = (request.json() for request in model.requests())
+    lines = "用户: 每年有几天带薪年假?\n助手: 每年有十天带薪年假。[1]"
+    content = fill_condensing(CONDENSE_CHINESE, history=lines, question=FOLLOW_UP)
+    assert condensing["messages"] == [{"role": "user", "content": content}]
+    assert (condensing["temperature"], condensing["max_tokens"]) == (0.0, 256)
+    assert not condensing.get("stream")
+    *turns, prompt = answering["messages"]
+    assert turns == HISTORY
+    assert prompt["content"].endswith(f"问题是:{FOLLOW_UP}")
+    assert prompt["content"].startswith(CHINESE_TEMPLATE[:5])
+    assert answering["temperature"] == 0.7
+    assert (answer["condensed_question"], answer["answer"]) == (WHOLE, "五天。[1]")
+    assert "五天带薪病假" in answer["sources"][0]["text"]
+    assert answer["took_ms"]["condense"] > 0
+
+
+def test_tokens_of_both_calls_are_counted(asking_house: House, kb: str, model: FakeOpenAI) -> None:
+    def usage(count: int) -> dict[str, int]:
+        return {"prompt_tokens": count, "completion_tokens": 1, "total_tokens": count + 1}
+
+    model.script(says(WHOLE, usage=usage(40)), says("五天。", usage=usage(200)))
+    answer = asking_house.ask(kb, FOLLOW_UP, history=HISTORY).json()
+    assert answer["usage"] == {"prompt_tokens": 240, "completion_tokens": 2, "total_tokens": 242}
+
+
+def test_streamed_answer_ends_with_the_condensed_question(asking_house: House, kb: str, model: FakeOpenAI) -> None:
+    model.script(says(WHOLE), says("五天。"))
+    events = asking_house.ask_streamed(kb, FOLLOW_UP, history=HISTORY)
+    assert [event.name for event in events][0 :: len(events) - 1] == ["sources", "done"]
+    assert events[-1].data["condensed_question"] == WHOLE
+
+
+def test_question_without_history_is_searched_as_it_is(asking_house: House, kb: str, model: FakeOpenAI) -> None:
+    model.script(says("五天。"))
+    answer = asking_house.ask(kb, WHOLE).json()
+    assert len(model.requests()) == 1
+    assert answer["condensed_question"] is None
+    assert answer["took_ms"]["condense"] == 0
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"behaviour": "status", "status": 500, "body": {"error": {"message": "broken"}}},
+        "reset",
+        says("   "),
+        says("长" * 5000),
+    ],
+    ids=["error", "lost", "empty", "too long"],
+)
+def test_failing_condensation_falls_back_to_the_question(
+    asking_house: House, kb: str, model: FakeOpenAI, step: Any
+) -> None:
+    model.script(step, says("五天。"))
+    answer = asking_house.ask(kb, "员工每年有几天带薪病假呢?", history=HISTORY).json()
+    assert answer["condensed_question"] == "员工每年有几天带薪病假呢?"
+    assert (answer["refused"], answer["answer"]) == (False, "五天。")
+
+
+# The condenser alone
+
+
+@pytest.fixture
+async def generator(model_server: FakeOpenAI) -> AsyncIterator[Generator]:
+    generator = Generator(model_server.base_url.removesuffix("/v1"), api_key="", timeout=10)
+    yield generator
+    await generator.close()
+
+
+TURNS = [Message(role="user", content="How many days of annual leave?"), Message(role="assistant", content="Ten.")]
+
+
+async def test_english_follow_up_gets_the_english_template(generator: Generator, model: FakeOpenAI) -> None:
+    model.script(says("How many days of sick leave are there?"))
+    condensed = await Condenser(generator, "m", 4000).condense("And sick leave?", TURNS, None)
+    assert condensed.question == "How many days of sick leave are there?"
+    (request,) = model.requests()
+    lines = "User: How many days of annual leave?\nAssistant: Ten."
+    content = fill_condensing(CONDENSE_ENGLISH, history=lines, question="And sick leave?")
+    assert request.json()["messages"][0]["content"] == content
+    assert request.json()["model"] == "m"
+
+
+async def test_extractive_answerer_is_not_asked(generator: Generator, model: FakeOpenAI) -> None:
+    condensed = await Condenser(generator, "m", 4000).condense("And sick leave?", TURNS, EXTRACTIVE)
+    assert (condensed.question, condensed.generated) == ("And sick leave?", None)
+    assert model.requests() == []
+
+
+async def test_default_that_turns_out_extractive_is_remembered_for_a_while(
+    generator: Generator, model: FakeOpenAI
+) -> None:
+    now = 0.0
+    quoted = {"role": "assistant", "content": "User: How many days"}
+    reply = {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": EXTRACTIVE,
+        "choices": [{"index": 0, "message": quoted, "finish_reason": "stop"}],
+    }
+    model.script({"behaviour": "json-instead", "body": reply})
+    condenser = Condenser(generator, "", 4000, clock=lambda: now)
+    for _ in range(3):
+        assert (await condenser.condense("And sick leave?", TURNS, None)).question == "And sick leave?"
+    assert len(model.requests()) == 1
+    now = 61.0
+    await condenser.condense("And sick leave?", TURNS, None)
+    assert len(model.requests()) == 2
