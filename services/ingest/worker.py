@@ -127,6 +127,21 @@ class Worker:
             self.broker.wake(None)
         self.remove_forgotten_originals(since=self.ledger.database.now() - FORGOTTEN_SECONDS)
 
+    def look_for_work(self, pause: float) -> None:
+        """Every `pause` seconds until the worker stops, do what is due without having been woken.
+
+        So everything ends while Redis is away, and also when a consumer has lost its place there after a restart.
+        """
+        while not self.stopping.wait(pause):
+            try:
+                self.reconcile()
+                while self.work():
+                    pass
+            except Unavailable as exc:
+                log.warning("ledger_unavailable", detail=exc.detail)
+            except Exception:
+                log.exception("look_for_work_failed")
+
     def remove_forgotten_originals(self, *, since: float) -> None:
         """Remove originals last used since that time that nobody names: who stored or released them died.
 
@@ -214,6 +229,9 @@ def main() -> None:
         # A thread, not `beat=True`, which forks this process with its threads and its gRPC channels.
         clock = EmbeddedService(app, max_interval=1, thread=True, scheduler_cls="celery.beat:Scheduler")
         clock.start()
+        threading.Thread(
+            target=worker.look_for_work, args=(settings.reconcile_seconds,), name="look-for-work", daemon=True
+        ).start()
         app.Worker(
             pool="threads",
             concurrency=settings.worker_concurrency,
