@@ -300,3 +300,16 @@ def test_folders_of_killed_parents_are_removed(good: Path, tmp_path: Path, monke
     assert not stale.exists()
     pool.close()
     assert not list(tmp_path.glob("zhiwen-parser-*"))
+
+
+def test_child_refuses_to_work_in_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
+    precious = tmp_path / "precious.txt"
+    precious.write_text("x", encoding="utf-8")
+    command = [sys.executable, "-m", "services.ingest.parsing.child", str(os.getpid()), "1", str(1 << 30)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        command, cwd=tmp_path, input=b"", capture_output=True, env=environment, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert b"folder of its own" in done.stderr
+    assert precious.exists()

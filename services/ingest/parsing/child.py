@@ -30,7 +30,13 @@ MACHINE_ERRORS = frozenset(
 
 
 def main(parent_pid: int, answers_fd: int, memory_bytes: int) -> None:
-    """Serve requests from standard input until it ends."""
+    """Serve requests from standard input until it ends.
+
+    Raises SystemExit outside of a folder made for a child: everything in the current folder is removed after each
+    document.
+    """
+    if not Path.cwd().name.startswith(wire.FOLDER_PREFIX):
+        raise SystemExit("a parser child works only in a folder of its own")
     sandbox.die_with_parent(parent_pid)
     sandbox.cut_network()
     sandbox.limit_files()

@@ -19,7 +19,6 @@ from services.ingest.parsing import wire
 
 POLL_SECONDS = 0.2
 MAX_PATIENCE = 20
-FOLDER_PREFIX = "zhiwen-parser-"
 ENVIRONMENT_KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TESSDATA_PREFIX", "VIRTUAL_ENV")
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 
@@ -46,8 +45,8 @@ class OversizedAnswer(Exception):
 
 def remove_stale_folders() -> None:
     """Remove the folders of children whose parent was killed before it could."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
-        owner = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+    for folder in Path(tempfile.gettempdir()).glob(f"{wire.FOLDER_PREFIX}*"):
+        owner = folder.name.removeprefix(wire.FOLDER_PREFIX).partition("-")[0]
         if owner.isdigit() and not _exists(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -71,7 +70,7 @@ class ParserProcess:
     def __init__(self, memory_bytes: int, max_answer_bytes: int) -> None:
         self.documents = 0
         self._max_answer_bytes = max_answer_bytes
-        self._folder = tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-")
+        self._folder = tempfile.mkdtemp(prefix=f"{wire.FOLDER_PREFIX}{os.getpid()}-")
         self._answers, answers_end = os.pipe()
         try:
             self._process = self._start(answers_end, memory_bytes)

@@ -13,6 +13,9 @@ import orjson
 
 from services.common.models import Block
 
+FOLDER_PREFIX = "zhiwen-parser-"
+"""How the name of a child's own folder begins; a child works, and cleans up, nowhere else."""
+
 LENGTH = struct.Struct(">I")
 BEAT: dict[str, Any] = {"beat": True}
 
