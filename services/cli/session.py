@@ -91,7 +91,7 @@ def command(
         shared = [_keyword(key, option, default=False if key == "as_json" else None) for key, option in common.items()]
         first = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-        run.__signature__ = inspect.Signature([first, *keywords, *shared])  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([first, *keywords, *shared])  # type: ignore[attr-defined]  # typer reads it; mypy knows no such attribute
         run.__doc__ = function.__doc__
         app.command(name)(run)
         return function

@@ -29,7 +29,7 @@ def post_json(
     An error status of the last attempt is returned, not raised. Raises `httpx.TransportError`.
     """
     for attempt in range(attempts - 1):
-        pause = random.uniform(0, FIRST_PAUSE * 2**attempt)  # noqa: S311
+        pause = random.uniform(0, FIRST_PAUSE * 2**attempt)  # noqa: S311 (spreads retries, guards nothing)
         with contextlib.suppress(httpx.TransportError):
             response = client.post(url, json=body)
             if not is_busy(response):
