@@ -1,8 +1,8 @@
 """Measures dense, lexical and hybrid retrieval on question sets: `python -m training.evaluate --sets FOLDER`.
 
-A simulation of the service in memory: every set's passages are one collection, each half gives its best 100, and
-a passage that only one half found counts in the other as its last hit: it has no more than that. Sets are folders
-with `passages.jsonl` and `questions.jsonl`.
+A simulation of the service in memory: every set's passages are one collection, cut into chunks, each half gives its
+best 100, and a chunk that only one half found counts in the other as its last hit: it has no more than that. A passage
+has the score of its best chunk. Sets are folders with `passages.jsonl` and `questions.jsonl`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from services.common.lexical import Bm25, QuerySettings, analyze, document_vector, query_vector
+from services.common.models import Block, ChunkingSpec
 from services.common.static_embedding import DEFAULT_ARTIFACT, StaticEmbedder
 from services.common.term_statistics import TermStatistics
 from services.common.translations import DEFAULT_TABLE, Translations
+from services.ingest.chunking import chunk_blocks
 
 Scores = NDArray[np.float32]
 CANDIDATES = 100
@@ -46,6 +48,7 @@ class Engine:
     bm25: Bm25
     settings: QuerySettings
     dense_weight: float
+    chunking: ChunkingSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +72,29 @@ def read_set(folder: Path) -> QuestionSet:
 
 def run(engine: Engine, passages: Sequence[str], questions: Sequence[str]) -> Run:
     """Score every question against every passage."""
-    documents = [document_vector(analyze(text), engine.bm25) for text in passages]
+    chunks, starts = cut(engine, passages)
+    documents = [document_vector(analyze(text), engine.bm25) for text in chunks]
     statistics = TermStatistics.of(documents)
     queries = [query_vector(text, statistics, engine.translations, engine.settings) for text in questions]
     products = _matrix([q.weights for q in queries], statistics) @ _matrix(documents, statistics).T
     normalisers = np.array([[q.normaliser or 1.0] for q in queries], np.float32)
     lexical = np.clip(products.toarray() / normalisers, 0, 1).astype(np.float32)
-    cosines = engine.embedder.embed_queries(questions) @ engine.embedder.embed_passages(passages).T
+    cosines = engine.embedder.embed_queries(questions) @ engine.embedder.embed_passages(chunks).T
     dense = np.clip(cosines, 0, 1)
     hybrid = (best(lexical) + engine.dense_weight * best(dense)) / (1 + engine.dense_weight)
-    return Run(dense, lexical, hybrid.astype(np.float32))
+    by_passage = [np.maximum.reduceat(scores, starts, axis=1) for scores in (dense, lexical, hybrid)]
+    return Run(by_passage[0], by_passage[1], by_passage[2].astype(np.float32))
+
+
+def cut(engine: Engine, passages: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return the chunks of all passages, and at which one each passage begins."""
+    chunks: list[str] = []
+    starts: list[int] = []
+    for text in passages:
+        starts.append(len(chunks))
+        found = chunk_blocks([Block(text)], engine.chunking, engine.embedder.count_tokens, engine.embedder.max_tokens)
+        chunks += [chunk.text for chunk in found]
+    return chunks, starts
 
 
 def _matrix(vectors: Sequence[Mapping[int, float]], statistics: TermStatistics) -> sparse.csr_matrix:
@@ -184,6 +200,8 @@ def main() -> None:
     parser.add_argument("--b", type=float, default=Bm25().b)
     parser.add_argument("--average-length", type=float, default=Bm25().average_length)
     parser.add_argument("--threshold", type=float, default=0.265)
+    parser.add_argument("--chunk-size", type=int, default=ChunkingSpec().size)
+    parser.add_argument("--overlap", type=int, default=ChunkingSpec().overlap)
     args = parser.parse_args()
     embedder = StaticEmbedder(args.embedder)
     engine = Engine(
@@ -192,6 +210,7 @@ def main() -> None:
         Bm25(args.k1, args.b, args.average_length),
         QuerySettings(args.translation_weight, args.prior_chunks),
         embedder.fusion_weight if args.dense_weight is None else args.dense_weight,
+        ChunkingSpec(args.chunk_size, args.overlap),
     )
     sets = {folder.name: read_set(folder) for folder in sorted(args.sets.iterdir()) if folder.is_dir()}
     print(f"{'':58}     R@1     R@5    R@10  MRR@10 nDCG@10")

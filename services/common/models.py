@@ -218,3 +218,9 @@ class UsageRow:
 def chunk_id(document_id: str, version: int, ordinal: int) -> str:
     """Return the primary key of a chunk: the same for every attempt at the same work."""
     return f"{document_id}:{version}:{ordinal}"
+
+
+def parse_chunk_id(id: str) -> tuple[str, int, int]:
+    """Return what `chunk_id` was made of: document id, version, ordinal."""
+    document_id, version, ordinal = id.rsplit(":", 2)
+    return document_id, int(version), int(ordinal)

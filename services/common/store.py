@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -43,6 +43,9 @@ GRPC_OPTIONS = {"grpc.use_local_subchannel_pool": 1, "grpc.max_reconnect_backoff
 T = TypeVar("T")
 
 SparseVector = Mapping[int, float]
+
+Ranking = dict[str, float]
+"""Scores by chunk id, best first. `parse_chunk_id` says whose chunk it is; `ChunkStore.hits` brings the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +312,8 @@ class ChunkStore:
         limit: int,
         expression: str = "",
         params: Mapping[str, Any] | None = None,
-    ) -> list[Hit]:
-        """Return the nearest chunks, best first; `score` is the cosine similarity, negative ones as 0.
+    ) -> Ranking:
+        """Return the nearest chunks; a score is the cosine similarity, negative ones as 0.
 
         Stored and asked vectors have length 1, so all three metrics rank alike and convert to the cosine exactly.
         """
@@ -323,18 +326,18 @@ class ChunkStore:
             limit=limit,
             expression=expression,
         )
-        return [_to_hit(row["entity"], _similarity(float(row["distance"]), metric)) for row in found]
+        return {id: _similarity(distance, metric) for id, distance in found}
 
     def search_sparse(
         self, generation: Generation, vector: SparseVector, *, limit: int, expression: str = ""
-    ) -> list[Hit]:
-        """Return the chunks with the largest inner product, best first; `score` is that product.
+    ) -> Ranking:
+        """Return the chunks with the largest inner product, which is the score.
 
         Raises `InvalidRequest` (`full-text-not-available`) where the server has no sparse vectors.
         """
         require_full_text(self.capabilities())
         if not vector:
-            return []
+            return {}
         found = self._search(
             generation.collection,
             "sparse",
@@ -343,11 +346,12 @@ class ChunkStore:
             limit=limit,
             expression=expression,
         )
-        return [_to_hit(row["entity"], float(row["distance"])) for row in found]
+        return dict(found)
 
     def _search(
         self, collection: str, field: str, vector: Any, params: Mapping[str, Any], *, limit: int, expression: str
-    ) -> Sequence[Mapping[str, Any]]:
+    ) -> Iterable[tuple[str, float]]:
+        """Return ids and distances only: rows are decoded for the few hits that are shown (`hits`)."""
         results = self._on(
             collection,
             lambda client: client.search(
@@ -357,11 +361,37 @@ class ChunkStore:
                 limit=limit,
                 filter=expression,
                 search_params=dict(params),
-                output_fields=OUTPUT,
+                output_fields=[],
                 timeout=self._timeout,
             ),
         )
-        return results[0] if results else []
+        return zip(results[0].ids, results[0].distances, strict=True) if results else ()
+
+    def hits(self, collection: str, ranking: Ranking) -> list[Hit]:
+        """Return the rows of ranked chunks as hits, in this order; those that are gone are left out.
+
+        What a search has found may be newer than what another read sees: chunks that seem gone are asked for again,
+        strongly consistent.
+        """
+        found = self._rows(collection, ranking)
+        if missing := [id for id in ranking if id not in found]:
+            found |= self._rows(collection, missing, consistency_level=STRONG)
+        return [_to_hit(found[id], score) for id, score in ranking.items() if id in found]
+
+    def _rows(self, collection: str, ids: Iterable[str], **options: Any) -> dict[str, Mapping[str, Any]]:
+        if not (expression := ", ".join(map(quoted, ids))):
+            return {}
+        rows = self._on(
+            collection,
+            lambda client: client.query(
+                collection,
+                filter=f"id in [{expression}]",
+                output_fields=OUTPUT,
+                timeout=self._timeout,
+                **options,
+            ),
+        )
+        return {row["id"]: row for row in rows}
 
     # Aliases
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from services.common.models import Hit
@@ -12,16 +12,14 @@ MIN_OVERLAP = 8
 _CJK = re.compile(r"[\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef]")
 
 
-def collapse(hits: Sequence[Hit]) -> list[Hit]:
-    """Drop hits whose text, white space aside, an earlier hit has already."""
+def distinct(hits: Iterable[Hit]) -> Iterator[Hit]:
+    """Yield the hits whose text, white space aside, no earlier hit has already."""
     seen: set[str] = set()
-    kept = []
     for hit in hits:
         key = "".join(hit.text.split())
         if key not in seen:
             seen.add(key)
-            kept.append(hit)
-    return kept
+            yield hit
 
 
 def join_neighbours(chunks: Sequence[Hit]) -> str:

@@ -49,9 +49,9 @@ def measure_recall(store: ChunkStore, live: Generation, *, queries: int, k: int)
     spent: list[float] = []
     for number, vector in enumerate(vectors):
         started = time.perf_counter()
-        hits = store.search_dense(live, vector, limit=k + 1)
+        found = store.search_dense(live, vector, limit=k + 1)
         spent.append((time.perf_counter() - started) * 1000)
-        shares.append(exact.share(number, [hit.chunk_id for hit in hits]))
+        shares.append(exact.share(number, list(found)))
     p50, p99 = np.percentile(spent, [50, 99])
     return Recall(chunks, len(asked), k, float(np.mean(shares)), float(p50), float(p99))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,10 @@ from services.common.errors import ServiceError
 from services.common.ledger import Ledger
 from services.common.lexical import QuerySettings as LexicalSettings
 from services.common.lexical import fuse, query_vector
-from services.common.models import Hit, KnowledgeBase
-from services.common.store import ChunkStore, require_full_text
+from services.common.models import Hit, KnowledgeBase, parse_chunk_id
+from services.common.store import ChunkStore, Ranking, require_full_text
 from services.common.translations import Translations
-from services.query.passages import collapse, with_neighbours
+from services.query.passages import distinct, with_neighbours
 from services.query.reranking import RERANKED_HITS, Reranker, required, rerank
 from services.query.schemas import Mode
 from services.query.statistics import CollectionStatistics
@@ -31,6 +32,8 @@ WIDEN, WIDEST = 8, 16384
 EMBEDDED_QUESTIONS = 2048
 MOST_ROUNDS = 4
 """Searches made at most while versions go live all the time."""
+Version = tuple[str, int]
+"""A document's id and one of its versions."""
 SAME_LANGUAGE = LexicalSettings(translation_weight=0.0)
 
 
@@ -102,10 +105,10 @@ class Retriever:
         reranker = required(self._reranker, search.rerank)
         enough = max(search.top_k, RERANKED_HITS if reranker else 0)
         limit = max(enough + OVERFETCH, self._candidates if mode == "hybrid" else 0)
-        hits, more, embed_ms = self._answering(base, search, mode, limit)
+        hits, more, embed_ms = self._answering(base, search, mode, limit, enough)
         while len(hits) < enough and more and limit < WIDEST:
             limit = min(limit * WIDEN, WIDEST)
-            hits, more, spent = self._answering(base, search, mode, limit)
+            hits, more, spent = self._answering(base, search, mode, limit, enough)
             embed_ms += spent
         if search.min_score is not None:
             hits = [hit for hit in hits if hit.score >= search.min_score]
@@ -116,44 +119,43 @@ class Retriever:
         total_ms = (time.perf_counter() - started) * 1000
         return Found(hits, mode, embed_ms, total_ms - embed_ms, total_ms, reranked)
 
-    def _answering(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int) -> tuple[list[Hit], bool, float]:
-        """Return what answers among the best `limit` of each half, if there may be more, and milliseconds embedding.
+    def _answering(
+        self, base: KnowledgeBase, search: Search, mode: Mode, limit: int, enough: int
+    ) -> tuple[list[Hit], bool, float]:
+        """Return the best `enough` that answer among the best `limit` of each half, if there may be more, and
+        milliseconds embedding.
 
         When a newer version of a hit's document has gone live, it may have done so since Milvus was asked, which then
         knew only the one before: neither would answer. So that is searched again, until nothing new goes live.
         """
         embed_ms = 0.0
-        overtaking: set[tuple[str, int]] = set()
+        overtaking: set[Version] = set()
         for _ in range(MOST_ROUNDS):
-            hits, more, spent = self._ranked(base, search, mode, limit)
+            ranking, more, spent = self._ranked(base, search, mode, limit)
             embed_ms += spent
-            live = self._ledger.documents.live_versions(hit.document_id for hit in hits)
-            newest = [(hit, live.get(hit.document_id, 0)) for hit in hits]
-            newer = {(hit.document_id, version) for hit, version in newest if version > hit.version}
-            if newer <= overtaking:
+            checked = _Checked(self._ledger, self._store, base.live.collection, ranking, step=enough + OVERFETCH)
+            hits = list(islice(distinct(checked), enough))
+            if checked.newer <= overtaking:
                 break
-            overtaking |= newer
+            overtaking |= checked.newer
             base = self._ledger.bases.get_by_id(base.id)  # another generation may answer as well
-        answering = [hit for hit in hits if live.get(hit.document_id) == hit.version]
-        return collapse(answering), more, embed_ms
+        return hits, more, embed_ms
 
-    def _ranked(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int) -> tuple[list[Hit], bool, float]:
+    def _ranked(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int) -> tuple[Ranking, bool, float]:
         """Return the best `limit` of each half, live or not, if there may be more, and milliseconds embedding."""
-        dense: list[Hit] = []
-        lexical: list[Hit] = []
-        embed_ms = 0.0
         match mode:
             case "full_text":
-                hits = lexical = self._full_text(base, search, limit)
+                lexical = self._full_text(base, search, limit)
+                return lexical, len(lexical) >= limit, 0.0
             case "dense":
                 dense, embed_ms = self._dense(base, search, limit)
-                hits = dense
+                return dense, len(dense) >= limit, embed_ms
             case "hybrid":
                 pending = self._pool.submit(self._dense, base, search, limit)
                 lexical = self._full_text(base, search, limit)
                 dense, embed_ms = pending.result()
-                hits = fuse_hits(lexical, dense, self._weight(base))
-        return hits, max(len(dense), len(lexical)) >= limit, embed_ms
+                fused = fuse_rankings(lexical, dense, self._weight(base), limit)
+                return fused, max(len(dense), len(lexical)) >= limit, embed_ms
 
     def _weight(self, base: KnowledgeBase) -> float:
         if self._dense_weight is not None:
@@ -169,7 +171,7 @@ class Retriever:
         require_full_text(capabilities)
         return mode
 
-    def _dense(self, base: KnowledgeBase, search: Search, limit: int) -> tuple[list[Hit], float]:
+    def _dense(self, base: KnowledgeBase, search: Search, limit: int) -> tuple[Ranking, float]:
         started = time.perf_counter()
         vector = self._embed(base.live.embedding_model, search.query)
         embed_ms = (time.perf_counter() - started) * 1000
@@ -179,20 +181,20 @@ class Retriever:
                 f"The model {base.live.embedding_model} gives {vector.shape[0]} numbers, "
                 f"the knowledge base {base.name} was made for {base.live.dimension}.",
             )
-        hits = self._store.search_dense(
+        ranking = self._store.search_dense(
             base.live, vector, limit=limit, expression=search.expression, params=search.params
         )
-        return hits, embed_ms
+        return ranking, embed_ms
 
     def _embed_uncached(self, model: str, query: str) -> NDArray[np.float32]:
         vector: NDArray[np.float32] = self._embedders.get(model).embed_queries([query])[0]
         return vector
 
-    def _full_text(self, base: KnowledgeBase, search: Search, limit: int) -> list[Hit]:
+    def _full_text(self, base: KnowledgeBase, search: Search, limit: int) -> Ranking:
         settings = LexicalSettings() if search.cross_language else SAME_LANGUAGE
         query = query_vector(search.query, self._statistics.of(base), self._translations, settings)
-        hits = self._store.search_sparse(base.live, query.weights, limit=limit, expression=search.expression)
-        return [replace(hit, score=query.relevance(hit.score)) for hit in hits]
+        ranking = self._store.search_sparse(base.live, query.weights, limit=limit, expression=search.expression)
+        return {id: query.relevance(product) for id, product in ranking.items()}
 
     def _with_neighbours(self, base: KnowledgeBase, hits: list[Hit], neighbours: int) -> list[Hit]:
         if not neighbours:
@@ -206,18 +208,50 @@ class Retriever:
         return [with_neighbours(hit, around(hit)) for hit in hits]
 
 
-def fuse_hits(lexical: Sequence[Hit], dense: Sequence[Hit], weight: float) -> list[Hit]:
-    """Fuse two rankings into one by `fuse`, best first. Pure.
+class _Checked:
+    """The hits of a ranking that answer, best first, `step` of them looked up at a time, as they are asked for.
 
-    A chunk that one half did not return scores there what that half's last hit did, which it can at most have.
+    `newer` holds the versions that answer instead of what was found.
     """
-    by_id: dict[str, Hit] = {hit.chunk_id: hit for hit in (*dense, *lexical)}
-    lexical_scores = {hit.chunk_id: hit.score for hit in lexical}
-    dense_scores = {hit.chunk_id: hit.score for hit in dense}
-    lexical_floor = min(lexical_scores.values(), default=0.0)
-    dense_floor = min(dense_scores.values(), default=0.0)
+
+    def __init__(self, ledger: Ledger, store: ChunkStore, collection: str, ranking: Ranking, *, step: int) -> None:
+        self.newer: set[Version] = set()
+        self._ledger = ledger
+        self._store = store
+        self._collection = collection
+        self._ranking = ranking
+        self._step = step
+
+    def __iter__(self) -> Iterator[Hit]:
+        ranked = iter(self._ranking.items())
+        while found := dict(islice(ranked, self._step)):
+            yield from self._answering(found)
+
+    def _answering(self, found: Ranking) -> list[Hit]:
+        of = {id: parse_chunk_id(id)[:2] for id in found}
+        live = self._ledger.documents.live_versions(document_id for document_id, _ in of.values())
+        self.newer |= {
+            (document_id, live.get(document_id, 0))
+            for document_id, version in of.values()
+            if live.get(document_id, 0) > version
+        }
+        answering = {id: score for id, score in found.items() if live.get(of[id][0]) == of[id][1]}
+        hits = self._store.hits(self._collection, answering)
+        if len(hits) < len(answering):  # removed since: something else answers now, or nothing
+            there = {hit.chunk_id for hit in hits}
+            self.newer |= {of[id] for id in answering if id not in there}
+        return hits
+
+
+def fuse_rankings(lexical: Ranking, dense: Ranking, weight: float, limit: int) -> Ranking:
+    """Fuse two rankings of at most `limit` chunks into one by `fuse`. Pure.
+
+    A chunk that one half did not return scores there what that half's last one did, which it can at most have; nothing
+    where that half returned fewer than `limit`, which are all it has.
+    """
+    lexical_floor = min(lexical.values(), default=0.0) if len(lexical) >= limit else 0.0
+    dense_floor = min(dense.values(), default=0.0) if len(dense) >= limit else 0.0
     fused = [
-        replace(hit, score=fuse(lexical_scores.get(id, lexical_floor), dense_scores.get(id, dense_floor), weight))
-        for id, hit in by_id.items()
+        (-fuse(lexical.get(id, lexical_floor), dense.get(id, dense_floor), weight), id) for id in {**dense, **lexical}
     ]
-    return sorted(fused, key=lambda hit: (-hit.score, hit.chunk_id))
+    return {id: -score for score, id in sorted(fused)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from services.common.errors import InvalidRequest, ServiceError, Unavailable
 from services.common.index_specs import BUILD, METRICS
-from services.common.models import Chunk, Generation, Hit, IndexSpec, chunk_id
-from services.common.store import ChunkRow, ChunkStore, alias_of
+from services.common.models import Chunk, Generation, IndexSpec, chunk_id, parse_chunk_id
+from services.common.store import ChunkRow, ChunkStore, Ranking, alias_of
 from services.query.filters import compile_filter
 from tests.contract.conftest import DIMENSION, ENGINES, Indexed, Spares, generation
 from tests.servers.milvus import ROOT_TOKEN
@@ -69,8 +69,9 @@ SEARCHED = {
 }
 
 
-def ids(hits: Sequence[Hit]) -> list[str]:
-    return [hit.document_id for hit in hits]
+def ids(ranking: Ranking) -> list[str]:
+    """Return the documents that were found, best first."""
+    return [parse_chunk_id(id)[0] for id in ranking]
 
 
 # Collections
@@ -91,8 +92,9 @@ def test_every_index_and_metric_finds_with_the_same_scores_and_order(
     best = [f"d{n}" for n in np.argsort(-expected, kind="stable")[:10]]
     loss = LOSSES.get(index_type, 1e-4)
     assert ids(hits)[0] == "d0"
-    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-    assert [hit.score for hit in hits] == pytest.approx([expected[int(id[1:])] for id in ids(hits)], abs=loss)
+    scores = list(hits.values())
+    assert scores == sorted(scores, reverse=True)
+    assert scores == pytest.approx([expected[int(id[1:])] for id in ids(hits)], abs=loss)
     assert len(set(ids(hits)) & set(best)) >= 8
     tuned = store.search_dense(made, indexed.vectors[0], limit=10, params=SEARCHED.get(index_type, {}))
     assert ids(tuned)[0] == "d0"
@@ -215,6 +217,21 @@ def test_keys_lists_every_row_once_past_any_page(store: ChunkStore, live: Genera
     assert {(key.document_id, key.ordinal) for key in keys} == {(r.document_id, r.chunk.ordinal) for r in rows}
 
 
+def test_hits_come_in_the_order_asked_for_with_their_scores(store: ChunkStore, live: Generation) -> None:
+    store.upsert(live.collection, [row(f"d{n}", n, text=f"text {n}", page=n or None) for n in range(40)])
+    asked = {chunk_id(f"d{n}", 1, n): 1 - n / 100 for n in (7, 0, 39)}
+    hits = store.hits(live.collection, {**asked, chunk_id("d7", 2, 7): 0.1, chunk_id("gone", 1, 0): 0.05})
+    assert [(hit.chunk_id, hit.score) for hit in hits] == list(asked.items())
+    assert [(hit.text, hit.page) for hit in hits] == [("text 7", 7), ("text 0", None), ("text 39", 39)]
+    assert store.hits(live.collection, {}) == []
+
+
+def test_hits_hold_what_was_written_a_moment_before(store: ChunkStore, live: Generation) -> None:
+    for n in range(10):
+        store.upsert(live.collection, [row(f"d{n}")])
+        assert len(store.hits(live.collection, {chunk_id(f"d{n}", 1, 0): 1.0})) == 1
+
+
 # Sparse search
 
 
@@ -230,23 +247,23 @@ def test_sparse_search_ranks_by_inner_product(store: ChunkStore, live: Generatio
         ],
     )
     hits = store.search_sparse(live, {7: 2.0, big: 3.0}, limit=10)
-    assert {hit.document_id: hit.score for hit in hits} == pytest.approx({"d1": 2.5, "d2": 1.8}, rel=1e-3)
+    assert list(hits.values()) == pytest.approx([2.5, 1.8], rel=1e-3)
     assert ids(hits) == ["d1", "d2"]
 
 
 def test_sparse_search_for_nothing_finds_nothing(store: ChunkStore, live: Generation, sparse: None) -> None:
     store.upsert(live.collection, [row("d1", sparse={7: 0.5})])
-    assert store.search_sparse(live, {}, limit=10) == []
-    assert store.search_sparse(live, {9: 1.0}, limit=10) == []
+    assert store.search_sparse(live, {}, limit=10) == {}
+    assert store.search_sparse(live, {9: 1.0}, limit=10) == {}
 
 
 def test_search_of_an_empty_collection_finds_nothing(store: ChunkStore, live: Generation) -> None:
-    assert store.search_dense(live, vector(1), limit=10) == []
+    assert store.search_dense(live, vector(1), limit=10) == {}
 
 
 def test_full_text_that_the_engine_lacks_is_refused_by_name(store: ChunkStore, live: Generation) -> None:
     if store.capabilities().sparse:
-        assert store.search_sparse(live, {7: 1.0}, limit=10) == []
+        assert store.search_sparse(live, {7: 1.0}, limit=10) == {}
     else:
         with pytest.raises(InvalidRequest, match=r"full-text-not-available.*2\.3\.5"):
             store.search_sparse(live, {7: 1.0}, limit=10)

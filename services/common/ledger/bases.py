@@ -73,7 +73,7 @@ class KnowledgeBases:
     def get(self, name: str) -> KnowledgeBase:
         """Return a knowledge base by name. Raises `NotFound`, also for one that is being deleted."""
         with self.database.read() as c:
-            return read_knowledge_base(c, (knowledge_bases.c.name == name) & ~knowledge_bases.c.deleting, name)
+            return _one(c.execute(_NAMED, {"name": name}).one_or_none(), name)
 
     def get_by_id(self, id: str) -> KnowledgeBase:
         """Return a knowledge base by id, one that is being deleted too."""
@@ -83,25 +83,19 @@ class KnowledgeBases:
     def list(self, *, after: str = "", limit: int = 50) -> list[KnowledgeBase]:
         """Return up to `limit` knowledge bases in order of name, beginning after the name `after`."""
         with self.database.read() as c:
-            names = c.scalars(
-                sa.select(knowledge_bases.c.name)
-                .where(knowledge_bases.c.name > after, ~knowledge_bases.c.deleting)
-                .order_by(knowledge_bases.c.name)
-                .limit(limit)
-            ).all()
-            return [read_knowledge_base(c, knowledge_bases.c.name == name) for name in names]
+            listed = _BASES.where(knowledge_bases.c.name > after, ~knowledge_bases.c.deleting)
+            return [_to_base(row) for row in c.execute(listed.order_by(knowledge_bases.c.name).limit(limit))]
 
     def all(self) -> Sequence[KnowledgeBase]:
         """Return every knowledge base that is not being deleted."""
         with self.database.read() as c:
-            ids = c.scalars(sa.select(knowledge_bases.c.id).where(~knowledge_bases.c.deleting)).all()
-            return [read_knowledge_base(c, knowledge_bases.c.id == id) for id in ids]
+            return [_to_base(row) for row in c.execute(_BASES.where(~knowledge_bases.c.deleting))]
 
     def generations(self, id: str) -> Sequence[Generation]:
         """Return all generations of a knowledge base: live, building, and those that are being retired."""
         with self.database.read() as c:
-            ids = c.scalars(sa.select(generations.c.id).where(generations.c.knowledge_base_id == id)).all()
-            return [read_generation(c, number) for number in ids]
+            rows = c.execute(sa.select(generations).where(generations.c.knowledge_base_id == id))
+            return [_to_generation(row._mapping, "") for row in rows]
 
     def update(self, name: str, changes: Mapping[str, Any]) -> KnowledgeBase:
         """Change `description`, `prompt_template` or `cross_language`."""
@@ -140,19 +134,42 @@ def insert_generation(c: Connection, knowledge_base_id: str, new: NewGeneration,
     return int(c.scalars(statement.returning(generations.c.id)).one())
 
 
+_LIVE = generations.alias("live")
+_BUILDING = generations.alias("building")
+_BASES = (
+    sa.select(knowledge_bases, *(column.label(f"live_{column.name}") for column in _LIVE.c))
+    .add_columns(*(column.label(f"building_{column.name}") for column in _BUILDING.c))
+    .select_from(
+        knowledge_bases.join(_LIVE, _LIVE.c.id == knowledge_bases.c.live_generation).outerjoin(
+            _BUILDING, _BUILDING.c.id == knowledge_bases.c.building_generation
+        )
+    )
+)
+_NAMED = _BASES.where(knowledge_bases.c.name == sa.bindparam("name"), ~knowledge_bases.c.deleting)
+"""Built once: every question begins with it."""
+
+
 def read_knowledge_base(c: Connection, condition: sa.ColumnElement[bool], name: str = "") -> KnowledgeBase:
     """Return the one knowledge base that fits, within the caller's transaction. Raises `NotFound`."""
-    row = c.execute(sa.select(knowledge_bases).where(condition)).one_or_none()
+    return _one(c.execute(_BASES.where(condition)).one_or_none(), name)
+
+
+def _one(row: sa.Row[Any] | None, name: str) -> KnowledgeBase:
     if row is None:
         raise NotFound("knowledge-base-not-found", f"There is no knowledge base named {name}.")
+    return _to_base(row)
+
+
+def _to_base(row: sa.Row[Any]) -> KnowledgeBase:
+    values = row._mapping
     return KnowledgeBase(
         id=row.id,
         name=row.name,
         description=row.description,
         prompt_template=row.prompt_template,
         cross_language=row.cross_language,
-        live=read_generation(c, row.live_generation),
-        building=read_generation(c, row.building_generation) if row.building_generation else None,
+        live=_to_generation(values, "live_"),
+        building=_to_generation(values, "building_") if row.building_generation else None,
         rebuild_error=row.rebuild_error,
         deleting=row.deleting,
         revision=row.revision,
@@ -164,12 +181,16 @@ def read_knowledge_base(c: Connection, condition: sa.ColumnElement[bool], name: 
 def read_generation(c: Connection, generation_id: int) -> Generation:
     """Return a generation by its number, within the caller's transaction."""
     row = c.execute(sa.select(generations).where(generations.c.id == generation_id)).one()
+    return _to_generation(row._mapping, "")
+
+
+def _to_generation(values: sa.RowMapping, prefix: str) -> Generation:
     return Generation(
-        id=row.id,
-        knowledge_base_id=row.knowledge_base_id,
-        collection=row.collection,
-        embedding_model=row.embedding_model,
-        dimension=row.dimension,
-        index=IndexSpec(**row.index_spec),
-        chunking=ChunkingSpec(**row.chunking),
+        id=values[f"{prefix}id"],
+        knowledge_base_id=values[f"{prefix}knowledge_base_id"],
+        collection=values[f"{prefix}collection"],
+        embedding_model=values[f"{prefix}embedding_model"],
+        dimension=values[f"{prefix}dimension"],
+        index=IndexSpec(**values[f"{prefix}index_spec"]),
+        chunking=ChunkingSpec(**values[f"{prefix}chunking"]),
     )

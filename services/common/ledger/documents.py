@@ -23,6 +23,10 @@ OnDuplicate = Literal["keep", "skip", "error"]
 Outcome = Literal["created", "replaced", "unchanged", "duplicate"]
 
 ACTIVE = documents.c.status.not_in([DocumentStatus.DELETING, DocumentStatus.DELETED])
+_LIVE_VERSIONS = sa.select(documents.c.id, documents.c.live_version).where(
+    documents.c.id.in_(sa.bindparam("ids", expanding=True)), documents.c.live_version.is_not(None)
+)
+"""Built once: every search ends with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,11 +278,7 @@ class Documents:
     def live_versions(self, document_ids: Iterable[str]) -> dict[str, int]:
         """Return the version that answers, for those of the documents that have one (design section 2.4)."""
         with self.database.read() as c:
-            rows = c.execute(
-                sa.select(documents.c.id, documents.c.live_version).where(
-                    documents.c.id.in_(set(document_ids)), documents.c.live_version.is_not(None)
-                )
-            )
+            rows = c.execute(_LIVE_VERSIONS, {"ids": list(set(document_ids))})
             return {str(id): int(version) for id, version in rows}
 
     def live_sets(self, generation_id: int) -> set[tuple[str, int]]:

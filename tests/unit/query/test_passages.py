@@ -7,24 +7,24 @@ from hypothesis import strategies as st
 
 from services.common.models import Hit
 from services.query.passages import (
-    collapse,
     context_of,
     count_tokens,
+    distinct,
     join_neighbours,
     passage,
     with_neighbours,
     within_budget,
 )
-from services.query.retrieval import fuse_hits
+from services.query.retrieval import fuse_rankings
 
 
 def hit(id: str, text: str = "正文", score: float = 0.5, heading: str = "") -> Hit:
     return Hit(id, f"d-{id}", 1, 0, "手册.txt", None, heading, text, score, {})
 
 
-def test_collapse_keeps_the_first_of_texts_that_differ_in_white_space_only() -> None:
+def test_of_texts_that_differ_in_white_space_only_the_first_is_kept() -> None:
     hits = [hit("1", "年假 十天"), hit("2", "年假十\n天"), hit("3", "病假")]
-    assert [kept.chunk_id for kept in collapse(hits)] == ["1", "3"]
+    assert [kept.chunk_id for kept in distinct(hits)] == ["1", "3"]
 
 
 def test_neighbours_are_joined_at_what_they_share() -> None:
@@ -71,26 +71,25 @@ def test_budget_is_kept(texts: list[str], budget: int) -> None:
 
 
 def test_fusion_is_weighted_and_best_first() -> None:
-    lexical = [hit("a", score=0.8), hit("b", score=0.2)]
-    dense = [hit("b", score=1.0), hit("c", score=0.4)]
-    fused = fuse_hits(lexical, dense, 1.0)
-    assert {one.chunk_id: one.score for one in fused} == {
-        "a": (0.8 + 0.4) / 2,
-        "b": (0.2 + 1.0) / 2,
-        "c": (0.2 + 0.4) / 2,
-    }
-    assert fused[-1].chunk_id == "c"
+    fused = fuse_rankings({"a": 0.8, "b": 0.2}, {"b": 1.0, "c": 0.4}, 1.0, 2)
+    assert fused == {"a": (0.8 + 0.4) / 2, "b": (0.2 + 1.0) / 2, "c": (0.2 + 0.4) / 2}
+    assert list(fused)[-1] == "c"
 
 
-scored = st.lists(st.tuples(st.sampled_from("abcdef"), st.floats(0, 1)), max_size=6, unique_by=lambda pair: pair[0])
+def test_what_a_half_did_not_return_though_it_could_have_has_nothing_of_it() -> None:
+    fused = fuse_rankings({"a": 0.8}, {"b": 1.0, "c": 0.4}, 1.0, 2)
+    assert fused == {"a": (0.8 + 0.4) / 2, "b": (0.0 + 1.0) / 2, "c": (0.0 + 0.4) / 2}
 
 
-@given(scored, scored, st.floats(0, 3))
+scored = st.dictionaries(st.sampled_from("abcdef"), st.floats(0, 1), max_size=6)
+
+
+@given(scored, scored, st.floats(0, 3), st.integers(1, 6))
 def test_fusion_keeps_every_chunk_once_with_a_score_in_range(
-    lexical: list[tuple[str, float]], dense: list[tuple[str, float]], weight: float
+    lexical: dict[str, float], dense: dict[str, float], weight: float, limit: int
 ) -> None:
-    fused = fuse_hits([hit(i, score=s) for i, s in lexical], [hit(i, score=s) for i, s in dense], weight)
-    assert sorted(one.chunk_id for one in fused) == sorted({i for i, _ in (*lexical, *dense)})
-    scores = [one.score for one in fused]
+    fused = fuse_rankings(lexical, dense, weight, limit)
+    assert set(fused) == {*lexical, *dense}
+    scores = list(fused.values())
     assert scores == sorted(scores, reverse=True)
     assert all(0 <= score <= 1 for score in scores)
