@@ -80,7 +80,7 @@ def measure(stack: Stack, folder: Path, only: Sequence[str]) -> dict[str, Json]:
     for questions, passages, name in (("zh_xquad", "en_xquad", "zh to en"), ("en_xquad", "zh_xquad", "en to zh")):
         path = crossed(questions, passages, folder)
         add(name, passages, path)
-        others = [SETS / other / "passages.jsonl" for other in NAMES if other not in {passages, questions}]
+        others = [SETS / other / "passages.jsonl" for other in NAMES if other != passages]
         options = [option for other in others for option in ("--distractors", str(other))]
         add(f"{name}, distractors", passages, path, *options)
     add("refusal", "zh_cmrc2018", SETS / "zh_cmrc2018/questions.jsonl", "--hold-out", "0.5")

@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--k1", type=float, default=Bm25().k1)
     parser.add_argument("--b", type=float, default=Bm25().b)
     parser.add_argument("--average-length", type=float, default=Bm25().average_length)
-    parser.add_argument("--threshold", type=float, default=0.265)
+    parser.add_argument("--threshold", type=float, default=0.275)
     parser.add_argument("--chunk-size", type=int, default=ChunkingSpec().size)
     parser.add_argument("--overlap", type=int, default=ChunkingSpec().overlap)
     args = parser.parse_args()

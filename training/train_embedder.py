@@ -28,7 +28,7 @@ from training.vocabulary import choose_vocabulary
 
 MODEL = "zhiwen-static-v1"
 MAX_TOKENS = 512
-FUSION_WEIGHT = 0.2
+FUSION_WEIGHT = 0.3
 LARGEST_VOCABULARY = 150_000
 LEAST_GROUP = 512
 LEAST_VALIDATION = 100

@@ -14,9 +14,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from services.cli.client import Client, LocalFile
 from services.cli.problems import Json, Usage
@@ -26,6 +26,9 @@ HITS = 50
 """Hits asked for: a passage may have several chunks, and only its best counts."""
 BATCH = 100
 MODES = ("hybrid", "dense", "full_text")
+
+Row = Mapping[str, Any]
+"""A line of a JSON Lines file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +107,53 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def questions_of(rows: Iterable[Mapping[str, Any]], loaded: frozenset[str]) -> list[Question]:
-    """Return the questions; one whose passages are not loaded counts as unanswerable."""
-    return [
-        Question(str(row["question"]), frozenset(map(str, row.get("passage_id") or [])) & loaded)
-        if row.get("answerable", True)
-        else Question(str(row["question"]), frozenset())
-        for row in rows
-    ]
+@dataclass(frozen=True, slots=True)
+class Passages:
+    """Passages of which no two have the same text, white space aside; `same` maps every id to the one that is kept.
+
+    A search shows a text once, wherever it stands: two passages of one text could not both be found.
+    """
+
+    rows: tuple[Row, ...]
+    same: Mapping[str, str]
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Self:
+        """Keep the first passage of each text."""
+        first: dict[str, Row] = {}
+        same = {str(row["id"]): str(first.setdefault(_text(row), row)["id"]) for row in rows}
+        return cls(tuple(first.values()), same)
+
+    def others(self, rows: Iterable[Row]) -> list[Row]:
+        """Return the rows that are none of these passages, each text once."""
+        own = set(map(_text, self.rows))
+        return list({text: row for row in rows if (text := _text(row)) not in own}.values())
+
+    def without(self, share: float, seed: int) -> Self:
+        """Return the passages without a random share of them, whose questions then have no answer."""
+        shuffled = list(self.rows)
+        random.Random(seed).shuffle(shuffled)  # noqa: S311 (a seeded choice, no secret)
+        kept = tuple(shuffled[: len(shuffled) - round(len(shuffled) * share)])
+        loaded = {str(row["id"]) for row in kept}
+        return replace(self, rows=kept, same={id: same for id, same in self.same.items() if same in loaded})
+
+    def questions(self, rows: Iterable[Row]) -> list[Question]:
+        """Return the questions; one whose passages are not among these counts as unanswerable."""
+        return [
+            Question(
+                str(row["question"]),
+                frozenset(
+                    self.same[id]
+                    for id in map(str, row.get("passage_id") or [])
+                    if id in self.same and row.get("answerable", True)
+                ),
+            )
+            for row in rows
+        ]
+
+
+def _text(row: Row) -> str:
+    return "".join(str(row["text"]).split())
 
 
 def judge(question: Question, found: Sequence[str], score: float, *, refused: bool, milliseconds: float) -> Outcome:
@@ -190,7 +232,7 @@ class Evaluation:
     clients: int = 1
     tell: Callable[[str, int, int], None] = lambda what, done, total: None
 
-    def load(self, passages: Sequence[Mapping[str, Any]], distractors: Sequence[Mapping[str, Any]]) -> None:
+    def load(self, passages: Sequence[Row], distractors: Sequence[Row]) -> None:
         """Upload each passage as a document named by its id, and wait until all are indexed."""
         with tempfile.TemporaryDirectory(prefix="zhiwen-eval-") as folder:
             files = [_written(Path(folder), f"p/{row['id']}", row, i) for i, row in enumerate(passages)]
@@ -243,14 +285,7 @@ class Evaluation:
         )
 
 
-def held_out(passages: Sequence[Mapping[str, Any]], share: float, seed: int) -> list[Mapping[str, Any]]:
-    """Return the passages without a random share of them, whose questions then have no answer."""
-    kept = list(passages)
-    random.Random(seed).shuffle(kept)  # noqa: S311 (a seeded choice, no secret)
-    return kept[: len(kept) - round(len(kept) * share)]
-
-
-def _written(folder: Path, name: str, row: Mapping[str, Any], number: int) -> LocalFile:
+def _written(folder: Path, name: str, row: Row, number: int) -> LocalFile:
     path = folder / f"{number}.txt"
     path.write_text(str(row["text"]), encoding="utf-8")
     return LocalFile.at(path, f"{name}.txt")

@@ -146,7 +146,7 @@ class QuerySettings:
     a handful of documents does not make every word rare.
     """
 
-    translation_weight: float = 0.8
+    translation_weight: float = 0.9
     prior_chunks: float = 100.0
 
 

@@ -30,5 +30,5 @@ class QuerySettings(CommonSettings, EmbeddingSettings):
     )
     rerank_api_key: SecretStr = Field(SecretStr(""), description="Key that the reranking server wants, if any.")
     min_relevance: float = Field(
-        0.265, ge=0, le=1, description="Relevance below which a question is refused; 0.6 of it across languages."
+        0.275, ge=0, le=1, description="Relevance below which a question is refused; 0.6 of it across languages."
     )

@@ -6,35 +6,16 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from services.cli.launcher import OFFSETS, Stack, require_free_ports
+from services.cli.launcher import Stack
 from services.common.errors import ConfigurationError
 from tests.conftest import ROOT
+from tests.e2e.conftest import free_port_base
 
 EXAMPLE = re.compile(r"<!-- test: curl -->\n```bash\n(.*?)```", re.DOTALL)
-
-
-def free_port_base(start: int = 41000) -> int:
-    """Return a base of ports that are all free."""
-    for base in range(start, start + 5000, 100):
-        try:
-            require_free_ports([base + offset for offset in OFFSETS.values()])
-        except ConfigurationError:
-            continue
-        return base
-    pytest.fail("no free ports")
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    running = Stack(tmp_path_factory.mktemp("readme"), free_port_base(), webui=False)
-    running.start()
-    yield running
-    running.stop()
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])

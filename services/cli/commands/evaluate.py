@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from services.cli.eval_report import METRICS, render
-from services.cli.evaluation import MODES, Evaluation, Report, held_out, questions_of, read_lines
+from services.cli.evaluation import MODES, Evaluation, Passages, Report, read_lines
 from services.cli.output import Output
 from services.cli.problems import ApiError
 from services.cli.session import Session, command
@@ -39,15 +39,16 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
 ) -> None:
     """Load passages, ask questions, and report recall, refusal and latency per mode."""
-    kept = held_out(read_lines(passages), hold_out, seed)
-    others = [row for path in distractors or [] for row in read_lines(path)]
-    asked = questions_of(read_lines(questions), frozenset(str(row["id"]) for row in kept))
+    known = Passages.of(read_lines(passages))
+    others = known.others(row for path in distractors or [] for row in read_lines(path))
+    kept = known.without(hold_out, seed)
+    asked = kept.questions(read_lines(questions))
     output = session.output
     evaluation = Evaluation(session.client, kb, clients, lambda what, n, of: output.say(f"{what} {n}/{of}"))
     with _base(session, kb, model, keep=keep) as is_new:
         if is_new:
-            evaluation.load(kept, others)
-        figures = evaluation.run(len(kept) + len(others), asked)
+            evaluation.load(kept.rows, others)
+        figures = evaluation.run(len(kept.rows) + len(others), asked)
     if report is not None:
         report.write_text(render(figures, f"Zhiwen eval: {questions.name}"), encoding="utf-8")
     if output.as_json:

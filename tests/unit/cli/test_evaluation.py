@@ -1,0 +1,90 @@
+"""What `zhiwen eval` computes: metrics by hand, and passages of the same text."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.cli.evaluation import Outcome, Passages, Question, auroc, figures_of, judge, read_lines, refusal_of
+from services.cli.problems import Usage
+
+
+def passages(**texts: str) -> Passages:
+    return Passages.of({"id": id, "text": text} for id, text in texts.items())
+
+
+def test_passages_of_one_text_are_one() -> None:
+    known = passages(a="年假 十天", b="病假", c="年假\n十天")
+    assert [row["id"] for row in known.rows] == ["a", "b"]
+    (question,) = known.questions([{"question": "几天?", "passage_id": ["c", "b", "unknown"]}])
+    assert question == Question("几天?", frozenset({"a", "b"}))
+
+
+def test_distractors_are_other_texts() -> None:
+    others = passages(a="one", b="two").others([{"text": "t wo"}, {"text": "three"}, {"text": "thr ee"}])
+    assert [row["text"] for row in others] == ["thr ee"]
+
+
+def test_questions_about_what_is_held_out_have_no_answer() -> None:
+    known = passages(**{f"p{n}": f"text {n}" for n in range(10)})
+    kept = known.without(0.5, 1)
+    assert len(kept.rows) == 5
+    assert kept.rows == known.without(0.5, 1).rows != known.without(0.5, 2).rows
+    asked = kept.questions({"question": "?", "passage_id": [row["id"]]} for row in known.rows)
+    assert sum(bool(question.passages) for question in asked) == 5
+
+
+@pytest.mark.parametrize("row", [{"answerable": False, "passage_id": ["a"]}, {"passage_id": None}, {}])
+def test_question_without_an_answer(row: dict[str, Any]) -> None:
+    assert passages(a="one").questions([{"question": "?", **row}]) == [Question("?", frozenset())]
+
+
+def judged(found: list[str], *right: str) -> Outcome:
+    return judge(Question("?", frozenset(right)), found, 0.5, refused=False, milliseconds=1.0)
+
+
+def test_rank_and_gain_by_hand() -> None:
+    assert (judged(["a", "b"], "b").rank, judged(["a"], "b").rank) == (2, None)
+    assert judged(["a", "b"], "b").gain == pytest.approx(1 / math.log2(3))
+    assert judged(["a", "b", "c"], "a", "c").gain == pytest.approx((1 + 0.5) / (1 + 1 / math.log2(3)))
+    assert judged([str(n) for n in range(20)], "10").rank is None
+
+
+def test_figures_by_hand() -> None:
+    figures = figures_of([judged(["a"], "a"), judged(["b", "a"], "a"), judged(["b"], "a"), judged(["b"])])
+    assert (figures.questions, figures.recall_at_1, figures.recall_at_10) == (4, 1 / 3, 2 / 3)
+    assert figures.mrr_at_10 == pytest.approx((1 + 0.5) / 3)
+
+
+def test_refusal_by_hand() -> None:
+    outcomes = [
+        Outcome(answerable, 1, 1.0, score, score < 0.5, 1.0)
+        for answerable, score in ((True, 0.9), (True, 0.4), (False, 0.4), (False, 0.1))
+    ]
+    refusal = refusal_of(outcomes)
+    assert (refusal.rightly_refused, refusal.wrongly_refused, refusal.auroc) == (1.0, 0.5, (2 + 0.5 + 1) / 4)
+
+
+scores = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+@given(scores, scores)
+def test_auroc_is_the_share_of_pairs_in_order(positive: list[float], negative: list[float]) -> None:
+    pairs = [1.0 if p > n else 0.5 if p == n else 0.0 for p in positive for n in negative]
+    assert auroc(positive, negative) == pytest.approx(sum(pairs) / len(pairs))
+
+
+def test_auroc_of_one_kind_alone_is_unknown() -> None:
+    assert auroc([0.5], []) is None
+
+
+@pytest.mark.parametrize(("line", "says"), [("{", "not JSON"), ("[1]", "not a JSON object")])
+def test_bad_line_is_named(tmp_path: Path, line: str, says: str) -> None:
+    (path := tmp_path / "q.jsonl").write_text(f"{{}}\n\n{line}\n")
+    with pytest.raises(Usage, match=f"Line 3 .*{says}"):
+        read_lines(path)
