@@ -1,29 +1,48 @@
 """What a search costs (`make bench-query`): 10,000 chunks in the embedded default, over HTTP.
 
-CPU seconds are the operating system's for the query process. `beyond embedding and Milvus` is its CPU per search less
-that of embedding alone, measured in the same run in this process; Milvus runs in its own process.
+CPU seconds are the operating system's, for the query process and for Milvus's. What is not ours is measured in the same
+run, in this process and in the same order: embedding the question, and the calls of the Milvus client that a search
+makes. `beyond embedding and Milvus` is what is left of the query process's CPU.
+
+Then 64 answers are streamed from a fake model server at a model's pace, over and over, while searches go on.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import random
+import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import httpx
 import psutil
 
+from bench.gateway import MODEL, STREAMS, free_port, running
 from bench.ingest import WORDS_EN, WORDS_ZH, documents, ingest
 from services.cli.launcher import Stack
 from services.common.embedding import embedders_from
+from services.common.ledger import open_ledger
+from services.common.lexical import query_vector
 from services.common.settings import EmbeddingSettings
+from services.common.store import ChunkStore
+from services.common.translations import Translations
+from services.query.retrieval import OVERFETCH
+from services.query.settings import QuerySettings
+from services.query.statistics import CollectionStatistics
 
 CHUNKS_PER_DOCUMENT = 58
+TOKEN_SECONDS = 1 / 30
+"""Between two tokens of a stream: what a model server gives each of 64 at a time, at best."""
 
 
 def questions(count: int, seed: int) -> list[str]:
@@ -58,11 +77,20 @@ def ask_all(url: str, asked: list[str], clients: int) -> tuple[float, list[float
     return time.perf_counter() - started, sorted(latencies)
 
 
+def cpu_ms(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return (times.user + times.system) * 1000
+
+
+def process_of(stack: Stack, name: str) -> psutil.Process:
+    process = next(program.process for program in stack.programs if program.name == name)
+    assert process is not None
+    return psutil.Process(process.pid)
+
+
 def measure(stack: Stack, arguments: argparse.Namespace) -> dict[str, float | int]:
-    """Load, search with 1 and with 16 clients; return the figures."""
-    query = next(program.process for program in stack.programs if program.name == "query")
-    assert query is not None
-    process = psutil.Process(query.pid)
+    """Load, search with 1 and with 16 clients and beside 64 streams; return the figures."""
+    query, milvus = process_of(stack, "query"), process_of(stack, "milvus")
     with httpx.Client(base_url=stack.addresses["ingest"], timeout=600) as client:
         client.post("/v1/knowledge-bases", json={"name": "bench"}).raise_for_status()
         ingest(client, "bench", list(documents(arguments.chunks // CHUNKS_PER_DOCUMENT, 400, 7)))
@@ -70,22 +98,93 @@ def measure(stack: Stack, arguments: argparse.Namespace) -> dict[str, float | in
     url = stack.addresses["query"]
     ask_all(url, questions(100, 1), 4)
     asked = questions(arguments.searches, 2)
-    before = process.cpu_times()
+    before, milvus_before = cpu_ms(query), cpu_ms(milvus)
     _, one = ask_all(url, asked, 1)
-    after = process.cpu_times()
-    cpu_ms = (after.user + after.system - before.user - before.system) / len(asked) * 1000
+    spent, milvus_spent = ((cpu_ms(query) - before) / len(asked), (cpu_ms(milvus) - milvus_before) / len(asked))
+    bare = bare_milvus(stack, asked)
     embed_ms = embedding_cpu_ms(asked)
     seconds, many = ask_all(url, questions(arguments.searches * 2, 3), 16)
+    again, more = questions(arguments.searches, 4), questions(arguments.searches, 5)
+    _, alone = ask_all(url, again, 1)
+    with streaming(url) as finished:
+        _, beside = ask_all(url, more, 1)
     return {
         "chunks": chunks,
         "p50 ms, 1 client": round(percentile(one, 0.5), 2),
         "p99 ms, 1 client": round(percentile(one, 0.99), 2),
-        "CPU ms of query per search": round(cpu_ms, 2),
+        "p50 ms of bare Milvus": round(percentile(bare.latencies, 0.5), 2),
+        "CPU ms of query per search": round(spent, 2),
         "CPU ms of embedding": round(embed_ms, 2),
-        "CPU ms beyond embedding and Milvus": round(cpu_ms - embed_ms, 2),
+        "CPU ms of the Milvus client": round(bare.cpu_ms, 2),
+        "CPU ms beyond embedding and Milvus": round(spent - embed_ms - bare.cpu_ms, 2),
+        "CPU ms of Milvus itself": round(milvus_spent, 2),
         "searches/s, 16 clients": round(len(many) / seconds, 1),
         "p99 ms, 16 clients": round(percentile(many, 0.99), 2),
+        "p99 ms beside 64 streams": round(percentile(beside, 0.99), 2),
+        "p99 beside 64 streams / alone": round(percentile(beside, 0.99) / percentile(alone, 0.99), 2),
+        "streams finished meanwhile": finished(),
     }
+
+
+@dataclass(slots=True)
+class Bare:
+    """What a search's calls of Milvus take by themselves: milliseconds of each, sorted, and mean CPU milliseconds."""
+
+    latencies: list[float]
+    cpu_ms: float
+
+
+def bare_milvus(stack: Stack, asked: Sequence[str]) -> Bare:
+    """Search both halves at once and fetch the rows of the best five, as the service does, and nothing else."""
+    settings = QuerySettings(data_dir=stack.data_dir, milvus_url=stack.milvus_url)
+    ledger, store = open_ledger(settings.ledger_url), ChunkStore(settings.milvus_url)
+    base = ledger.bases.get("bench")
+    statistics, translations = CollectionStatistics(ledger).of(base), Translations.load()
+    embedder = embedders_from(settings).get(base.live.embedding_model)
+    work = [(embedder.embed_queries([text])[0], query_vector(text, statistics, translations).weights) for text in asked]
+    limit, fetched = settings.candidates, 5 + OVERFETCH
+    latencies = []
+    with ThreadPoolExecutor(1) as pool:
+        before = time.process_time()
+        for dense, sparse in work:
+            started = time.perf_counter()
+            pending = pool.submit(store.search_dense, base.live, dense, limit=limit)
+            found = {**store.search_sparse(base.live, sparse, limit=limit), **pending.result()}
+            store.hits(base.live.collection, dict(islice(found.items(), fetched)))
+            latencies.append((time.perf_counter() - started) * 1000)
+        cpu = (time.process_time() - before) * 1000
+    store.close()
+    ledger.close()
+    return Bare(sorted(latencies), cpu / len(work))
+
+
+@contextlib.contextmanager
+def streaming(url: str) -> Iterator[Callable[[], int]]:
+    """Keep `STREAMS` streamed answers open, from threads that only read; yield how many have finished."""
+    ended = threading.Event()
+    finished: list[int] = []
+
+    def keep_asking(number: int) -> None:
+        body = {"question": f"{WORDS_EN[number % len(WORDS_EN)]} {number}?", "stream": True, "min_score": 0}
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not ended.is_set():
+                with client.stream("POST", "/v1/knowledge-bases/bench/ask", json=body) as response:
+                    for _ in response.iter_raw():
+                        if ended.is_set():
+                            break
+                    else:
+                        finished.append(number)
+
+    threads = [threading.Thread(target=keep_asking, args=(number,), daemon=True) for number in range(STREAMS)]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    try:
+        yield lambda: len(finished)
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
 
 
 def embedding_cpu_ms(asked: list[str]) -> float:
@@ -99,14 +198,26 @@ def embedding_cpu_ms(asked: list[str]) -> float:
     return (time.process_time() - before) / len(asked) * 1000
 
 
+@contextlib.contextmanager
+def model_server(folder: Path) -> Iterator[dict[str, str]]:
+    """Run the fake model server of `bench.gateway`; yield the environment of a stack that asks it."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench.gateway", "--serve-fake", str(port)]
+    config = folder / "gateway.yaml"
+    upstream = {"name": "fake", "base_url": f"http://127.0.0.1:{port}/v1", "models": [MODEL]}
+    config.write_text(json.dumps({"upstreams": [upstream], "default_model": MODEL}))
+    with running("fake", command, port, {"BENCH_PACE": str(TOKEN_SECONDS)}):
+        yield {**os.environ, "ZHIWEN_GATEWAY_CONFIG": str(config), "ZHIWEN_ANSWER_MODEL": MODEL}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=10_000)
     parser.add_argument("--searches", type=int, default=500)
     parser.add_argument("--port-base", type=int, default=26000)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="zhiwen-bench-") as folder:
-        stack = Stack(Path(folder), arguments.port_base, webui=False)
+    with tempfile.TemporaryDirectory(prefix="zhiwen-bench-") as name, model_server(Path(name)) as environment:
+        stack = Stack(Path(name) / "data", arguments.port_base, webui=False, environment=environment)
         stack.start()
         try:
             print(json.dumps(measure(stack, arguments), indent=2))

@@ -78,6 +78,11 @@ class Stack:
         names = [name for name in OFFSETS if name != "worker" and (self.webui or name != "page")]
         return {name: f"http://{LOOPBACK}:{self.port_base + OFFSETS[name]}" for name in names}
 
+    @property
+    def milvus_url(self) -> str:
+        """Where Milvus Lite's server listens, once it is started: a socket that only this user can open."""
+        return f"unix:{self._sockets / 'milvus.sock'}"
+
     def start(self, *, on_ready: Callable[[str], None] = lambda name: None) -> None:
         """Start everything and return when all of it is ready; `on_ready` hears of each program."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -178,7 +183,7 @@ class Stack:
         ours = {
             "ZHIWEN_DATA_DIR": str(self.data_dir.absolute()),
             "ZHIWEN_REDIS_URL": f"unix://{self._sockets / 'redis.sock'}",
-            "ZHIWEN_MILVUS_URL": f"unix:{self._sockets / 'milvus.sock'}",
+            "ZHIWEN_MILVUS_URL": self.milvus_url,
             "ZHIWEN_HOST": LOOPBACK,
             "ZHIWEN_INGEST_PORT": ports["ingest"],
             "ZHIWEN_QUERY_PORT": ports["query"],

@@ -154,7 +154,11 @@ class Answerer:
 def relevant(question: str, hits: Sequence[Hit], threshold: float) -> list[Hit]:
     """Return the hits that may answer the question; none means refusal. Pure."""
     chinese = is_chinese(question)
-    return [hit for hit in hits if is_relevant(hit.score, threshold, same_language=chinese == is_chinese(hit.text))]
+    return [
+        hit
+        for hit in hits
+        if hit.score >= threshold or is_relevant(hit.score, threshold, same_language=chinese == is_chinese(hit.text))
+    ]
 
 
 def _answer(retrieved: Retrieved, started: float, generated: Generated | None, generate_seconds: float = 0.0) -> Answer:
