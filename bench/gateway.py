@@ -29,7 +29,7 @@ from typing import Any, cast
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-CHUNKS = 200
+CHUNKS = int(os.environ.get("BENCH_CHUNKS", "200"))
 STREAMS = 64
 ROUNDS = 5  # the median counts: other work on the machine makes single rounds dearer
 PACE = float(os.environ.get("BENCH_PACE", "0"))

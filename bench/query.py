@@ -43,6 +43,8 @@ from services.query.statistics import CollectionStatistics
 CHUNKS_PER_DOCUMENT = 58
 TOKEN_SECONDS = 1 / 30
 """Between two tokens of a stream: what a model server gives each of 64 at a time, at best."""
+TOKENS = 1000
+"""In an answer: so many that none ends, and is asked again, while searches are measured."""
 
 
 def questions(count: int, seed: int) -> list[str]:
@@ -106,8 +108,10 @@ def measure(stack: Stack, arguments: argparse.Namespace) -> dict[str, float | in
     seconds, many = ask_all(url, questions(arguments.searches * 2, 3), 16)
     again, more = questions(arguments.searches, 4), questions(arguments.searches, 5)
     _, alone = ask_all(url, again, 1)
-    with streaming(url) as finished:
-        _, beside = ask_all(url, more, 1)
+    with streaming(url) as reads:
+        read_before = reads()
+        seconds_beside, beside = ask_all(url, more, 1)
+        tokens = (reads() - read_before) / seconds_beside
     return {
         "chunks": chunks,
         "p50 ms, 1 client": round(percentile(one, 0.5), 2),
@@ -122,7 +126,8 @@ def measure(stack: Stack, arguments: argparse.Namespace) -> dict[str, float | in
         "p99 ms, 16 clients": round(percentile(many, 0.99), 2),
         "p99 ms beside 64 streams": round(percentile(beside, 0.99), 2),
         "p99 beside 64 streams / alone": round(percentile(beside, 0.99) / percentile(alone, 0.99), 2),
-        "streams finished meanwhile": finished(),
+        "p50 beside 64 streams / alone": round(percentile(beside, 0.5) / percentile(alone, 0.5), 2),
+        "tokens/s of the streams": round(tokens),
     }
 
 
@@ -160,27 +165,30 @@ def bare_milvus(stack: Stack, asked: Sequence[str]) -> Bare:
 
 @contextlib.contextmanager
 def streaming(url: str) -> Iterator[Callable[[], int]]:
-    """Keep `STREAMS` streamed answers open, from threads that only read; yield how many have finished."""
-    ended = threading.Event()
-    finished: list[int] = []
+    """Keep `STREAMS` streamed answers open, in threads that only read; yield a count of the reads so far."""
+    ended, begun = threading.Event(), threading.Barrier(STREAMS + 1)
+    reads = [0] * STREAMS
 
-    def keep_asking(number: int) -> None:
+    def listen(number: int) -> None:
         body = {"question": f"{WORDS_EN[number % len(WORDS_EN)]} {number}?", "stream": True, "min_score": 0}
-        with httpx.Client(base_url=url, timeout=60) as client:
-            while not ended.is_set():
-                with client.stream("POST", "/v1/knowledge-bases/bench/ask", json=body) as response:
-                    for _ in response.iter_raw():
-                        if ended.is_set():
-                            break
-                    else:
-                        finished.append(number)
+        with (
+            httpx.Client(base_url=url, timeout=60) as client,
+            client.stream("POST", "/v1/knowledge-bases/bench/ask", json=body) as response,
+        ):
+            for _ in response.iter_raw():
+                if not reads[number]:
+                    begun.wait()
+                reads[number] += 1
+                if ended.is_set():
+                    return
+        raise RuntimeError("a stream ended early")
 
-    threads = [threading.Thread(target=keep_asking, args=(number,), daemon=True) for number in range(STREAMS)]
+    threads = [threading.Thread(target=listen, args=(number,), daemon=True) for number in range(STREAMS)]
     for thread in threads:
         thread.start()
-    time.sleep(2)
+    begun.wait(timeout=60)
     try:
-        yield lambda: len(finished)
+        yield lambda: sum(reads)
     finally:
         ended.set()
         for thread in threads:
@@ -206,7 +214,7 @@ def model_server(folder: Path) -> Iterator[dict[str, str]]:
     config = folder / "gateway.yaml"
     upstream = {"name": "fake", "base_url": f"http://127.0.0.1:{port}/v1", "models": [MODEL]}
     config.write_text(json.dumps({"upstreams": [upstream], "default_model": MODEL}))
-    with running("fake", command, port, {"BENCH_PACE": str(TOKEN_SECONDS)}):
+    with running("fake", command, port, {"BENCH_PACE": str(TOKEN_SECONDS), "BENCH_CHUNKS": str(TOKENS)}):
         yield {**os.environ, "ZHIWEN_GATEWAY_CONFIG": str(config), "ZHIWEN_ANSWER_MODEL": MODEL}
 
 
