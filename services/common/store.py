@@ -177,8 +177,16 @@ class ChunkStore:
         self._call(create)
 
     def drop(self, collection: str) -> None:
-        """Remove a collection, if it is there."""
-        self._call(lambda client: client.drop_collection(collection, timeout=self._timeout))
+        """Remove a collection, if it is there, with its aliases: one that has any cannot be dropped."""
+        aliased = self.capabilities().aliases
+
+        def drop(client: Any) -> None:
+            if aliased and client.has_collection(collection, timeout=self._timeout):
+                for alias in client.list_aliases(collection, timeout=self._timeout).get("aliases", []):
+                    client.drop_alias(alias, timeout=self._timeout)
+            client.drop_collection(collection, timeout=self._timeout)
+
+        self._call(drop)
         self._loaded.discard(collection)
 
     def collections(self) -> list[str]:
@@ -396,9 +404,10 @@ class ChunkStore:
     # Aliases
 
     def point_alias(self, name: str, collection: str) -> None:
-        """Let a knowledge base's alias mean `collection`, where the server has aliases: for people with Attu."""
-        if not self.capabilities().aliases:
-            return
+        """Let a knowledge base's alias mean `collection`, where the server has aliases.
+
+        It is for people who look with Attu, nothing here reads it: when it cannot be pointed, the log says so.
+        """
 
         def point(client: Any) -> None:
             known = {a for c in client.list_collections() for a in client.list_aliases(c).get("aliases", [])}
@@ -406,15 +415,16 @@ class ChunkStore:
             change = client.alter_alias if alias in known else client.create_alias
             change(collection, alias, timeout=self._timeout)
 
-        self._call(point)
-
-    def drop_alias(self, name: str) -> None:
-        """Remove a knowledge base's alias: a collection that has one cannot be dropped."""
-        if self.capabilities().aliases:
-            self._call(lambda client: client.drop_alias(alias_of(name), timeout=self._timeout))
+        try:
+            if self.capabilities().aliases:
+                self._call(point)
+        except ServiceError as exc:
+            log.warning("alias_not_pointed", alias=alias_of(name), collection=collection, exc_info=exc)
 
     def aliases(self, collection: str) -> list[str]:
-        """Return the aliases of a collection."""
+        """Return the aliases of a collection, none where the server has no aliases."""
+        if not self.capabilities().aliases:
+            return []
         found = self._call(lambda client: client.list_aliases(collection, timeout=self._timeout))
         return list(found.get("aliases", []))
 

@@ -81,6 +81,8 @@ class Fsck:
         for base in bases:
             for generation in [base.live, *([base.building] if base.building else [])]:
                 self._check_generation(base, generation, present, findings, repair=repair)
+            if repair:
+                self.store.point_alias(base.name, base.live.collection)
         self._check_originals(findings, repair=repair)
         return findings
 

@@ -153,6 +153,9 @@ class Pipeline:
 
     def _retire(self, job: Job) -> None:
         with contextlib.suppress(NotFound):
+            base = self.ledger.bases.get_by_id(job.knowledge_base_id)
+            if not base.deleting:
+                self.store.point_alias(base.name, base.live.collection)
             self.store.drop(self.ledger.rebuilds.target(job).collection)
         self.ledger.rebuilds.finish_retire(job)
 

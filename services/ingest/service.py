@@ -55,7 +55,7 @@ class Ingest:
         collection = f"kb_{id}_1"
         self.store.create(collection, described.dimension, index)
         try:
-            return self.ledger.bases.create(
+            base = self.ledger.bases.create(
                 id=id,
                 name=body.name,
                 description=body.description,
@@ -66,6 +66,8 @@ class Ingest:
         except Conflict:
             self.store.drop(collection)
             raise
+        self.store.point_alias(base.name, collection)
+        return base
 
     def update_knowledge_base(
         self, base: KnowledgeBase, body: UpdateKnowledgeBase, *, request_id: str | None

@@ -57,6 +57,15 @@ def ledger(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
     ledger.close()
 
 
+@pytest.fixture
+def own_ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
+    """An empty ledger on SQLite, where it is about the engine."""
+    ledger = ledger_on(f"sqlite:///{tmp_path / 'ledger.db'}", clock)
+    ledger.database.migrate()
+    yield ledger
+    ledger.close()
+
+
 @pytest.fixture(scope="session", params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running engine."""

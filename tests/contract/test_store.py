@@ -444,12 +444,17 @@ def test_alias_follows_the_collection_it_is_pointed_to(store: ChunkStore, spares
     old, new = spares.take(), spares.take()
     for collection in (old.collection, new.collection, new.collection):
         store.point_alias("员工手册 2026", collection)
-        if store.capabilities().aliases:
-            assert store.aliases(collection) == [alias_of("员工手册 2026")]
-    store.drop(old.collection)
-    if store.capabilities().aliases:
-        store.drop_alias("员工手册 2026")
-        assert store.aliases(new.collection) == []
+        assert store.aliases(collection) == [alias_of("员工手册 2026")] * store.capabilities().aliases
+    for collection in (old.collection, new.collection):  # the second with its alias
+        store.drop(collection)
+        assert collection not in store.collections()
+    another = spares.take()
+    store.point_alias("员工手册 2026", another.collection)
+    assert store.aliases(another.collection) == [alias_of("员工手册 2026")] * store.capabilities().aliases
+
+
+def test_alias_that_cannot_be_pointed_is_no_error(store: ChunkStore) -> None:
+    store.point_alias("员工手册", "kb_none")
 
 
 # Failures

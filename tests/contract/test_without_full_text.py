@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from services.common.embedding import Embedders, HashEmbedder
 from services.common.errors import InvalidRequest
-from services.common.ledger import Ledger, NewGeneration, open_ledger
+from services.common.ledger import Ledger, NewGeneration
 from services.common.models import Chunk, ChunkingSpec, KnowledgeBase
 from services.common.store import ChunkRow, ChunkStore
 from services.common.translations import Translations
@@ -19,14 +18,6 @@ from tests.servers.ledgers import add_ready, new_base
 
 pytestmark = pytest.mark.parametrize("engine", ["milvus-2.3.5"], indirect=True)
 EMBEDDER = HashEmbedder(DIMENSION)
-
-
-@pytest.fixture
-def own_ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    ledger.database.migrate()
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture

@@ -1,0 +1,47 @@
+"""The alias with a knowledge base's name: made with it, moved by a rebuild, gone with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from services.common.ledger import Ledger, NewGeneration
+from services.common.models import ChunkingSpec, JobKind
+from services.common.store import ChunkStore, alias_of
+from services.ingest.leases import Lease
+from services.ingest.pipeline import Pipeline
+from services.ingest.schemas import CreateKnowledgeBase
+from services.ingest.service import Ingest
+from services.ingest.settings import IngestSettings
+from tests.contract.conftest import DIMENSION, Spares
+from tests.servers.ledgers import Clock
+
+NAME = "员工手册"
+UNUSED = cast(Any, None)
+
+
+def test_alias_follows_the_knowledge_base(
+    store: ChunkStore, spares: Spares, own_ledger: Ledger, clock: Clock, tmp_path: Path
+) -> None:
+    expected = [alias_of(NAME)] * store.capabilities().aliases
+    ingest = Ingest(IngestSettings(data_dir=tmp_path), own_ledger, store, UNUSED, UNUSED)
+    base = ingest.create_knowledge_base(CreateKnowledgeBase(name=NAME))
+    assert store.aliases(base.live.collection) == expected
+    old, new = base.live, spares.take()
+    another = NewGeneration(new.collection, old.embedding_model, DIMENSION, new.index, ChunkingSpec())
+    base = own_ledger.rebuilds.begin(base, another, request_id=None)
+    assert base.live.collection == new.collection  # there is nothing to index
+
+    def run(kind: JobKind) -> None:
+        clock.pass_by(60)
+        job = own_ledger.jobs.claim("worker", 60)
+        assert job is not None
+        assert job.kind is kind
+        Pipeline(own_ledger, store, UNUSED, UNUSED, UNUSED).run(job, cast(Lease, None))
+
+    run(JobKind.RETIRE)
+    assert store.aliases(new.collection) == expected
+    assert old.collection not in store.collections()
+    own_ledger.bases.begin_drop(NAME, request_id=None)
+    run(JobKind.DROP)
+    assert new.collection not in store.collections()
