@@ -6,16 +6,20 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from services.cli.client import Client, Service
 from services.cli.commands.bases import documents_of
+from services.cli.ledgers import opened_ledger
 from services.cli.output import Output
 from services.cli.problems import EXIT_FAILED, ApiError, Json
 from services.cli.session import DATA, Session, command
 from services.common.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from services.common.ledger import Ledger
 
 DEFAULT_PORT_BASE = 8000
 FINDINGS = (
@@ -27,6 +31,8 @@ FINDINGS = (
     "missing_originals",
     "orphaned_originals",
 )
+LITE_CHUNKS = 100_000
+"""Up to so many chunks a search of Milvus Lite, which is exact, stays quick."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -55,6 +61,8 @@ def up(
             with output.waiting("Starting") as ready:
                 stack.start(on_ready=ready)
             _show_addresses(output, stack.addresses, str(folder), port_base)
+            with opened_ledger(session.settings) as ledger:
+                warn_of_size(output, ledger)
             stack.wait()
         except KeyboardInterrupt:
             output.say("Stopping …")
@@ -76,6 +84,16 @@ def _show_addresses(output: Output, addresses: Mapping[str, str], folder: str, p
         for service in get_args(Service):
             output.show(f"export ZHIWEN_{service.upper()}_URL={addresses[service]}")
     output.say(f"Ready. Data is kept in {folder}. Ctrl-C stops everything.")
+
+
+def warn_of_size(output: Output, ledger: Ledger) -> None:
+    """Say which knowledge bases have outgrown Milvus Lite, whose search looks at every chunk."""
+    for base in ledger.bases.all():
+        if (chunks := ledger.documents.count(base.id)["chunks"]) > LITE_CHUNKS:
+            output.say(
+                f"{base.name} holds {chunks:,} chunks. Past {LITE_CHUNKS:,} a Milvus server finds them faster than "
+                "Milvus Lite: see deploy/README.md."
+            )
 
 
 @contextmanager

@@ -13,9 +13,12 @@ from rich.cells import cell_len
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
+from services.cli.commands import operations
 from services.cli.main import create_app
+from services.cli.output import Output
 from services.common.ledger import open_ledger
 from services.common.models import UsageRow
+from tests.servers.ledgers import add, index, new_base
 from tests.unit.cli.fake_api import FakeApi, document, source
 
 CLEAN = {f"ZHIWEN_{name}": "" for name in ("KB", "API_KEY", "INGEST_URL", "QUERY_URL", "GATEWAY_URL", "DATABASE_URL")}
@@ -291,3 +294,20 @@ def test_long_snippet_is_cut_by_columns_not_characters() -> None:
         api.ask_events[-1][1]["sources"] = [source()]
     assert last.endswith("…")
     assert cell_len(last) <= 180
+
+
+def test_knowledge_base_that_outgrows_milvus_lite_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger.database.migrate()
+    for name in ("small", "large"):
+        base = new_base(ledger, name)
+        add(ledger, base)
+        index(ledger, base, chunks=3 if name == "large" else 2)
+    monkeypatch.setattr(operations, "LITE_CHUNKS", 2)
+    operations.warn_of_size(Output(), ledger)
+    ledger.close()
+    said = capsys.readouterr().err
+    assert "large holds 3 chunks" in said
+    assert "small" not in said
