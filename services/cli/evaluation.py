@@ -230,6 +230,7 @@ class Evaluation:
     client: Client
     base: str
     clients: int = 1
+    fusion: str | None = None
     tell: Callable[[str, int, int], None] = lambda what, done, total: None
 
     def load(self, passages: Sequence[Row], distractors: Sequence[Row]) -> None:
@@ -263,7 +264,8 @@ class Evaluation:
 
     def _ask(self, question: Question, mode: str) -> Outcome:
         started = time.perf_counter()
-        answer = self.client.search(self.base, {"query": question.text, "mode": mode, "top_k": HITS})
+        asked = {"query": question.text, "mode": mode, "top_k": HITS, "fusion": self.fusion}
+        answer = self.client.search(self.base, asked)
         milliseconds = (time.perf_counter() - started) * 1000
         hits = answer["hits"]
         found = list(dict.fromkeys(_passage(hit["source"]) for hit in hits))

@@ -272,15 +272,6 @@ def _held(
     return []
 
 
-def fuse(lexical: float, dense: float, weight: float) -> float:
-    """Return (lexical + weight * dense) / (1 + weight): both halves in 0..1, and so the relevance.
-
-    The lexical half leads where the question's words are in the collection; where they are not it is small for every
-    document, and the dense half decides. `weight` belongs to the embedding model.
-    """
-    return (min(1.0, max(0.0, lexical)) + weight * min(1.0, max(0.0, dense))) / (1.0 + weight)
-
-
 def is_relevant(relevance: float, threshold: float, *, same_language: bool) -> bool:
     """Say whether a hit may answer the question. In the other language, where only translations match, 0.6 of the
     threshold is as much evidence."""

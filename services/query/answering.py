@@ -113,6 +113,7 @@ class Answerer:
             query=question,
             top_k=body.top_k,
             mode=body.mode,
+            fusion=body.fusion,
             expression=compile_filter(body.filter),
             min_score=body.min_score,
             cross_language=self.crosses(base, body.cross_language),

@@ -88,6 +88,7 @@ def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | N
         Translations.load(),
         candidates=settings.candidates,
         dense_weight=settings.dense_weight,
+        fusion=settings.fusion,
         reranker=reranker_from(settings),
     )
     key = settings.gateway_api_key.get_secret_value() or settings.api_key.get_secret_value()

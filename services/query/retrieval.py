@@ -16,10 +16,11 @@ from services.common.embedding import Embedders
 from services.common.errors import ServiceError
 from services.common.ledger import Ledger
 from services.common.lexical import QuerySettings as LexicalSettings
-from services.common.lexical import fuse, query_vector
+from services.common.lexical import query_vector
 from services.common.models import Hit, KnowledgeBase, parse_chunk_id
 from services.common.store import ChunkStore, Ranking, require_full_text
 from services.common.translations import Translations
+from services.query.fusion import Fusion, Halves
 from services.query.passages import distinct, with_neighbours
 from services.query.reranking import RERANKED_HITS, Reranker, required, rerank
 from services.query.schemas import Mode
@@ -44,6 +45,7 @@ class Search:
     query: str
     top_k: int
     mode: Mode = "hybrid"
+    fusion: Fusion | None = None
     expression: str = ""
     min_score: float | None = None
     neighbours: int = 0
@@ -76,6 +78,7 @@ class Retriever:
         *,
         candidates: int,
         dense_weight: float | None,
+        fusion: Fusion = "relevance",
         reranker: Reranker | None = None,
     ) -> None:
         self._ledger = ledger
@@ -85,6 +88,7 @@ class Retriever:
         self._statistics = CollectionStatistics(ledger)
         self._candidates = candidates
         self._dense_weight = dense_weight
+        self._fusion = fusion
         self._reranker = reranker
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="dense")
         self._embed = lru_cache(maxsize=EMBEDDED_QUESTIONS)(self._embed_uncached)
@@ -154,8 +158,8 @@ class Retriever:
                 pending = self._pool.submit(self._dense, base, search, limit)
                 lexical = self._full_text(base, search, limit)
                 dense, embed_ms = pending.result()
-                fused = fuse_rankings(lexical, dense, self._weight(base), limit)
-                return fused, max(len(dense), len(lexical)) >= limit, embed_ms
+                halves = Halves(lexical, dense, limit, self._weight(base))
+                return halves.fused(search.fusion or self._fusion), max(len(dense), len(lexical)) >= limit, embed_ms
 
     def _weight(self, base: KnowledgeBase) -> float:
         if self._dense_weight is not None:
@@ -241,17 +245,3 @@ class _Checked:
             there = {hit.chunk_id for hit in hits}
             self.newer |= {of[id] for id in answering if id not in there}
         return hits
-
-
-def fuse_rankings(lexical: Ranking, dense: Ranking, weight: float, limit: int) -> Ranking:
-    """Fuse two rankings of at most `limit` chunks into one by `fuse`. Pure.
-
-    A chunk that one half did not return scores there what that half's last one did, which it can at most have; nothing
-    where that half returned fewer than `limit`, which are all it has.
-    """
-    lexical_floor = min(lexical.values(), default=0.0) if len(lexical) >= limit else 0.0
-    dense_floor = min(dense.values(), default=0.0) if len(dense) >= limit else 0.0
-    fused = [
-        (-fuse(lexical.get(id, lexical_floor), dense.get(id, dense_floor), weight), id) for id in {**dense, **lexical}
-    ]
-    return {id: -score for score, id in sorted(fused)}

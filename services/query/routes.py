@@ -78,6 +78,7 @@ def search_in(query: Query, kb: str, body: SearchBody) -> SearchOut:
             query=body.query,
             top_k=body.top_k,
             mode=body.mode,
+            fusion=body.fusion,
             expression=compile_filter(body.filter),
             min_score=body.min_score,
             neighbours=body.neighbours,

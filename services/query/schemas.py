@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.common.models import Hit
+from services.query.fusion import Fusion
 
 Mode = Literal["hybrid", "dense", "full_text"]
 
@@ -23,6 +24,7 @@ class SearchBody(Strict):
     query: str = Field(min_length=1, examples=["年假有几天?"])
     top_k: int = Field(5, ge=1, le=100)
     mode: Mode = "hybrid"
+    fusion: Fusion | None = Field(None, description="What orders the hits of a hybrid search; None: as configured.")
     filter: dict[str, Any] | None = Field(None, examples=[{"source": {"prefix": "员工"}}])
     min_score: float | None = Field(None, ge=0, le=1)
     neighbours: int = Field(0, ge=0, le=10, description="Chunks before and after each hit to add to its text.")
@@ -47,6 +49,7 @@ class AskBody(Strict):
     model: str | None = None
     top_k: int = Field(5, ge=1, le=50)
     mode: Mode = "hybrid"
+    fusion: Fusion | None = Field(None, description="What orders the hits of a hybrid search; None: as configured.")
     filter: dict[str, Any] | None = None
     min_score: float | None = Field(None, ge=0, le=1, description="None: the configured threshold of refusal.")
     cross_language: bool | None = Field(None, description="None: as the knowledge base is set.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 
 from services.common.settings import CommonSettings, EmbeddingSettings
+from services.query.fusion import Fusion
 
 
 class QuerySettings(CommonSettings, EmbeddingSettings):
@@ -20,6 +21,9 @@ class QuerySettings(CommonSettings, EmbeddingSettings):
     candidates: int = Field(100, ge=10, le=1000, description="Hits taken from each half of a hybrid search.")
     dense_weight: float | None = Field(
         None, ge=0, description="Weight of the dense half beside the full-text half; empty: the embedding model's own."
+    )
+    fusion: Fusion = Field(
+        "relevance", description="What orders the hits of a hybrid search: relevance, min_max or rrf. Scores stay."
     )
     cross_language: bool = Field(True, description="Find texts in the other language through a word table.")
     rerank_model: str = Field(

@@ -68,6 +68,19 @@ def test_every_mode_finds_the_passage_with_a_score_in_range(zw: House, kb: str, 
     assert body["took_ms"]["total"] == pytest.approx(body["took_ms"]["embed"] + body["took_ms"]["search"], abs=0.1)
 
 
+def test_fusion_changes_the_order_and_no_score(zw: House, kb: str) -> None:
+    found = {
+        fusion: zw.search(kb, QUESTION, top_k=50, fusion=fusion) for fusion in (None, "relevance", "rrf", "min_max")
+    }
+    assert found[None] == found["relevance"]
+    scores = {hit["chunk_id"]: hit["score"] for hit in found["relevance"]}
+    for hits in found.values():
+        assert "十天带薪年假" in hits[0]["text"]
+        assert {hit["chunk_id"]: hit["score"] for hit in hits} == scores
+    refused = zw.query.post(path(kb, "search"), json={"query": QUESTION, "fusion": "product"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid-request")
+
+
 def test_top_k_and_min_score_limit_the_hits(zw: House, kb: str) -> None:
     assert len(zw.search(kb, QUESTION, top_k=1)) == 1
     everything = zw.search(kb, QUESTION, top_k=100, mode="dense")

@@ -36,6 +36,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Chooses what is left out.")] = 1,
     model: Annotated[str | None, typer.Option(help="Embedding model.")] = None,
     clients: Annotated[int, typer.Option(min=1, max=64, help="Questions asked at the same time.")] = 1,
+    fusion: Annotated[str | None, typer.Option(help="Order of hybrid hits: relevance, min_max, rrf.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
 ) -> None:
     """Load passages, ask questions, and report recall, refusal and latency per mode."""
@@ -44,7 +45,7 @@ def evaluate(
     kept = known.without(hold_out, seed)
     asked = kept.questions(read_lines(questions))
     output = session.output
-    evaluation = Evaluation(session.client, kb, clients, lambda what, n, of: output.say(f"{what} {n}/{of}"))
+    evaluation = Evaluation(session.client, kb, clients, fusion, lambda what, n, of: output.say(f"{what} {n}/{of}"))
     with _base(session, kb, model, keep=keep) as is_new:
         if is_new:
             evaluation.load(kept.rows, others)

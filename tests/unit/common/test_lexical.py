@@ -16,7 +16,6 @@ from services.common.lexical import (
     SparseQuery,
     analyze,
     document_vector,
-    fuse,
     is_relevant,
     query_vector,
     term_id,
@@ -155,12 +154,6 @@ def test_a_question_without_known_words_has_no_weights(question: str) -> None:
 @given(st.text(max_size=60), st.lists(st.text(max_size=60), max_size=4))
 def test_relevance_is_always_a_share(question: str, passages: list[str]) -> None:
     assert all(0 <= value <= 1 for value in relevances(question, [*passages, "大学 university", question]))
-
-
-def test_fusion_is_a_weighted_mean_within_bounds() -> None:
-    assert fuse(0.5, 0.2, 0.2) == pytest.approx(0.54 / 1.2)
-    assert fuse(0.0, 1.0, 0.25) == pytest.approx(0.2)
-    assert fuse(3.0, -1.0, 0.0) == 1.0
 
 
 def test_a_translated_hit_needs_less() -> None:

@@ -1,4 +1,4 @@
-"""From hits to the passages of a prompt, and the fusion of two rankings."""
+"""From hits to the passages of a prompt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from services.query.passages import (
     with_neighbours,
     within_budget,
 )
-from services.query.retrieval import fuse_rankings
 
 
 def hit(id: str, text: str = "正文", score: float = 0.5, heading: str = "") -> Hit:
@@ -68,28 +67,3 @@ def test_budget_is_kept(texts: list[str], budget: int) -> None:
     kept = within_budget(hits, budget)
     assert bool(kept) == bool(hits)
     assert sum(count_tokens(one.text) for one in kept) <= budget
-
-
-def test_fusion_is_weighted_and_best_first() -> None:
-    fused = fuse_rankings({"a": 0.8, "b": 0.2}, {"b": 1.0, "c": 0.4}, 1.0, 2)
-    assert fused == {"a": (0.8 + 0.4) / 2, "b": (0.2 + 1.0) / 2, "c": (0.2 + 0.4) / 2}
-    assert list(fused)[-1] == "c"
-
-
-def test_what_a_half_did_not_return_though_it_could_have_has_nothing_of_it() -> None:
-    fused = fuse_rankings({"a": 0.8}, {"b": 1.0, "c": 0.4}, 1.0, 2)
-    assert fused == {"a": (0.8 + 0.4) / 2, "b": (0.0 + 1.0) / 2, "c": (0.0 + 0.4) / 2}
-
-
-scored = st.dictionaries(st.sampled_from("abcdef"), st.floats(0, 1), max_size=6)
-
-
-@given(scored, scored, st.floats(0, 3), st.integers(1, 6))
-def test_fusion_keeps_every_chunk_once_with_a_score_in_range(
-    lexical: dict[str, float], dense: dict[str, float], weight: float, limit: int
-) -> None:
-    fused = fuse_rankings(lexical, dense, weight, limit)
-    assert set(fused) == {*lexical, *dense}
-    scores = list(fused.values())
-    assert scores == sorted(scores, reverse=True)
-    assert all(0 <= score <= 1 for score in scores)

@@ -1,0 +1,81 @@
+"""One ranking of two: the dense and the full-text half of a hybrid search. Pure.
+
+Every hit's score is the relevance, whatever gives the order: it is absolute, so that `min_score` and refusal mean the
+same for every question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from services.common.store import Ranking
+
+Fusion = Literal["relevance", "min_max", "rrf"]
+RRF_K = 60
+"""Of reciprocal rank fusion (Cormack, Clarke & Büttcher 2009)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """The best chunks of each half, at most `limit`, scores in 0..1; `weight` is the dense half's beside the other."""
+
+    lexical: Ranking
+    dense: Ranking
+    limit: int
+    weight: float
+
+    def relevance(self) -> Ranking:
+        """Return (lexical + weight * dense) / (1 + weight) for every chunk, best first.
+
+        The lexical half leads where the question's words are in the collection; where they are not it is small for
+        every document, and the dense half decides. A chunk that one half did not return scores there what that half's
+        last one did, which it can at most have; nothing where that half returned fewer than `limit`: it has no more.
+        """
+        return self._summed(self.lexical, self.dense, self._floor(self.lexical), self._floor(self.dense))
+
+    def min_max(self) -> Ranking:
+        """Return the weighted mean of scores stretched to 0..1 within each half, best first; absent ones have 0."""
+        return self._summed(stretched(self.lexical), stretched(self.dense), 0.0, 0.0)
+
+    def rrf(self) -> Ranking:
+        """Return the sum of 1 / (60 + rank) over both halves, best first. Weights do not count."""
+        ranks = [{id: 1 / (RRF_K + rank) for rank, id in enumerate(half, 1)} for half in (self.lexical, self.dense)]
+        return best_first({id: ranks[0].get(id, 0.0) + ranks[1].get(id, 0.0) for id in {**self.dense, **self.lexical}})
+
+    def fused(self, fusion: Fusion) -> Ranking:
+        """Return the relevance of every chunk, in the order that `fusion` gives."""
+        relevance = self.relevance()
+        match fusion:
+            case "relevance":
+                return relevance
+            case "min_max":
+                return {id: relevance[id] for id in self.min_max()}
+            case "rrf":
+                return {id: relevance[id] for id in self.rrf()}
+
+    def _floor(self, half: Ranking) -> float:
+        return min(half.values()) if half and len(half) >= self.limit else 0.0
+
+    def _summed(self, lexical: Ranking, dense: Ranking, no_lexical: float, no_dense: float) -> Ranking:
+        whole = 1.0 + self.weight
+        return best_first(
+            {
+                id: (lexical.get(id, no_lexical) + self.weight * dense.get(id, no_dense)) / whole
+                for id in {**dense, **lexical}
+            }
+        )
+
+
+def stretched(half: Ranking) -> Ranking:
+    """Return the scores as shares of the way from the worst to the best; where all are the same, 1."""
+    if not half:
+        return {}
+    low, high = min(half.values()), max(half.values())
+    return {id: (score - low) / (high - low) if high > low else 1.0 for id, score in half.items()}
+
+
+def best_first(scores: Mapping[str, float]) -> Ranking:
+    """Return the scores in falling order; those of the same score in order of id, so that answers repeat."""
+    return {id: -negative for negative, id in sorted((-score, id) for id, score in scores.items())}
