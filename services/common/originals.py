@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -21,6 +22,9 @@ from services.common.errors import NotFound, ServiceError, Unavailable
 
 if TYPE_CHECKING:
     from services.common.settings import CommonSettings
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+"""The name of an original; whatever else lies beside the originals is somebody else's."""
 
 
 class Originals(Protocol):
@@ -115,7 +119,7 @@ class DiskOriginals:
 
     def list(self) -> Iterator[str]:
         for path in self.root.glob("??/*"):
-            if len(path.name) == 64:
+            if SHA256.fullmatch(path.name):
                 yield path.name
 
     def ping(self) -> None:
@@ -200,7 +204,9 @@ class S3Originals:
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
             for page in pages:
                 for item in page.get("Contents", []):
-                    yield item["Key"].removeprefix(self.prefix)
+                    name = item["Key"].removeprefix(self.prefix)
+                    if SHA256.fullmatch(name):
+                        yield name
 
     def ping(self) -> None:
         with _s3_errors():

@@ -73,6 +73,20 @@ def test_list_names_everything_and_nothing_else(originals: Originals, tmp_path: 
     assert sorted(originals.list()) == sorted(expected)
 
 
+def test_what_others_keep_beside_the_originals_is_not_listed(originals: Originals, source: Path) -> None:
+    sha = sha_of(source)
+    originals.put(sha, source)
+    for name in ("backup.tar", "of/another/app", f"nested/{sha}", f"{sha}.bak", f"0{sha}", sha.upper(), "总" * 64):
+        if isinstance(originals, S3Originals):
+            originals.client.put_object(Bucket=originals.bucket, Key=originals.prefix + name, Body=b"not ours")
+        else:
+            assert isinstance(originals, DiskOriginals)
+            path = originals.root / sha[:2] / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("not ours")
+    assert list(originals.list()) == [sha]
+
+
 def test_same_bytes_from_several_threads_are_one_original(originals: Originals, source: Path) -> None:
     sha = sha_of(source)
     errors: list[Exception] = []
