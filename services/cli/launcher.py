@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 LOOPBACK = "127.0.0.1"
 READY_SECONDS = 120.0
 STOP_SECONDS = 20.0
+MAX_RESTART_SECONDS = 30.0
+WELL_SECONDS = 60.0
+"""What has run for so long is well: its next end is its first."""
 LOG_BYTES = 10 * 1024 * 1024
 SOCKET_PATH_LIMIT = 100  # sockaddr_un holds 108 bytes
 OFFSETS: Mapping[str, int] = {"ingest": 1, "query": 2, "gateway": 3, "worker": 4, "page": 80}
@@ -50,6 +53,7 @@ class Program:
     environment: Mapping[str, str]
     ready: Callable[[], bool]
     process: subprocess.Popen[bytes] | None = None
+    launched_at: float = 0.0
     restarts: int = 0
     restart_at: float = 0.0
 
@@ -95,7 +99,7 @@ class Stack:
         except BaseException:
             self.stop()
             raise
-        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self._watcher = threading.Thread(target=self.watch, name="watcher", daemon=True)
         self._watcher.start()
 
     def stop(self) -> None:
@@ -235,6 +239,7 @@ class Stack:
         if path.exists() and path.stat().st_size > LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
         with path.open("ab") as output:
+            program.launched_at = time.monotonic()
             program.process = subprocess.Popen(
                 program.command,
                 env=dict(program.environment),
@@ -246,23 +251,33 @@ class Stack:
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
             )
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
+        """Start programs again that end, until somebody calls `stop`."""
         while not self._stopping.wait(0.5):
             for program in self.programs:
-                self._revive(program)
+                try:
+                    self._revive(program, time.monotonic())
+                except Exception:  # no memory, no space for its log: the next round tries again
+                    log.exception("restart_failed", program=program.name)
 
-    def _revive(self, program: Program) -> None:
+    def _revive(self, program: Program, now: float) -> None:
         if program.process is None or program.process.poll() is None:
             return
-        now = time.monotonic()
         if program.restart_at == 0.0:
-            pause = min(0.2 * 2**program.restarts, 30.0)
+            if now - program.launched_at >= WELL_SECONDS:
+                program.restarts = 0
+            pause = restart_pause(program.restarts)
             log.warning("program_ended", program=program.name, code=program.process.returncode, restart_in=pause)
             program.restart_at = now + pause
         if now >= program.restart_at:
             program.restarts += 1
             program.restart_at = 0.0
             self._launch(program)
+
+
+def restart_pause(restarts: int) -> float:
+    """Return the seconds to wait before a program that was started again so often is started again."""
+    return min(0.2 * 2 ** min(restarts, 10), MAX_RESTART_SECONDS)
 
 
 def _message(line: str) -> str:

@@ -40,6 +40,11 @@ FORGOTTEN_SECONDS = 3600.0
 """For so long after their last use each round looks for originals that nobody names; a starting worker for all."""
 
 
+def pause_seconds(base: float, times: int) -> float:
+    """Return how long a job rests that has failed so often: `base` to the power of `times`, a minute at most."""
+    return min(base ** min(times, 8), MAX_PAUSE_SECONDS)  # 2.0**1024 is no float any more
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """Claims and runs jobs; what a failure means for the job is decided here."""
@@ -93,8 +98,7 @@ class Worker:
             self._fail(job, exc.code, exc.detail)
             return exc.code
         except Unavailable as exc:  # the dependency's fault: it waits, and this was no attempt
-            pause = min(2.0**job.waits, MAX_PAUSE_SECONDS)
-            self.ledger.jobs.put_off(job, pause, exc.code, exc.detail, counts=False)
+            self.ledger.jobs.put_off(job, pause_seconds(2.0, job.waits), exc.code, exc.detail, counts=False)
             return exc.code
         except ServiceError as exc:
             return self._try_again(job, exc.code, exc.detail)
@@ -108,7 +112,7 @@ class Worker:
         if job.kind in {JobKind.INGEST, JobKind.REBUILD} and job.attempts >= MAX_ATTEMPTS:
             self._fail(job, code, detail)
         else:
-            self.ledger.jobs.put_off(job, min(3.0**job.attempts, MAX_PAUSE_SECONDS), code, detail, counts=True)
+            self.ledger.jobs.put_off(job, pause_seconds(3.0, job.attempts), code, detail, counts=True)
         return code
 
     def _fail(self, job: Job, code: str, detail: str) -> None:
