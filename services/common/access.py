@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import structlog
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import HTTPConnection
 
 from services.common.auth import ANONYMOUS, KeyRing, Principal
 from services.common.errors import Forbidden
@@ -24,10 +25,7 @@ def needs(scope: Scope) -> Callable[..., Awaitable[Principal]]:
     async def admit(
         request: Request, _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
     ) -> Principal:
-        keys: KeyRing = request.app.state.keys
-        principal = await keys.authenticate(request.headers.get("authorization"))
-        if principal is ANONYMOUS:
-            require_local(request)
+        principal = await principal_of(request, request.app.state.keys)
         principal.require(scope, request.path_params.get("kb"))
         structlog.contextvars.bind_contextvars(key=principal.name)
         return principal
@@ -35,14 +33,31 @@ def needs(scope: Scope) -> Callable[..., Awaitable[Principal]]:
     return admit
 
 
-def require_local(request: Request) -> None:
-    """Raise `Forbidden` (`not-local`) for a request that a web page elsewhere made the user's browser send.
+async def principal_of(connection: HTTPConnection, keys: KeyRing) -> Principal:
+    """Return who is asking. Raises `Unauthorized`, and `Forbidden` (`not-local`) where being here is the only proof."""
+    principal = await keys.authenticate(connection.headers.get("authorization"))
+    if principal is ANONYMOUS:
+        require_local(connection)
+    return principal
+
+
+def require_local(connection: HTTPConnection) -> None:
+    """Raise `Forbidden` (`not-local`) for a request from another machine, or that a web page elsewhere made the user's
+    browser send.
 
     Without a key, being on this machine is the only proof. A foreign page shows in `Origin`; one that has rebound its
-    name to this machine shows in `Host`.
+    name to this machine shows in `Host`; a unix socket has no client and is on this machine.
     """
-    names = [request.url.hostname or ""]
-    if origin := request.headers.get("origin"):
-        names.append(urlsplit(origin).hostname or "")
-    if not all(is_loopback(name) for name in names):
+    headers = connection.headers
+    here = connection.client is None or is_loopback(connection.client.host)
+    host = f"//{headers['host']}" if "host" in headers else None
+    if not (here and _names_loopback(host) and _names_loopback(headers.get("origin"))):
         raise Forbidden("not-local", "Without an API key only programs and pages on this machine are served.")
+
+
+def _names_loopback(url: str | None) -> bool:
+    """True when there is no address, or it is one of this machine. Not `Request.url`, which mends a damaged `Host`."""
+    try:
+        return url is None or is_loopback(urlsplit(url).hostname or "")
+    except ValueError:  # `http://[` is no address at all
+        return False

@@ -39,9 +39,9 @@ ANONYMOUS = Principal("anonymous", "admin")
 
 
 class KeyRing:
-    """Checks API keys. While no key exists anywhere, everybody is an admin (and services bind to loopback only).
+    """Checks API keys. Until the first key is made, everybody is an admin (and services bind to loopback only).
 
-    A key that was created or revoked takes effect within `MEMORY_SECONDS`.
+    A key that was created or revoked takes effect within `MEMORY_SECONDS`. Revoking the last one opens nothing.
     """
 
     def __init__(self, ledger: Ledger | None, admin_key: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,10 +49,11 @@ class KeyRing:
         self._admin_key = admin_key
         self._clock = clock
         self._known: dict[str, tuple[float, Principal | None]] = {}
-        self._open: tuple[float, bool] = (0.0, False)
+        self._closed = bool(admin_key)
+        self._ask_again = 0.0
 
     def has_key(self) -> bool:
-        """True when at least one key is in force. Blocking."""
+        """True when at least one key is in force, so that somebody can be let in. Blocking."""
         return bool(self._admin_key) or (self._ledger is not None and self._ledger.keys.any())
 
     async def authenticate(self, authorization: str | None) -> Principal:
@@ -61,18 +62,22 @@ class KeyRing:
             return ANONYMOUS
         secret = _SCHEME.sub("", authorization or "").strip()
         if not secret:
-            raise _unauthorized("missing-key", "Send an API key: Authorization: Bearer <key>.")
+            raise _unauthorized(
+                "missing-key", "Send an API key: Authorization: Bearer <key>. `zhiwen keys create` makes one."
+            )
         principal = await self._find(secret)
         if principal is None:
             raise _unauthorized("unknown-key", "This API key is not known, or was revoked.")
         return principal
 
     async def _is_open(self) -> bool:
-        until, is_open = self._open
-        if self._clock() >= until:
-            is_open = not await asyncio.to_thread(self.has_key)
-            self._open = (self._clock() + MEMORY_SECONDS, is_open)
-        return is_open
+        if self._closed or self._ledger is None:
+            return not self._closed
+        if self._clock() >= self._ask_again:
+            if await asyncio.to_thread(self._ledger.keys.ever):
+                self._closed = True
+            self._ask_again = self._clock() + MEMORY_SECONDS
+        return not self._closed
 
     async def _find(self, secret: str) -> Principal | None:
         if self._admin_key and hmac.compare_digest(secret.encode(), self._admin_key.encode()):

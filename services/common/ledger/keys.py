@@ -67,9 +67,14 @@ class ApiKeys:
         return _to_key(row) if row else None
 
     def any(self) -> bool:
-        """True when at least one key is in force, so that every request needs one."""
+        """True when at least one key is in force."""
         with self.database.read() as c:
             return c.scalar(sa.select(api_keys.c.id).where(api_keys.c.revoked_at.is_(None)).limit(1)) is not None
+
+    def ever(self) -> bool:
+        """True when a key was made at any time, revoked ones included, so that every request needs one."""
+        with self.database.read() as c:
+            return c.scalar(sa.select(api_keys.c.id).limit(1)) is not None
 
     def revoke(self, key_id: str) -> ApiKey:
         """End a key. Raises `NotFound`."""

@@ -80,6 +80,20 @@ async def test_revoked_key_ends_within_the_memory_and_not_later(ledger: Ledger, 
         await ring.authenticate(secret)
 
 
+async def test_revoking_the_last_key_opens_nothing(ledger: Ledger, clock: Clock) -> None:
+    ring = KeyRing(ledger, "", clock=clock)
+    key_id, secret = new_key(ledger)
+    await ring.authenticate(secret)
+    ledger.keys.revoke(key_id)
+    clock.pass_by(MEMORY_SECONDS)
+    for started_before_or_after in (ring, KeyRing(ledger, "", clock=clock)):
+        with pytest.raises(Unauthorized, match="zhiwen keys create"):
+            await started_before_or_after.authenticate(None)
+    assert not ring.has_key()
+    _, another = new_key(ledger)
+    assert (await ring.authenticate(another)).scope == "read"
+
+
 async def test_new_key_that_was_refused_before_holds_within_the_memory(ledger: Ledger, clock: Clock) -> None:
     ring = KeyRing(ledger, "admin-secret", clock=clock)
     with pytest.raises(Unauthorized):
