@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from services import __version__
+from services.common.access import principal_of
 from services.common.auth import KeyRing
 from services.common.ledger import Ledger, open_ledger
 from services.common.settings import require_loopback_or_key
@@ -139,12 +140,12 @@ def _checks(gateway: Gateway, ledger: Ledger | None) -> Mapping[str, Check]:
 def _add_models_routes(app: FastAPI, current: Callable[[], Gateway]) -> None:
     @app.get("/v1/models", tags=["models"], summary="The models that can be asked for", responses=openapi.MODELS)
     async def models(request: Request) -> Response:
-        principal = await current().keyring.authenticate(request.headers.get("authorization"))
+        principal = await principal_of(request, current().keyring)
         return openapi.models_response(current().model_names(principal.name))
 
     @app.get("/v1/models/{model:path}", tags=["models"], summary="One model", responses=openapi.ONE_MODEL)
     async def model(request: Request, model: str) -> Response:
-        principal = await current().keyring.authenticate(request.headers.get("authorization"))
+        principal = await principal_of(request, current().keyring)
         if model not in current().model_names(principal.name):
             current().pool.resolve(model)  # a wildcard may hold it
         return openapi.model_response(model)

@@ -33,13 +33,12 @@ class DoorApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = self  # its path names the request in logs and metrics
-        headers = dict(scope["headers"])
         gateway = self.gateway()
         try:
-            body = await _read_body(headers, receive, gateway.settings.gateway_max_request_bytes)
+            body = await _read_body(dict(scope["headers"]), receive, gateway.settings.gateway_max_request_bytes)
         except ClientGone:
             return
-        exchange = Exchange(gateway, self.door, headers, body, send)
+        exchange = Exchange(gateway, self.door, scope, body, send)
         watch = ClientWatch(receive)
         try:
             await exchange.run(watch.stop)

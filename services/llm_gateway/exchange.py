@@ -10,8 +10,10 @@ from typing import Any
 
 import orjson
 import structlog
-from starlette.types import Send
+from starlette.requests import HTTPConnection
+from starlette.types import Scope, Send
 
+from services.common.access import principal_of
 from services.common.auth import Principal
 from services.common.errors import Forbidden, InvalidRequest, NotFound, ServiceError
 from services.common.telemetry import current_request_id
@@ -40,10 +42,11 @@ _SSE_HEADERS = [
 class Exchange:
     """Serves one request. `usage`, `text` and `status` say afterwards what came of it."""
 
-    def __init__(self, gateway: Gateway, door: Door, headers: dict[bytes, bytes], body: bytes, send: Send) -> None:
+    def __init__(self, gateway: Gateway, door: Door, scope: Scope, body: bytes, send: Send) -> None:
         self.gateway = gateway
         self.door = door
-        self.headers = headers
+        self.scope = scope
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.body = body
         self.send = send
         self.started = gateway.loop.time()
@@ -71,8 +74,7 @@ class Exchange:
 
     async def _admit_and_answer(self, deadline: float) -> None:
         gateway = self.gateway
-        header = self.headers.get(b"authorization")
-        principal = await gateway.keyring.authenticate(header.decode("latin-1") if header is not None else None)
+        principal = await principal_of(HTTPConnection(self.scope), gateway.keyring)
         call = read_call(self.door, self.body)
         built_in = gateway.embeddings if self._asks_built_in_embeddings(call) else None
         route = Route(built_in.model) if built_in is not None else gateway.pool.resolve(call.model)

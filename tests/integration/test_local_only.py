@@ -10,6 +10,8 @@ from starlette.testclient import TestClient
 
 from services.ingest.app import create_app
 from services.ingest.settings import IngestSettings
+from services.llm_gateway.app import create_app as create_gateway
+from services.llm_gateway.settings import GatewaySettings
 
 HERE = ("127.0.0.1", 50000)
 FOREIGN = [
@@ -49,3 +51,37 @@ def test_foreign_pages_and_rebound_names_are_refused(client: TestClient, headers
 def test_other_machines_are_refused(tmp_path: Path, address: str, status: int) -> None:
     with client_of_ingest(tmp_path, (address, 50000)) as client:
         assert client.get("/v1/knowledge-bases").status_code == status
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[TestClient]:
+    app = create_gateway(GatewaySettings(data_dir=tmp_path))
+    with TestClient(app, base_url="http://127.0.0.1:8003", client=HERE, raise_server_exceptions=False) as client:
+        yield client
+
+
+DOORS = [
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/embeddings"),
+    ("POST", "/v1/rerank"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/default"),
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+@pytest.mark.parametrize(("method", "path"), DOORS)
+def test_gateway_refuses_foreign_pages_and_rebound_names(
+    gateway: TestClient, method: str, path: str, headers: dict[str, str]
+) -> None:
+    refused = gateway.request(method, path, headers={"Content-Type": "text/plain", **headers}, content="{}")
+    assert refused.status_code == 403
+    assert refused.json()["error"]["code"] == "not-local"
+
+
+def test_gateway_serves_local_programs_and_pages(gateway: TestClient) -> None:
+    question = {"messages": [{"role": "user", "content": "年假有几天?"}]}
+    for headers in ({}, {"Origin": "http://localhost:8080"}):
+        assert gateway.post("/v1/chat/completions", json=question, headers=headers).status_code == 200
+        assert gateway.get("/v1/models", headers=headers).status_code == 200
