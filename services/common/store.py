@@ -10,8 +10,8 @@ import json
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -39,6 +39,10 @@ MIN_SCALE = 1e-9
 # gRPC shares the pause after a failed connection, up to two minutes, between all channels to an address: ours must not
 # wait for it when the server is back.
 GRPC_OPTIONS = {"grpc.use_local_subchannel_pool": 1, "grpc.max_reconnect_backoff_ms": 1000}
+
+CONNECT_PAUSE = 1.0
+"""Seconds after a failed connection in which nobody tries again."""
+COLLECTION_NOT_FOUND = 100
 
 T = TypeVar("T")
 
@@ -86,11 +90,15 @@ class ChunkKey:
     ordinal: int
 
 
+class CollectionGone(ServiceError):
+    """The collection is not there: never made, or dropped."""
+
+
 class ChunkStore:
     """Collections of chunks. Thread-safe; connects when first used and again after a loss.
 
     Raises `Unavailable` (`milvus-unavailable`) when Milvus does not answer or (`milvus-unauthorized`) takes the token
-    for wrong, `ServiceError` (`milvus-refused`) when it refuses the call.
+    for wrong, `ServiceError` (`milvus-refused`) when it refuses the call, `CollectionGone` where that is why.
     """
 
     def __init__(self, url: str, *, token: str = "", timeout: float = 30.0) -> None:
@@ -102,6 +110,7 @@ class ChunkStore:
         self._client: Any = None
         self._capabilities: Capabilities | None = None
         self._loaded: set[str] = set()
+        self._failure: tuple[float, Exception | None] = (0.0, None)
 
     # Connection
 
@@ -122,40 +131,42 @@ class ChunkStore:
                 self._client = None
 
     def _call(self, function: Callable[[Any], T]) -> T:
-        with self._translated():
-            return function(self._connected())
+        client = None
+        try:
+            client = self._connected()
+            return function(client)
+        except (MilvusException, grpc.RpcError, ValueError) as exc:
+            error = _translated(exc)
+            if isinstance(error, Unavailable):
+                self._forget(client)
+            raise error from exc
 
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None:
-                self._client = MilvusClient(
-                    self.url, token=self._token, timeout=min(self._timeout, 10), grpc_options=GRPC_OPTIONS
-                )
+                failed_at, failure = self._failure
+                if failure is not None and time.monotonic() < failed_at + CONNECT_PAUSE:
+                    raise _translated(failure)
+                try:
+                    self._client = MilvusClient(
+                        self.url, token=self._token, timeout=min(self._timeout, 10), grpc_options=GRPC_OPTIONS
+                    )
+                except (MilvusException, grpc.RpcError, ValueError) as exc:
+                    # Those who waited for this need not find out one after the other.
+                    self._failure = time.monotonic(), exc
+                    raise
+                self._failure = 0.0, None
                 self._loaded.clear()
             return self._client
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (MilvusException, grpc.RpcError, ValueError) as exc:
-            if _is_unauthorized(exc):
-                self._forget_connection()
-                raise Unavailable(
-                    "milvus-unauthorized", "Milvus does not take the token it was given; see ZHIWEN_MILVUS_TOKEN."
-                ) from exc
-            if _is_outage(exc):
-                self._forget_connection()
-                raise Unavailable("milvus-unavailable", "The vector store (Milvus) does not answer.") from exc
-            log.error("milvus_refused", exc_info=exc)
-            raise ServiceError("milvus-refused", "The vector store (Milvus) refused the call; see the log.") from exc
-
-    def _forget_connection(self) -> None:
+    def _forget(self, client: Any) -> None:
+        """Connect anew next time, unless another thread has done so already."""
         with self._lock:
-            client, self._client = self._client, None
+            if client is None or client is not self._client:
+                return
+            self._client = None
             self._loaded.clear()
-        if client is not None:
-            client.close()
+        client.close()
 
     # Collections
 
@@ -440,6 +451,23 @@ def _probe(client: Any) -> Capabilities:
         return Capabilities(version=version, sparse=True, aliases=True, index_types=LITE_3_INDEXES)
     numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
     return Capabilities(version=version, sparse=numbers >= (2, 4), aliases=True, index_types=SERVER_INDEXES)
+
+
+def _translated(exc: Exception) -> ServiceError:
+    if _is_unauthorized(exc):
+        return Unavailable(
+            "milvus-unauthorized", "Milvus does not take the token it was given; see ZHIWEN_MILVUS_TOKEN."
+        )
+    if _is_outage(exc):
+        return _away()
+    refused = CollectionGone if getattr(exc, "code", None) == COLLECTION_NOT_FOUND else ServiceError
+    if refused is ServiceError:
+        log.error("milvus_refused", exc_info=exc)
+    return refused("milvus-refused", "The vector store (Milvus) refused the call; see the log.")
+
+
+def _away() -> Unavailable:
+    return Unavailable("milvus-unavailable", "The vector store (Milvus) does not answer.")
 
 
 def _is_unauthorized(exc: Exception) -> bool:

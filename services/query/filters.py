@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import operator as operators
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from services.common.errors import InvalidRequest
@@ -25,6 +26,13 @@ from services.common.store import quoted
 
 FIELDS: Mapping[str, type] = {"source": str, "heading": str, "document_id": str, "page": int}
 COMPARISONS: Mapping[str, str] = {"eq": "==", "ne": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+HOLDS: Mapping[str, Callable[[int, int], bool]] = {
+    "eq": operators.eq,
+    "lt": operators.lt,
+    "lte": operators.le,
+    "gt": operators.gt,
+    "gte": operators.ge,
+}
 OPPOSITES: Mapping[str, str] = {"eq": "ne", "ne": "eq", "lt": "gte", "gte": "lt", "gt": "lte", "lte": "gt"}
 MAX_DEPTH = 16
 MAX_TERMS = 400
@@ -114,9 +122,13 @@ def _field(name: str) -> tuple[str, type | None]:
 
 
 def _comparison(field: str, kind: type | None, operator: str, value: Any) -> str:
-    condition = f"({field} {COMPARISONS[operator]} {_literal(value, kind)})"
-    if kind is int and operator in {"lt", "lte"}:
-        return f"({condition} and ({field} > 0))"  # 0 stands for none
+    literal = _literal(value, kind)
+    condition = f"({field} {COMPARISONS[operator]} {literal})"
+    if kind is int:  # 0 stands for none, which is no number, and so differs from every number
+        if operator == "ne":
+            return condition if int(value) else f"({field} >= 0)"
+        if HOLDS[operator](0, value):
+            return f"({condition} and ({field} > 0))"
     return condition
 
 
