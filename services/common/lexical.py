@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from services.common import stopwords
 from services.common.term_statistics import TermStatistics
 from services.common.translations import Translations
-from services.common.words import character_pairs, runs, starts_chinese, stem
+from services.common.words import character_pairs, is_chinese, runs, starts_chinese, stem
 
 _LARGEST_ID: Final = 2**32 - 2  # Milvus keeps 2**32 - 1 for itself
 _CHARACTERS_A_WORD: Final = 1.7  # of Chinese text: so long is a word on average
 _PHRASE: Final = 3
 _BILINGUAL_SHARE: Final = 0.1
-_ACROSS_LANGUAGES: Final = 0.6
+ACROSS_LANGUAGES: Final = 0.6
 _ENGLISH_MARKS: Final = ("the", "of", "to", "and", "in", "a")
 _CHINESE_MARKS: Final = ("的", "在", "是", "和", "了", "一")
 
@@ -272,7 +272,9 @@ def _held(
     return []
 
 
-def is_relevant(relevance: float, threshold: float, *, same_language: bool) -> bool:
-    """Say whether a hit may answer the question. In the other language, where only translations match, 0.6 of the
-    threshold is as much evidence."""
-    return relevance >= (threshold if same_language else _ACROSS_LANGUAGES * threshold)
+def is_relevant(question: str, text: str, relevance: float, threshold: float) -> bool:
+    """Say whether a text of this relevance may answer the question. In the other language, where only translations
+    match, 0.6 of the threshold is as much evidence."""
+    if relevance >= threshold:
+        return True
+    return relevance >= ACROSS_LANGUAGES * threshold and is_chinese(question) != is_chinese(text)

@@ -16,7 +16,6 @@ from services.common.lexical import is_relevant
 from services.common.models import Hit, KnowledgeBase
 from services.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
 from services.common.telemetry import current_request_id
-from services.common.words import is_chinese
 from services.query.condensing import Condensed, Condenser
 from services.query.filters import compile_filter
 from services.query.generation import Generated, Generator, Prompt
@@ -116,12 +115,12 @@ class Answerer:
             fusion=body.fusion,
             expression=compile_filter(body.filter),
             min_score=body.min_score,
+            min_relevance=self.min_relevance,
             cross_language=self.crosses(base, body.cross_language),
             rerank=body.rerank,
         )
         found = await asyncio.to_thread(self.retriever.search, base, search)
-        hits = found.hits if body.min_score is not None else relevant(question, found.hits, self.min_relevance)
-        hits = within_budget(hits, self.max_context_tokens)
+        hits = within_budget(found.hits, self.max_context_tokens)
         return Retrieved(found, hits, condensed, condense_ms, bool(body.history))
 
     def crosses(self, base: KnowledgeBase, asked: bool | None) -> bool:
@@ -154,12 +153,7 @@ class Answerer:
 
 def relevant(question: str, hits: Sequence[Hit], threshold: float) -> list[Hit]:
     """Return the hits that may answer the question; none means refusal. Pure."""
-    chinese = is_chinese(question)
-    return [
-        hit
-        for hit in hits
-        if hit.score >= threshold or is_relevant(hit.score, threshold, same_language=chinese == is_chinese(hit.text))
-    ]
+    return [hit for hit in hits if is_relevant(question, hit.text, hit.score, threshold)]
 
 
 def _answer(retrieved: Retrieved, started: float, generated: Generated | None, generate_seconds: float = 0.0) -> Answer:

@@ -55,6 +55,13 @@ class Halves:
             case "rrf":
                 return {id: relevance[id] for id in self.rrf()}
 
+    @property
+    def rest(self) -> float:
+        """The most that a chunk of neither half can have as relevance; -1 where both have returned all they have."""
+        if len(self.lexical) < self.limit and len(self.dense) < self.limit:
+            return -1.0
+        return (self._floor(self.lexical) + self.weight * self._floor(self.dense)) / (1.0 + self.weight)
+
     def _floor(self, half: Ranking) -> float:
         return min(half.values()) if half and len(half) >= self.limit else 0.0
 

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.common.embedding import Embedders
-from services.common.errors import ServiceError
+from services.common.errors import NotFound, ServiceError
 from services.common.ledger import Ledger
+from services.common.lexical import ACROSS_LANGUAGES, is_relevant, query_vector
 from services.common.lexical import QuerySettings as LexicalSettings
-from services.common.lexical import query_vector
 from services.common.models import Hit, KnowledgeBase, parse_chunk_id
-from services.common.store import ChunkStore, Ranking, require_full_text
+from services.common.store import ChunkStore, CollectionGone, Ranking, require_full_text
 from services.common.translations import Translations
 from services.query.fusion import Fusion, Halves
 from services.query.passages import distinct, with_neighbours
@@ -30,6 +30,8 @@ OVERFETCH = 10
 """Hits fetched beyond those asked for, since some may be of versions that no longer answer."""
 WIDEN, WIDEST = 8, 16384
 """Where that was not enough, so many times more are fetched, up to Milvus's limit."""
+LONGEST_STEP = 1000
+"""Rows looked up at a time at most."""
 EMBEDDED_QUESTIONS = 2048
 MOST_ROUNDS = 4
 """Searches made at most while versions go live all the time."""
@@ -40,7 +42,10 @@ SAME_LANGUAGE = LexicalSettings(translation_weight=0.0)
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search, checked and compiled. `expression` is Milvus's filter language."""
+    """A search, checked and compiled. `expression` is Milvus's filter language.
+
+    Hits below `min_score` are left out; without one, those that `min_relevance`, the threshold of refusal, refuses.
+    """
 
     query: str
     top_k: int
@@ -48,10 +53,24 @@ class Search:
     fusion: Fusion | None = None
     expression: str = ""
     min_score: float | None = None
+    min_relevance: float | None = None
     neighbours: int = 0
     params: Mapping[str, int] | None = None
     cross_language: bool = True
     rerank: bool | None = None
+
+    def passes(self, hit: Hit) -> bool:
+        """Say whether the hit scores as much as is asked for."""
+        if self.min_score is not None:
+            return hit.score >= self.min_score
+        return self.min_relevance is None or is_relevant(self.query, hit.text, hit.score, self.min_relevance)
+
+    @property
+    def least(self) -> float:
+        """The least score that can pass."""
+        if self.min_score is not None:
+            return self.min_score
+        return ACROSS_LANGUAGES * (self.min_relevance or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,31 +122,40 @@ class Retriever:
         required(self._reranker, asked)
 
     def search(self, base: KnowledgeBase, search: Search) -> Found:
-        """Return the best hits that the ledger says are live, no text twice."""
+        """Return the best hits that the ledger says are live and that pass, no text twice."""
+        try:
+            return self._search(base, search)
+        except CollectionGone:  # a rebuild has replaced it, or the knowledge base is gone
+            return self._search(self._reloaded(base), search)
+
+    def _search(self, base: KnowledgeBase, search: Search) -> Found:
         started = time.perf_counter()
         mode = self._possible(search.mode)
         reranker = required(self._reranker, search.rerank)
         enough = max(search.top_k, RERANKED_HITS if reranker else 0)
         limit = max(enough + OVERFETCH, self._candidates if mode == "hybrid" else 0)
-        hits, more, embed_ms = self._answering(base, search, mode, limit, enough)
-        while len(hits) < enough and more and limit < WIDEST:
+        answering = self._answering(base, search, mode, limit, enough)
+        embed_ms = answering.embed_ms
+        while len(answering.hits) < enough and answering.rest >= search.least and limit < WIDEST:
             limit = min(limit * WIDEN, WIDEST)
-            hits, more, spent = self._answering(base, search, mode, limit, enough)
-            embed_ms += spent
-        if search.min_score is not None:
-            hits = [hit for hit in hits if hit.score >= search.min_score]
-        reranked = False
+            answering = self._answering(answering.base, search, mode, limit, enough)
+            embed_ms += answering.embed_ms
+        hits, reranked = answering.hits, False
         if reranker is not None:
             hits, reranked = rerank(reranker, search.query, hits)
-        hits = self._with_neighbours(base, hits[: search.top_k], search.neighbours)
+        hits = self._with_neighbours(answering.base, hits[: search.top_k], search.neighbours)
         total_ms = (time.perf_counter() - started) * 1000
         return Found(hits, mode, embed_ms, total_ms - embed_ms, total_ms, reranked)
 
-    def _answering(
-        self, base: KnowledgeBase, search: Search, mode: Mode, limit: int, enough: int
-    ) -> tuple[list[Hit], bool, float]:
-        """Return the best `enough` that answer among the best `limit` of each half, if there may be more, and
-        milliseconds embedding.
+    def _reloaded(self, base: KnowledgeBase) -> KnowledgeBase:
+        """Return the knowledge base as it is now. Raises `NotFound` when it is gone."""
+        again = self._ledger.bases.get_by_id(base.id)
+        if again.deleting:
+            raise NotFound("knowledge-base-not-found", f"There is no knowledge base named {base.name}.")
+        return again
+
+    def _answering(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int, enough: int) -> _Answering:
+        """Return the best `enough` hits that answer and pass among the best `limit` of each half.
 
         When a newer version of a hit's document has gone live, it may have done so since Milvus was asked, which then
         knew only the one before: neither would answer. So that is searched again, until nothing new goes live.
@@ -135,31 +163,32 @@ class Retriever:
         embed_ms = 0.0
         overtaking: set[Version] = set()
         for _ in range(MOST_ROUNDS):
-            ranking, more, spent = self._ranked(base, search, mode, limit)
-            embed_ms += spent
+            ranked = self._ranked(base, search, mode, limit)
+            embed_ms += ranked.embed_ms
+            ranking = {id: score for id, score in ranked.ranking.items() if score >= search.least}
             checked = _Checked(self._ledger, self._store, base.live.collection, ranking, step=enough + OVERFETCH)
-            hits = list(islice(distinct(checked), enough))
+            hits = list(islice(filter(search.passes, distinct(checked)), enough))
             if checked.newer <= overtaking:
                 break
             overtaking |= checked.newer
-            base = self._ledger.bases.get_by_id(base.id)  # another generation may answer as well
-        return hits, more, embed_ms
+            base = self._reloaded(base)  # another generation may answer as well
+        return _Answering(base, hits, ranked.rest, embed_ms)
 
-    def _ranked(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int) -> tuple[Ranking, bool, float]:
-        """Return the best `limit` of each half, live or not, if there may be more, and milliseconds embedding."""
+    def _ranked(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int) -> _Ranked:
+        """Return the best `limit` of each half, live or not."""
         match mode:
             case "full_text":
                 lexical = self._full_text(base, search, limit)
-                return lexical, len(lexical) >= limit, 0.0
+                return _Ranked(lexical, Halves(lexical, lexical, limit, 1.0).rest)
             case "dense":
                 dense, embed_ms = self._dense(base, search, limit)
-                return dense, len(dense) >= limit, embed_ms
+                return _Ranked(dense, Halves(dense, dense, limit, 1.0).rest, embed_ms)
             case "hybrid":
                 pending = self._pool.submit(self._dense, base, search, limit)
                 lexical = self._full_text(base, search, limit)
                 dense, embed_ms = pending.result()
                 halves = Halves(lexical, dense, limit, self._weight(base))
-                return halves.fused(search.fusion or self._fusion), max(len(dense), len(lexical)) >= limit, embed_ms
+                return _Ranked(halves.fused(search.fusion or self._fusion), halves.rest, embed_ms)
 
     def _weight(self, base: KnowledgeBase) -> float:
         if self._dense_weight is not None:
@@ -212,8 +241,28 @@ class Retriever:
         return [with_neighbours(hit, around(hit)) for hit in hits]
 
 
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """The best chunks, the most that any other can score (below 0: there is no other), milliseconds embedding."""
+
+    ranking: Ranking
+    rest: float
+    embed_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """The hits of a search of `base`, and of `_Ranked` the rest."""
+
+    base: KnowledgeBase
+    hits: list[Hit]
+    rest: float
+    embed_ms: float
+
+
 class _Checked:
-    """The hits of a ranking that answer, best first, `step` of them looked up at a time, as they are asked for.
+    """The hits of a ranking that answer, best first, looked up as they are asked for: `step` of them, then twice as
+    many each time.
 
     `newer` holds the versions that answer instead of what was found.
     """
@@ -227,9 +276,10 @@ class _Checked:
         self._step = step
 
     def __iter__(self) -> Iterator[Hit]:
-        ranked = iter(self._ranking.items())
-        while found := dict(islice(ranked, self._step)):
+        ranked, step = iter(self._ranking.items()), self._step
+        while found := dict(islice(ranked, step)):
             yield from self._answering(found)
+            step = min(2 * step, LONGEST_STEP)
 
     def _answering(self, found: Ranking) -> list[Hit]:
         of = {id: parse_chunk_id(id)[:2] for id in found}

@@ -129,7 +129,7 @@ def checked_params(index: IndexSpec, text: str) -> dict[str, Any]:
     """Return search parameters given as JSON. Raises `InvalidRequest` (`bad-search-parameter`)."""
     try:
         params = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         params = None
     if not isinstance(params, dict):
         raise InvalidRequest("bad-search-parameter", "params must be a JSON object.")

@@ -157,9 +157,11 @@ def test_relevance_is_always_a_share(question: str, passages: list[str]) -> None
 
 
 def test_a_translated_hit_needs_less() -> None:
-    assert is_relevant(0.25, 0.25, same_language=True)
-    assert not is_relevant(0.2, 0.25, same_language=True)
-    assert is_relevant(0.2, 0.25, same_language=False)
+    assert is_relevant("年假", "年假十天", 0.25, 0.25)
+    assert not is_relevant("年假", "年假十天", 0.2, 0.25)
+    assert is_relevant("年假", "annual leave", 0.2, 0.25)
+    assert is_relevant("leave", "年假十天", 0.15, 0.25)
+    assert not is_relevant("leave", "年假十天", 0.14, 0.25)
 
 
 def test_a_bilingual_collection_raises_translations_of_chinese() -> None:

@@ -1,0 +1,194 @@
+"""What the retriever does with what Milvus returns: what passes, what is live, what has gone meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from services.common.embedding import Embedders, HashEmbedder
+from services.common.errors import NotFound
+from services.common.ledger import Ledger, NewGeneration, open_ledger
+from services.common.models import ChunkingSpec, Generation, Hit, IndexSpec, KnowledgeBase, chunk_id, parse_chunk_id
+from services.common.store import Capabilities, ChunkStore, CollectionGone, Ranking
+from services.common.translations import Translations
+from services.query.reranking import Reranker
+from services.query.retrieval import Retriever, Search
+from tests.servers.ledgers import add, index, new_base
+
+
+@dataclass
+class FakeStore:
+    """Collections as texts and scores by chunk id; what it was asked is counted."""
+
+    collections: dict[str, dict[str, tuple[str, float]]] = field(default_factory=dict)
+    searches: int = 0
+    lookups: int = 0
+    before_search: Callable[[], None] = lambda: None
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities("", sparse=True, aliases=False, index_types=frozenset())
+
+    def _of(self, collection: str) -> dict[str, tuple[str, float]]:
+        if collection not in self.collections:
+            raise CollectionGone("milvus-refused", "gone")
+        return self.collections[collection]
+
+    def search_dense(self, generation: Generation, _vector: NDArray[np.float32], *, limit: int, **_: Any) -> Ranking:
+        self.before_search()
+        self.searches += 1
+        ranked = sorted(self._of(generation.collection).items(), key=lambda item: -item[1][1])
+        return {id: score for id, (_text, score) in ranked[:limit]}
+
+    def search_sparse(self, _generation: Generation, _vector: Mapping[int, float], **_: Any) -> Ranking:
+        return {}
+
+    def hits(self, collection: str, ranking: Ranking) -> list[Hit]:
+        self.lookups += 1
+        rows = self._of(collection)
+        return [_hit(id, rows[id][0], score) for id, score in ranking.items() if id in rows]
+
+    def chunks(self, collection: str, document_id: str, version: int, *, first: int, count: int) -> list[Hit]:
+        ids = [chunk_id(document_id, version, ordinal) for ordinal in range(first, first + count)]
+        return self.hits(collection, dict.fromkeys(ids, 1.0))
+
+
+def _hit(id: str, text: str, score: float) -> Hit:
+    document_id, version, ordinal = parse_chunk_id(id)
+    return Hit(id, document_id, version, ordinal, "手册.txt", None, "", text, score, {})
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger.database.migrate()
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def base(ledger: Ledger) -> KnowledgeBase:
+    return new_base(ledger)
+
+
+@pytest.fixture
+def document(ledger: Ledger, base: KnowledgeBase) -> str:
+    found = add(ledger, base)
+    index(ledger, base)
+    return found.id
+
+
+@dataclass
+class Searching:
+    ledger: Ledger
+    store: FakeStore
+    reranker: Reranker | None = None
+
+    def __call__(self, base: KnowledgeBase, **asked: Any) -> list[Hit]:
+        embedders = Embedders(lambda _model: HashEmbedder())
+        retriever = Retriever(
+            self.ledger,
+            cast(ChunkStore, self.store),
+            embedders,
+            Translations.load(),
+            candidates=100,
+            dense_weight=None,
+            reranker=self.reranker,
+        )
+        try:
+            return retriever.search(base, Search("年假有几天", **{"top_k": 3, "mode": "dense", **asked})).hits
+        finally:
+            retriever.close()
+
+
+def filled(base: KnowledgeBase, document: str, texts: list[tuple[str, float]]) -> FakeStore:
+    rows = {chunk_id(document, 1, n): (text, score) for n, (text, score) in enumerate(texts)}
+    return FakeStore({base.live.collection: rows})
+
+
+def test_hits_below_the_asked_score_make_room_for_those_above(
+    ledger: Ledger, base: KnowledgeBase, document: str
+) -> None:
+    store = filled(base, document, [(f"第{n}条", (60 - 5 * n) / 100) for n in range(10)])
+    hits = Searching(ledger, store, Backwards())(base, min_score=0.4)
+    assert [round(hit.score, 2) for hit in hits] == [0.4, 0.45, 0.5]
+    relevant = Searching(ledger, store, Backwards())(base, min_relevance=0.4)
+    assert [round(hit.score, 2) for hit in relevant] == [0.4, 0.45, 0.5]
+    assert store.searches == 2  # what is beyond scores less
+
+
+class Backwards:
+    """A reranker that likes the worst best."""
+
+    def scores(self, query: str, passages: Sequence[str]) -> list[float]:
+        return [n / len(passages) for n in range(len(passages))]
+
+    def close(self) -> None: ...
+
+
+def test_text_in_the_other_language_passes_with_less(ledger: Ledger, base: KnowledgeBase, document: str) -> None:
+    store = filled(base, document, [("年假", 0.2), ("annual leave", 0.19), ("another leave", 0.1)])
+    assert [hit.text for hit in Searching(ledger, store)(base, min_relevance=0.3)] == ["annual leave"]
+
+
+def test_text_repeated_ten_thousand_times_costs_few_look_ups(
+    ledger: Ledger, base: KnowledgeBase, document: str
+) -> None:
+    store = filled(base, document, [("第 1 页 共 9 页", 0.9)] * 10_000 + [("年假十天", 0.5)])
+    assert [hit.text for hit in Searching(ledger, store)(base)] == ["第 1 页 共 9 页", "年假十天"]
+    assert store.lookups < 60
+
+
+def rebuilt(ledger: Ledger, base: KnowledgeBase) -> str:
+    """Let a new generation answer in place of the live one; return its collection."""
+    made = NewGeneration("kb_new", "hash-64", 64, IndexSpec(), ChunkingSpec())
+    again = ledger.rebuilds.begin(base, made, request_id=None)
+    job = ledger.jobs.claim("worker", 60)
+    assert job is not None
+    assert again.building is not None
+    ledger.rebuilds.finish(job, 3, None)
+    return made.collection
+
+
+def test_collection_that_a_rebuild_dropped_is_left_for_the_new_one(
+    ledger: Ledger, base: KnowledgeBase, document: str
+) -> None:
+    store = filled(base, document, [("旧", 0.9)])
+    new = rebuilt(ledger, base)
+    store.collections = {new: {chunk_id(document, 1, n): (f"新{n}", 0.9 - n / 10) for n in range(3)}}
+    hits = Searching(ledger, store)(base, top_k=1, neighbours=1)
+    assert [hit.text for hit in hits] == ["新0\n新1"]
+
+
+def test_neighbours_come_from_the_generation_that_was_found(ledger: Ledger, base: KnowledgeBase, document: str) -> None:
+    store = filled(base, document, [("旧0", 0.9), ("旧1", 0.8)])
+
+    def switch() -> None:
+        store.before_search = lambda: None
+        new = rebuilt(ledger, base)
+        ledger_document = replace_document(ledger, base)
+        store.collections[new] = {chunk_id(ledger_document, 2, n): (f"新{n}", 0.9 - n / 10) for n in range(2)}
+
+    store.before_search = switch
+    hits = Searching(ledger, store)(base, top_k=1, neighbours=1)
+    assert [hit.text for hit in hits] == ["新0\n新1"]
+
+
+def replace_document(ledger: Ledger, base: KnowledgeBase) -> str:
+    """Index another version of the document into the generation that answers now."""
+    document = add(ledger, base, content=b"another")
+    index(ledger, replace(base, live=ledger.bases.get_by_id(base.id).live))
+    return document.id
+
+
+def test_knowledge_base_that_goes_while_it_is_searched_is_not_found(
+    ledger: Ledger, base: KnowledgeBase, document: str
+) -> None:
+    ledger.bases.begin_drop(base.name, request_id=None)
+    with pytest.raises(NotFound, match="no knowledge base named 员工手册"):
+        Searching(ledger, FakeStore())(base)
