@@ -95,7 +95,8 @@ class Report:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read a JSON Lines file. Raises `Usage` naming the line that is not an object."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # Not `splitlines`: JSON may hold line separators of other kinds.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)
@@ -119,14 +120,21 @@ class Passages:
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> Self:
-        """Keep the first passage of each text."""
+        """Keep the first passage of each text. Raises `Usage` for two passages of one id, and for one without text."""
         first: dict[str, Row] = {}
-        same = {str(row["id"]): str(first.setdefault(_text(row), row)["id"]) for row in rows}
+        same: dict[str, str] = {}
+        for row in rows:
+            id = str(_field(row, "id"))
+            if id in same:
+                raise Usage(f"There are two passages with the id {id}.")
+            if not _text(row):
+                raise Usage(f"The passage {id} has no text.")
+            same[id] = str(first.setdefault(_text(row), row)["id"])
         return cls(tuple(first.values()), same)
 
     def others(self, rows: Iterable[Row]) -> list[Row]:
         """Return the rows that are none of these passages, each text once."""
-        own = set(map(_text, self.rows))
+        own = {"", *map(_text, self.rows)}
         return list({text: row for row in rows if (text := _text(row)) not in own}.values())
 
     def without(self, share: float, seed: int) -> Self:
@@ -139,21 +147,23 @@ class Passages:
 
     def questions(self, rows: Iterable[Row]) -> list[Question]:
         """Return the questions; one whose passages are not among these counts as unanswerable."""
-        return [
-            Question(
-                str(row["question"]),
-                frozenset(
-                    self.same[id]
-                    for id in map(str, row.get("passage_id") or [])
-                    if id in self.same and row.get("answerable", True)
-                ),
-            )
-            for row in rows
-        ]
+        return [Question(str(_field(row, "question")), self._answering(row)) for row in rows]
+
+    def _answering(self, row: Row) -> frozenset[str]:
+        ids = row.get("passage_id") or []
+        if not isinstance(ids, list):
+            raise Usage(f"passage_id must be a list of ids: {json.dumps(row, ensure_ascii=False)[:200]}")
+        return frozenset(self.same[str(id)] for id in ids if str(id) in self.same and row.get("answerable", True))
+
+
+def _field(row: Row, name: str) -> Any:
+    if name not in row:
+        raise Usage(f"There is no {name} in {json.dumps(row, ensure_ascii=False)[:200]}")
+    return row[name]
 
 
 def _text(row: Row) -> str:
-    return "".join(str(row["text"]).split())
+    return "".join(str(_field(row, "text")).split())
 
 
 def judge(question: Question, found: Sequence[str], score: float, *, refused: bool, milliseconds: float) -> Outcome:
@@ -235,20 +245,38 @@ class Evaluation:
 
     def load(self, passages: Sequence[Row], distractors: Sequence[Row]) -> None:
         """Upload each passage as a document named by its id, and wait until all are indexed."""
+        names = self._names(passages, distractors)
         with tempfile.TemporaryDirectory(prefix="zhiwen-eval-") as folder:
-            files = [_written(Path(folder), f"p/{row['id']}", row, i) for i, row in enumerate(passages)]
-            start = len(files)
-            files += [_written(Path(folder), f"d/{i}", row, start + i) for i, row in enumerate(distractors)]
+            rows = zip(names, [*passages, *distractors], strict=True)
+            files = [_written(Path(folder), name, row, number) for number, (name, row) in enumerate(rows)]
             for first in range(0, len(files), BATCH):
-                self.client.upload(self.base, files[first : first + BATCH])
+                for item in self.client.upload(self.base, files[first : first + BATCH]):
+                    if item["outcome"] == "rejected":
+                        raise Usage(f"{item['name']} was not taken: {item['error']['detail']}")
                 self.tell("uploaded", min(first + BATCH, len(files)), len(files))
+        self._wait(len(files))
+
+    def check(self, passages: Sequence[Row], distractors: Sequence[Row]) -> None:
+        """Wait until a knowledge base that was kept is indexed. Raises `Usage` when it holds something else."""
+        held = {document["name"] for document in self.client.documents(self.base)}
+        if held != set(self._names(passages, distractors)):
+            raise Usage(f"{self.base} holds other passages than these; delete it, or name another with --kb.")
+        self._wait(len(held))
+
+    @staticmethod
+    def _names(passages: Sequence[Row], distractors: Sequence[Row]) -> list[str]:
+        return [f"p/{row['id']}.txt" for row in passages] + [f"d/{number}.txt" for number in range(len(distractors))]
+
+    def _wait(self, expected: int) -> None:
         while True:
             counts = self.client.base(self.base)["documents"]
-            settled = counts.get("ready", 0) + counts.get("failed", 0)
-            self.tell("indexed", settled, len(files))
-            if counts.get("failed"):
-                raise Usage(f"{counts['failed']} passages could not be indexed; see `zhiwen docs list`.")
-            if settled >= len(files):
+            settled = sum(counts.get(status, 0) for status in ("ready", "failed", "cancelled"))
+            self.tell("indexed", settled, expected)
+            if settled >= expected and (lost := settled - counts.get("ready", 0)):
+                failed = next(iter(self.client.documents(self.base, status="failed")), None)
+                why = f", {failed['name']}: {failed['error']['detail']}" if failed else ""
+                raise Usage(f"{lost} passages could not be indexed{why}.")
+            if settled >= expected:
                 return
             time.sleep(0.3)
 
@@ -269,7 +297,7 @@ class Evaluation:
         milliseconds = (time.perf_counter() - started) * 1000
         hits = answer["hits"]
         found = list(dict.fromkeys(_passage(hit["source"]) for hit in hits))
-        score = hits[0]["score"] if hits else 0.0
+        score = max((hit["score"] for hit in hits), default=0.0)  # not always the first's: see `fusion` and reranking
         return judge(question, found, score, refused=not answer["answerable"], milliseconds=milliseconds)
 
     def run(self, passages: int, questions: Sequence[Question], modes: Sequence[str] = MODES) -> Report:
@@ -290,7 +318,7 @@ class Evaluation:
 def _written(folder: Path, name: str, row: Row, number: int) -> LocalFile:
     path = folder / f"{number}.txt"
     path.write_text(str(row["text"]), encoding="utf-8")
-    return LocalFile.at(path, f"{name}.txt")
+    return LocalFile.at(path, name)
 
 
 def _passage(source: str) -> str:

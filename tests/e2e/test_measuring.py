@@ -87,4 +87,8 @@ def test_recall_of_a_knowledge_base_is_reported(stack: Stack, files: list[str]) 
     assert wrong.returncode != 0
     assert "ef" in wrong.stderr
     assert zhiwen(stack, "kb", "recall", "none").returncode != 0
+    others = zhiwen(stack, "eval", *files, "--kb", "kept", "--keep", "--hold-out", "0.5")
+    assert others.returncode != 0
+    assert "kept holds other passages than these" in " ".join(others.stderr.split())
+    assert zhiwen(stack, "eval", *files, "--kb", "kept", "--keep").returncode == 0
     assert zhiwen(stack, "kb", "delete", "kept", "--yes").returncode == 0

@@ -47,8 +47,7 @@ def evaluate(
     output = session.output
     evaluation = Evaluation(session.client, kb, clients, fusion, lambda what, n, of: output.say(f"{what} {n}/{of}"))
     with _base(session, kb, model, keep=keep) as is_new:
-        if is_new:
-            evaluation.load(kept.rows, others)
+        (evaluation.load if is_new else evaluation.check)(kept.rows, others)
         figures = evaluation.run(len(kept.rows) + len(others), asked)
     if report is not None:
         report.write_text(render(figures, f"Zhiwen eval: {questions.name}"), encoding="utf-8")

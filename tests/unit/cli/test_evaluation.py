@@ -83,6 +83,31 @@ def test_auroc_of_one_kind_alone_is_unknown() -> None:
     assert auroc([0.5], []) is None
 
 
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"id": 1, "text": "a"}, {"id": "1", "text": "b"}], "two passages with the id 1"),
+        ([{"id": "1", "text": " "}], "The passage 1 has no text"),
+        ([{"text": "a"}], "There is no id in"),
+        ([{"id": "1"}], "There is no text in"),
+    ],
+)
+def test_passages_that_cannot_be_told_apart_or_found_are_refused(rows: list[dict[str, Any]], says: str) -> None:
+    with pytest.raises(Usage, match=says):
+        Passages.of(rows)
+
+
+@pytest.mark.parametrize("wrong", ["a", 1, {"a": 1}])
+def test_passage_id_that_is_no_list_is_refused(wrong: Any) -> None:
+    with pytest.raises(Usage, match="must be a list"):
+        passages(a="one").questions([{"question": "?", "passage_id": wrong}])
+
+
+def test_lines_end_at_line_feeds_only(tmp_path: Path) -> None:
+    (path := tmp_path / "q.jsonl").write_text('{"text": "one\u2028line\x85"}\r\n{"text": "two"}\n', newline="")
+    assert [row["text"] for row in read_lines(path)] == ["one\u2028line\x85", "two"]
+
+
 @pytest.mark.parametrize(("line", "says"), [("{", "not JSON"), ("[1]", "not a JSON object")])
 def test_bad_line_is_named(tmp_path: Path, line: str, says: str) -> None:
     (path := tmp_path / "q.jsonl").write_text(f"{{}}\n\n{line}\n")
