@@ -277,7 +277,7 @@ class Stack:
 
 def restart_pause(restarts: int) -> float:
     """Return the seconds to wait before a program that was started again so often is started again."""
-    return min(0.2 * 2 ** min(restarts, 10), MAX_RESTART_SECONDS)
+    return min(0.2 * 2.0 ** min(restarts, 10), MAX_RESTART_SECONDS)
 
 
 def _message(line: str) -> str:

@@ -57,10 +57,10 @@ class Pipeline:
             case JobKind.INGEST:
                 self._ingest(job, lease)
             case JobKind.PURGE:
-                self._remove_chunks(job)
+                self._remove_chunks(job, lease)
                 self.remove_originals(self.ledger.jobs.finish_purge(job))
             case JobKind.DELETE:
-                self._remove_chunks(job)
+                self._remove_chunks(job, lease)
                 self.remove_originals(self.ledger.jobs.finish_delete(job))
             case JobKind.DROP:
                 for collection in self.ledger.jobs.collections(job.knowledge_base_id):
@@ -110,7 +110,7 @@ class Pipeline:
             lease.require()
             self.store.upsert(generation.collection, rows)
         report(DocumentStatus.INDEXING, len(chunks), len(chunks))
-        self._verify(generation, document, len(chunks))
+        self._verify(generation, document, len(chunks), lease)
         CHUNKS.inc(len(chunks))
         return len(chunks), writer.terms()
 
@@ -133,22 +133,24 @@ class Pipeline:
         except ParseCancelled as exc:
             raise LeaseLost("cancelled while parsing") from exc
 
-    def _verify(self, generation: Generation, document: Document, expected: int) -> None:
+    def _verify(self, generation: Generation, document: Document, expected: int, lease: Lease) -> None:
         """Make sure that exactly the expected chunks stand; an earlier attempt may have left more."""
         count = self.store.count(generation.collection, document.id, document.version)
         if count == expected:
             return
         if count > expected:
+            lease.require()
             self.store.delete(generation.collection, document.id, document.version)
         raise Unavailable("chunks-incomplete", f"{count} of {expected} chunks were found after writing them.")
 
     # Removals
 
-    def _remove_chunks(self, job: Job) -> None:
+    def _remove_chunks(self, job: Job, lease: Lease) -> None:
         present = set(self.store.collections())
         version = job.version if job.kind is JobKind.PURGE else None
         for collection in self.ledger.jobs.removable_chunks(job):
             if collection in present:
+                lease.require()  # the version may have been retried and answer by now
                 self.store.delete(collection, str(job.document_id), version)
 
     def _retire(self, job: Job) -> None:

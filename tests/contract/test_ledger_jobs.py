@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from services.common.ledger import LeaseLost, Ledger
-from services.common.models import DocumentStatus, Job, JobKind, KnowledgeBase
+from services.common.ledger import LeaseLost, Ledger, NewGeneration
+from services.common.models import ChunkingSpec, DocumentStatus, IndexSpec, Job, JobKind, KnowledgeBase
 from tests.servers.ledgers import LEASE, Clock, add, add_ready, an_upload, claim, index, new_base, record
 
 End = Callable[[Ledger, KnowledgeBase, Job], object]
@@ -303,7 +303,7 @@ def test_abandoned_jobs_are_done_again_if_nobody_cancelled_them(ledger: Ledger, 
     job = claim(ledger)
     ledger.jobs.abandon(job)
     again = index(ledger, base)
-    assert (again.id, again.attempts) == (job.id, 2)
+    assert (again.id, again.attempts) == (job.id, 1)
     ledger.documents.begin_delete(base.id, document.id, request_id=None)
     removal = claim(ledger)
     ledger.jobs.abandon(removal)
@@ -324,8 +324,75 @@ def test_what_a_late_worker_wrote_is_purged_unless_it_answers(
     assert (purge.kind, purge.document_id, purge.version) == (JobKind.PURGE, document.id, 1)
     assert list(ledger.jobs.removable_chunks(purge)) == []
     assert ledger.jobs.finish_purge(purge) == []
-    ledger.jobs.abandon(purge)  # removals write nothing
     assert ledger.jobs.waiting() == 0
+
+
+def test_version_that_answers_is_indexed_again_after_a_late_purge_of_it(
+    ledger: Ledger, base: KnowledgeBase, clock: Clock
+) -> None:
+    document = add(ledger, base)
+    ledger.jobs.fail(claim(ledger), "corrupt", "Damaged.")
+    late = claim(ledger)
+    clock.pass_by(LEASE)
+    ledger.jobs.finish_purge(claim(ledger))
+    ledger.documents.retry(base.id, document.id, request_id=None)
+    index(ledger, base)
+    ledger.jobs.abandon(late)
+    again = claim(ledger)
+    assert (again.kind, again.document_id, again.version) == (JobKind.REBUILD, document.id, 1)
+    assert again.generation_id == base.live.id
+    ledger.rebuilds.finish(again, 3, None)
+    assert ledger.documents.live_sets(base.live.id) == {(document.id, 1)}
+    assert ledger.jobs.waiting() == 0
+
+
+def test_rebuild_indexes_again_what_a_late_purge_may_have_removed_from_it(
+    ledger: Ledger, base: KnowledgeBase, clock: Clock
+) -> None:
+    add_ready(ledger, base, "other.txt", b"other")
+    document = add(ledger, base)
+    ledger.jobs.fail(claim(ledger), "corrupt", "Damaged.")
+    late = claim(ledger)
+    clock.pass_by(LEASE)
+    ledger.jobs.finish_purge(claim(ledger))
+    ledger.documents.retry(base.id, document.id, request_id=None)
+    index(ledger, base)
+    base = ledger.rebuilds.begin(
+        base, NewGeneration("kb_new", "hash-64", 64, IndexSpec(), ChunkingSpec()), request_id=None
+    )
+    assert base.building is not None
+    rebuilt = next(job for job in (claim(ledger), claim(ledger)) if job.document_id == document.id)
+    ledger.rebuilds.finish(rebuilt, 3, None)
+    ledger.jobs.abandon(late)
+    ledger.rebuilds.reconcile()
+    first = claim(ledger)
+    ledger.rebuilds.finish(first, 3, None)
+    second = claim(ledger)
+    assert {first.generation_id, second.generation_id} == {base.live.id, base.building.id}
+    assert {first.document_id, second.document_id} == {document.id}
+
+
+def test_lost_purge_of_a_version_that_is_gone_queues_nothing(ledger: Ledger, base: KnowledgeBase, clock: Clock) -> None:
+    add_ready(ledger, base, content=b"1")
+    record(ledger, base, an_upload(content=b"2"))
+    index(ledger, base)
+    late = claim(ledger)
+    clock.pass_by(LEASE)
+    ledger.jobs.finish_purge(claim(ledger))
+    ledger.jobs.abandon(late)
+    assert ledger.jobs.waiting() == 0
+
+
+def test_worker_that_could_not_renew_charges_no_attempt_to_its_document(
+    ledger: Ledger, base: KnowledgeBase, clock: Clock
+) -> None:
+    add(ledger, base)
+    for _ in range(5):
+        job = claim(ledger)
+        assert job.attempts == 1
+        clock.pass_by(LEASE)
+        ledger.jobs.abandon(job)
+        assert ledger.jobs.reconcile().given_up == 0
 
 
 def test_purge_leaves_alone_what_answers_again(ledger: Ledger, base: KnowledgeBase, clock: Clock) -> None:

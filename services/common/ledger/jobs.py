@@ -287,26 +287,46 @@ class Jobs:
     def abandon(self, job: Job) -> None:
         """Let go of a job after `LeaseLost`; raises nothing when it is no longer held.
 
-        A cancelled job ends, one whose lease was only not renewed in time can be claimed again. What a late worker
-        may have written to the index after another took its job, or ended it, is removed by a purge.
+        A cancelled job ends. One whose lease was only not renewed in time can be claimed again, and this was no
+        attempt: a document that kills its worker leaves nobody who abandons it. What a late worker may have done to
+        the index after another took its job, or ended it, is mended.
         """
         with self.database.write() as c:
             held = c.execute(sa.select(jobs.c.cancelled).where(_held(job)).with_for_update()).one_or_none()
             if held is None:
-                self._purge_late_writes(c, job)
+                self._mend_late_work(c, job)
             elif not held.cancelled:
-                c.execute(jobs.update().where(jobs.c.id == job.id).values(lease_owner=None, lease_until=0.0))
+                released = {"lease_owner": None, "lease_until": 0.0, "attempts": job.attempts - 1}
+                c.execute(jobs.update().where(jobs.c.id == job.id).values(released))
             elif job.kind is JobKind.INGEST:
                 self._turn_into_purge(c, job.id)
             else:
                 c.execute(jobs.delete().where(jobs.c.id == job.id))
 
-    def _purge_late_writes(self, c: Connection, job: Job) -> None:
-        """Queue a purge, which waits for whoever works on the document and leaves alone the version that answers."""
-        if job.kind not in {JobKind.INGEST, JobKind.REBUILD}:
+    def _mend_late_work(self, c: Connection, job: Job) -> None:
+        """Queue what mends a late write or removal; it waits for whoever works on the document."""
+        if job.kind in {JobKind.INGEST, JobKind.REBUILD}:
+            if c.scalar(sa.select(documents.c.id).where(documents.c.id == job.document_id)) is not None:
+                self._follow_up(c, JobKind.PURGE, job, int(job.version or 0))  # leaves alone what answers
+        elif job.kind is JobKind.PURGE:
+            self._index_again(c, job)
+
+    def _index_again(self, c: Connection, job: Job) -> None:
+        """Have a version that a late purge may have robbed of its chunks indexed again, if it answers by then."""
+        bases = sa.select(knowledge_bases).where(knowledge_bases.c.id == job.knowledge_base_id)
+        base = c.execute(bases.with_for_update()).one_or_none()
+        mine = (versions.c.document_id == job.document_id) & (versions.c.version == job.version)
+        if base is None or c.scalar(sa.select(versions.c.version).where(mine)) is None:
             return
-        if c.scalar(sa.select(documents.c.id).where(documents.c.id == job.document_id)) is not None:
-            self._follow_up(c, JobKind.PURGE, job, int(job.version or 0))
+        self._follow_up(c, JobKind.REBUILD, job, int(job.version or 0), base.live_generation)
+        # What is not indexed in the generation that is built is missing there, and the rebuild indexes it.
+        c.execute(
+            indexed.delete().where(
+                indexed.c.document_id == job.document_id,
+                indexed.c.version == job.version,
+                indexed.c.generation_id == base.building_generation,
+            )
+        )
 
     # Removals
 
