@@ -331,10 +331,12 @@ class ChunkStore:
         limit: int,
         expression: str = "",
         params: Mapping[str, Any] | None = None,
+        strong: bool = False,
     ) -> Ranking:
         """Return the nearest chunks; a score is the cosine similarity, negative ones as 0.
 
         Stored and asked vectors have length 1, so all three metrics rank alike and convert to the cosine exactly.
+        `strong` sees all that is written by now, where a server may else be seconds behind.
         """
         metric = generation.index.metric
         found = self._search(
@@ -344,13 +346,20 @@ class ChunkStore:
             {"metric_type": metric, "params": fitted_search(generation.index, params or {}, limit)},
             limit=limit,
             expression=expression,
+            strong=strong,
         )
         return {id: _similarity(distance, metric) for id, distance in found}
 
     def search_sparse(
-        self, generation: Generation, vector: SparseVector, *, limit: int, expression: str = ""
+        self,
+        generation: Generation,
+        vector: SparseVector,
+        *,
+        limit: int,
+        expression: str = "",
+        strong: bool = False,
     ) -> Ranking:
-        """Return the chunks with the largest inner product, which is the score.
+        """Return the chunks with the largest inner product, which is the score; `strong` as in `search_dense`.
 
         Raises `InvalidRequest` (`full-text-not-available`) where the server has no sparse vectors.
         """
@@ -364,13 +373,23 @@ class ChunkStore:
             {"metric_type": "IP", "params": {"drop_ratio_search": 0.0}},
             limit=limit,
             expression=expression,
+            strong=strong,
         )
         return dict(found)
 
     def _search(
-        self, collection: str, field: str, vector: Any, params: Mapping[str, Any], *, limit: int, expression: str
+        self,
+        collection: str,
+        field: str,
+        vector: Any,
+        params: Mapping[str, Any],
+        *,
+        limit: int,
+        expression: str,
+        strong: bool,
     ) -> Iterable[tuple[str, float]]:
         """Return ids and distances only: rows are decoded for the few hits that are shown (`hits`)."""
+        options = {"consistency_level": STRONG} if strong else {}
         results = self._on(
             collection,
             lambda client: client.search(
@@ -382,6 +401,7 @@ class ChunkStore:
                 search_params=dict(params),
                 output_fields=[],
                 timeout=self._timeout,
+                **options,
             ),
         )
         return zip(results[0].ids, results[0].distances, strict=True) if results else ()

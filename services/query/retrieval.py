@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 
@@ -45,6 +45,7 @@ class Search:
     """A search, checked and compiled. `expression` is Milvus's filter language.
 
     Hits below `min_score` are left out; without one, those that `min_relevance`, the threshold of refusal, refuses.
+    `strong` is the store's.
     """
 
     query: str
@@ -58,6 +59,7 @@ class Search:
     params: Mapping[str, int] | None = None
     cross_language: bool = True
     rerank: bool | None = None
+    strong: bool = False
 
     def passes(self, hit: Hit) -> bool:
         """Say whether the hit scores as much as is asked for."""
@@ -158,12 +160,13 @@ class Retriever:
         """Return the best `enough` hits that answer and pass among the best `limit` of each half.
 
         When a newer version of a hit's document has gone live, it may have done so since Milvus was asked, which then
-        knew only the one before: neither would answer. So that is searched again, until nothing new goes live.
+        knew only the one before: neither would answer. So that is searched again, with all that is written by then,
+        until nothing new goes live.
         """
         embed_ms = 0.0
         overtaking: set[Version] = set()
-        for _ in range(MOST_ROUNDS):
-            ranked = self._ranked(base, search, mode, limit)
+        for round_ in range(MOST_ROUNDS):
+            ranked = self._ranked(base, replace(search, strong=round_ > 0), mode, limit)
             embed_ms += ranked.embed_ms
             ranking = {id: score for id, score in ranked.ranking.items() if score >= search.least}
             checked = _Checked(self._ledger, self._store, base.live.collection, ranking, step=enough + OVERFETCH)
@@ -215,7 +218,7 @@ class Retriever:
                 f"the knowledge base {base.name} was made for {base.live.dimension}.",
             )
         ranking = self._store.search_dense(
-            base.live, vector, limit=limit, expression=search.expression, params=search.params
+            base.live, vector, limit=limit, expression=search.expression, params=search.params, strong=search.strong
         )
         return ranking, embed_ms
 
@@ -226,7 +229,9 @@ class Retriever:
     def _full_text(self, base: KnowledgeBase, search: Search, limit: int) -> Ranking:
         settings = LexicalSettings() if search.cross_language else SAME_LANGUAGE
         query = query_vector(search.query, self._statistics.of(base), self._translations, settings)
-        ranking = self._store.search_sparse(base.live, query.weights, limit=limit, expression=search.expression)
+        ranking = self._store.search_sparse(
+            base.live, query.weights, limit=limit, expression=search.expression, strong=search.strong
+        )
         return {id: query.relevance(product) for id, product in ranking.items()}
 
     def _with_neighbours(self, base: KnowledgeBase, hits: list[Hit], neighbours: int) -> list[Hit]:

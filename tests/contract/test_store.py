@@ -232,6 +232,7 @@ def test_hits_hold_what_was_written_a_moment_before(store: ChunkStore, live: Gen
     for n in range(10):
         store.upsert(live.collection, [row(f"d{n}")])
         assert len(store.hits(live.collection, {chunk_id(f"d{n}", 1, 0): 1.0})) == 1
+        assert len(store.search_dense(live, vector(1), limit=20, strong=True)) == n + 1
 
 
 # Sparse search

@@ -29,6 +29,7 @@ class FakeStore:
     collections: dict[str, dict[str, tuple[str, float]]] = field(default_factory=dict)
     searches: int = 0
     lookups: int = 0
+    strong: list[bool] = field(default_factory=list)
     before_search: Callable[[], None] = lambda: None
 
     def capabilities(self) -> Capabilities:
@@ -39,7 +40,10 @@ class FakeStore:
             raise CollectionGone("milvus-refused", "gone")
         return self.collections[collection]
 
-    def search_dense(self, generation: Generation, _vector: NDArray[np.float32], *, limit: int, **_: Any) -> Ranking:
+    def search_dense(
+        self, generation: Generation, _vector: NDArray[np.float32], *, limit: int, **asked: Any
+    ) -> Ranking:
+        self.strong.append(asked["strong"])
         self.before_search()
         self.searches += 1
         ranked = sorted(self._of(generation.collection).items(), key=lambda item: -item[1][1])
@@ -177,6 +181,7 @@ def test_neighbours_come_from_the_generation_that_was_found(ledger: Ledger, base
     store.before_search = switch
     hits = Searching(ledger, store)(base, top_k=1, neighbours=1)
     assert [hit.text for hit in hits] == ["新0\n新1"]
+    assert store.strong == [False, True]  # a server that is seconds behind would know neither version
 
 
 def replace_document(ledger: Ledger, base: KnowledgeBase) -> str:
