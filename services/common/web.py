@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.resources
 import json
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,7 +27,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services import __version__
-from services.common.errors import ConfigurationError, InvalidRequest, NotFound, ServiceError
+from services.common.errors import ConfigurationError, InvalidRequest, NotFound, ServiceError, TooLarge
 from services.common.telemetry import (
     REQUEST_ID_HEADER,
     REQUEST_SECONDS,
@@ -41,6 +42,8 @@ Check = Callable[[], Awaitable[None]]
 """A readiness check: returns when the dependency answers, raises when it does not."""
 
 CHECK_SECONDS = 3.0
+MAX_BODY_BYTES = 2**20
+"""Of a request whose route does not count for itself: FastAPI parses JSON before it asks for the key."""
 
 
 class Problem(BaseModel):
@@ -197,6 +200,54 @@ class CatchAll:
             await response(scope, receive, send)
 
 
+class BodyLimit:
+    """ASGI middleware inside `CatchAll`: refuses what is larger than `MAX_BODY_BYTES` before anybody looks into it.
+
+    `uncounted` matches the paths whose routes have limits of their own. Not FastAPI's `max_body_size`, whose answer is
+    plain text without a request id.
+    """
+
+    def __init__(self, app: ASGIApp, uncounted: re.Pattern[str] | None = None) -> None:
+        self.app = app
+        self.uncounted = uncounted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or (self.uncounted and self.uncounted.fullmatch(scope["path"])):
+            await self.app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+            raise _body_too_large()
+        received: Message | None = await _whole_body(receive)
+
+        async def receive_again() -> Message:
+            nonlocal received
+            message, received = received, None
+            return await receive() if message is None else message
+
+        await self.app(scope, receive_again, send)
+
+
+async def _whole_body(receive: Receive) -> Message:
+    """Return the body as one message, or the news that the client left. Raises `TooLarge`."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return message
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY_BYTES:
+            raise _body_too_large()
+        if not message.get("more_body", False):
+            return {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
+
+def _body_too_large() -> TooLarge:
+    return TooLarge("request-too-large", f"The body of this request may be {MAX_BODY_BYTES} bytes long.")
+
+
 def new_app(title: str, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
     """Return an application that documents its errors, and itself at `/docs`."""
     responses: dict[int | str, dict[str, Any]] = {422: {"model": Problem}}
@@ -229,10 +280,13 @@ def install(
     service: str,
     *,
     render: Callable[[Request, Exception], Awaitable[Response]] = _render,
+    uncounted: re.Pattern[str] | None = None,
 ) -> None:
-    """Give `app` the error rendering (problem+json unless `render` says otherwise) and request ids."""
+    """Give `app` the error rendering (problem+json unless `render` says otherwise), request ids, and a limit of bodies
+    but for the paths that `uncounted` matches."""
     for kind in (ServiceError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, render)
+    app.add_middleware(BodyLimit, uncounted=uncounted)
     app.add_middleware(CatchAll, render=render)
     app.add_middleware(RequestContext, service=service)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -28,6 +29,8 @@ from services.ingest.incoming import remove_leftovers
 from services.ingest.routes import documents, fsck, knowledge_bases
 from services.ingest.service import Ingest
 from services.ingest.settings import IngestSettings
+
+UPLOADS = re.compile(r"/v1/knowledge-bases/[^/]+/documents(/by-name/.*)?")
 
 
 def create_app(
@@ -62,7 +65,7 @@ def create_app(
     app = new_app("Zhiwen ingest", lifespan)
     app.state.ingest = ingest
     app.state.keys = KeyRing(ingest.ledger, settings.api_key.get_secret_value())
-    install(app, "ingest")
+    install(app, "ingest", uncounted=UPLOADS)
     app.include_router(knowledge_bases.router)
     app.include_router(documents.router)
     app.include_router(fsck.router)

@@ -141,6 +141,15 @@ def test_broken_json_is_a_problem(zw: House, body: bytes) -> None:
     assert response.json()["code"] in {"invalid-json", "invalid-request", "bad-request"}
 
 
+def test_only_uploads_may_be_large(zw: House, kb: str) -> None:
+    large = b"\0" * (2 * 2**20)
+    for client, address in ((zw.ingest, "/v1/knowledge-bases"), (zw.query, path(kb, "/search"))):
+        problem_of(client.post(address, content=large), 413, "request-too-large")
+    assert zw.upload(kb, {"a.bin": large})[0]["error"]["code"] == "unsupported-type"
+    put = zw.ingest.put(path(kb, "/documents/by-name/a.bin"), content=large)
+    assert put.json()["error"]["code"] == "unsupported-type"
+
+
 def test_description_and_template_can_be_changed_and_unset(zw: House, kb: str) -> None:
     changed = zw.ingest.patch(path(kb), json={"description": "新", "prompt_template": "{context}{question}"}).json()
     assert (changed["description"], changed["prompt_template"]) == ("新", "{context}{question}")

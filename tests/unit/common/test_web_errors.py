@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -28,7 +29,7 @@ from services.common.errors import (
     Unsupported,
 )
 from services.common.telemetry import request_id_from
-from services.common.web import add_operations_routes, install
+from services.common.web import MAX_BODY_BYTES, add_operations_routes, install
 
 SECRET = "password=hunter2"
 
@@ -196,3 +197,43 @@ def test_request_id_is_always_safe_to_log_and_send(header: str) -> None:
     assert 1 <= len(made) <= 128
     assert json.dumps(made) == f'"{made}"'
     assert made == header or len(made) == 16
+
+
+async def in_pieces(size: int, asked: list[int]) -> AsyncIterator[bytes]:
+    """Yield a body without a Content-Length, and note what was asked for."""
+    for start in range(0, size, 2**16):
+        asked.append(start)
+        yield b" " * 2**16
+
+
+async def test_too_large_a_body_is_refused_unread(client: httpx.AsyncClient) -> None:
+    response = await client.post("/body", content=b" " * (MAX_BODY_BYTES + 1))
+    problem(response, 413, "request-too-large")
+    asked: list[int] = []
+    response = await client.post("/body", content=in_pieces(8 * MAX_BODY_BYTES, asked))
+    problem(response, 413, "request-too-large")
+    assert asked[-1] <= MAX_BODY_BYTES
+
+
+async def test_body_in_pieces_up_to_the_limit_arrives_whole(client: httpx.AsyncClient) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b" " * (MAX_BODY_BYTES - 13)
+        yield b'{"number"'
+        yield b": 7}"
+
+    assert (await client.post("/body", content=pieces(), headers={"Content-Type": "application/json"})).json() == {
+        "number": 7
+    }
+
+
+async def test_routes_with_limits_of_their_own_get_the_body_as_it_comes() -> None:
+    app = FastAPI()
+    install(app, "test", uncounted=re.compile("/upload"))
+
+    @app.post("/upload")
+    async def upload(request: Request) -> int:
+        return sum([len(part) async for part in request.stream()])
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        response = await client.post("/upload", content=b"x" * (2 * MAX_BODY_BYTES))
+    assert response.json() == 2 * MAX_BODY_BYTES
