@@ -11,7 +11,9 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from celery import Celery
@@ -36,6 +38,7 @@ from services.ingest.settings import WorkerSettings
 log = structlog.get_logger(__name__)
 
 MAX_PAUSE_SECONDS = 60.0
+LEDGER_SECONDS = 1.0
 FORGOTTEN_SECONDS = 3600.0
 """For so long after their last use each round looks for originals that nobody names; a starting worker for all."""
 
@@ -65,15 +68,22 @@ class Worker:
         job = self.ledger.jobs.claim(self.owner, self.lease_seconds)
         if job is None:
             return False
-        if self.ledger.jobs.any_due():
-            self.broker.wake(job.request_id)
+        self._wake_another(job, self.ledger.jobs.any_due)
         with structlog.contextvars.bound_contextvars(
             request_id=job.request_id, job=job.kind, document=job.document_id, attempt=job.attempts
         ):
             self._run(job, claimed_at)
-        if job.document_id and self.ledger.jobs.any_due_of(job.document_id):
-            self.broker.wake(job.request_id)  # it waited for this job, so nobody has been woken for it
+        if job.document_id:  # what waited for this job: nobody has been woken for it
+            self._wake_another(job, partial(self.ledger.jobs.any_due_of, job.document_id))
         return True
+
+    def _wake_another(self, job: Job, any_due: Callable[[], bool]) -> None:
+        """Wake a worker if anything is due. A ledger that does not answer now must not cost `job` an attempt."""
+        try:
+            if any_due():
+                self.broker.wake(job.request_id)
+        except Unavailable as exc:
+            log.warning("ledger_unavailable", detail=exc.detail)
 
     def _run(self, job: Job, claimed_at: float) -> None:
         started = time.perf_counter()
@@ -83,7 +93,7 @@ class Worker:
                 outcome = self._outcome(job, lease)
         except LeaseLost:
             outcome = "lost"
-            self.ledger.jobs.abandon(job)
+            self._note(partial(self.ledger.jobs.abandon, job))
         seconds = time.perf_counter() - started
         JOBS.labels(job.kind, outcome).inc()
         JOB_SECONDS.labels(job.kind).observe(seconds)
@@ -98,7 +108,7 @@ class Worker:
             self._fail(job, exc.code, exc.detail)
             return exc.code
         except Unavailable as exc:  # the dependency's fault: it waits, and this was no attempt
-            self.ledger.jobs.put_off(job, pause_seconds(2.0, job.waits), exc.code, exc.detail, counts=False)
+            self._put_off(job, pause_seconds(2.0, job.waits), exc.code, exc.detail, counts=False)
             return exc.code
         except ServiceError as exc:
             return self._try_again(job, exc.code, exc.detail)
@@ -112,14 +122,32 @@ class Worker:
         if job.kind in {JobKind.INGEST, JobKind.REBUILD} and job.attempts >= MAX_ATTEMPTS:
             self._fail(job, code, detail)
         else:
-            self.ledger.jobs.put_off(job, pause_seconds(3.0, job.attempts), code, detail, counts=True)
+            self._put_off(job, pause_seconds(3.0, job.attempts), code, detail, counts=True)
         return code
+
+    def _put_off(self, job: Job, seconds: float, code: str, detail: str, *, counts: bool) -> None:
+        self._note(partial(self.ledger.jobs.put_off, job, seconds, code, detail, counts=counts))
 
     def _fail(self, job: Job, code: str, detail: str) -> None:
         if job.kind is JobKind.REBUILD:
-            self.ledger.rebuilds.fail(job, detail)
+            self._note(partial(self.ledger.rebuilds.fail, job, detail))
         else:
-            self.ledger.jobs.fail(job, code, detail)
+            self._note(partial(self.ledger.jobs.fail, job, code, detail))
+
+    def _note(self, write: Callable[[], None]) -> None:
+        """Write to the ledger how a job went; while the ledger is away, wait for it.
+
+        What stays leased instead is charged an attempt, and three outages would fail a document that is well. Nothing
+        else could be done meanwhile, and the fencing number keeps a late note from changing anything. Raises
+        `Unavailable` once the worker is to stop.
+        """
+        while True:
+            try:
+                return write()
+            except Unavailable as exc:
+                log.warning("ledger_unavailable", detail=exc.detail)
+                if self.stopping.wait(LEDGER_SECONDS):
+                    raise
 
     def reconcile(self) -> None:
         """End what died too often, and wake a worker if anything is due."""
@@ -233,17 +261,22 @@ def main() -> None:
         # A thread, not `beat=True`, which forks this process with its threads and its gRPC channels.
         clock = EmbeddedService(app, max_interval=1, thread=True, scheduler_cls="celery.beat:Scheduler")
         clock.start()
-        threading.Thread(
-            target=worker.look_for_work, args=(settings.reconcile_seconds,), name="look-for-work", daemon=True
-        ).start()
-        app.Worker(
-            pool="threads",
-            concurrency=settings.worker_concurrency,
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-            quiet=True,
-            loglevel="WARNING",
-        ).start()
-        clock.stop()
-        worker.close()
+        looking = threading.Thread(
+            target=worker.look_for_work, args=(settings.reconcile_seconds,), name="look-for-work"
+        )
+        looking.start()
+        try:
+            app.Worker(
+                pool="threads",
+                concurrency=settings.worker_concurrency,
+                without_gossip=True,
+                without_mingle=True,
+                without_heartbeat=True,
+                quiet=True,
+                loglevel="WARNING",
+            ).start()
+        finally:
+            worker.stopping.set()
+            clock.stop()
+            looking.join()  # it may have a job in hand, and needs the parsers that closing kills
+            worker.close()

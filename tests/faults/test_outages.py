@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -103,6 +104,16 @@ def test_late_worker_writes_nothing_that_stays(rig: Rig, kb: str, meanwhile: str
     finally:
         other.kill()
         rig.worker.thaw()
+
+
+def test_worker_that_is_told_to_stop_finishes_all_it_has_in_hand(tmp_path: Path) -> None:
+    with running_rig(tmp_path, settings={"WORKER_CONCURRENCY": "1"}) as rig:
+        kb = rig.base()
+        # One is done by the thread that is woken, the other by the one that looks for work by itself.
+        ids = rig.upload(kb, {"a.txt": prose(300, "a"), "b.txt": prose(1500, "b")}).values()
+        rig.wait_for(lambda: all(rig.written(kb, id) > 0 for id in ids), "both half indexed")
+        rig.worker.stop()
+        assert [rig.status(kb, id) for id in ids] == ["ready", "ready"]
 
 
 def test_upload_cut_by_the_death_of_the_api_leaves_nothing(rig: Rig, kb: str) -> None:
