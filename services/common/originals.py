@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 """The name of an original; whatever else lies beside the originals is somebody else's."""
+PART = ".part"
 
 
 class Originals(Protocol):
@@ -44,6 +45,9 @@ class Originals(Protocol):
 
     def list(self) -> Iterator[str]:
         """The sha256 of everything kept."""
+
+    def remove_leftovers(self, before: float) -> None:
+        """Remove what a `put` that died left behind, when last written before that time (seconds since 1970)."""
 
     def ping(self) -> None:
         """Raise `Unavailable` unless the store can be used."""
@@ -89,7 +93,7 @@ class DiskOriginals:
         target = self._path(sha256)
         if target.exists():
             return
-        temporary = target.parent / f".{uuid.uuid4().hex}.part"
+        temporary = target.parent / f".{uuid.uuid4().hex}{PART}"
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with source.open("rb") as reading, temporary.open("wb") as writing:
@@ -121,6 +125,12 @@ class DiskOriginals:
         for path in self.root.glob("??/*"):
             if SHA256.fullmatch(path.name):
                 yield path.name
+
+    def remove_leftovers(self, before: float) -> None:
+        for path in self.root.glob(f"??/.*{PART}"):
+            with contextlib.suppress(FileNotFoundError):  # its put has just ended after all
+                if path.stat().st_mtime < before:
+                    path.unlink()
 
     def ping(self) -> None:
         try:
@@ -207,6 +217,9 @@ class S3Originals:
                     name = item["Key"].removeprefix(self.prefix)
                     if SHA256.fullmatch(name):
                         yield name
+
+    def remove_leftovers(self, before: float) -> None:
+        """An object is whole or not there; broken multipart uploads are for the bucket's lifecycle rules."""
 
     def ping(self) -> None:
         with _s3_errors():

@@ -19,6 +19,9 @@ from services.common.store import ChunkKey, ChunkStore
 
 Version = tuple[str, int]
 
+LEFTOVER_SECONDS = 24 * 3600.0
+"""No upload takes so long to be stored: what is half stored since then stays so."""
+
 
 @dataclass(slots=True)
 class Findings:
@@ -136,6 +139,8 @@ class Fsck:
             findings.orphaned_originals.append(sha256)
             if repair:
                 self.ledger.jobs.remove_if_unreferenced(sha256, partial(self.originals.remove, sha256))
+        if repair:
+            self.originals.remove_leftovers(self.ledger.database.now() - LEFTOVER_SECONDS)
 
 
 def by_version(keys: Iterable[ChunkKey]) -> dict[Version, Counter[int]]:

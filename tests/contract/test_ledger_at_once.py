@@ -191,3 +191,29 @@ def test_uploads_cancels_deletes_and_workers_do_not_block_each_other(ledger: Led
     assert ledger.jobs.waiting() == 0
     for document in ledger.documents.list(base.id):
         assert document.status.settled
+
+
+def test_upload_waits_for_the_removal_of_an_original_that_the_ledger_has_never_seen(
+    ledger: Ledger, base: KnowledgeBase
+) -> None:
+    """What `fsck` finds in the store alone has no row that could be locked, unless it gets one."""
+    upload = an_upload(content=b"found")
+    steps: list[str] = []
+
+    def keep() -> None:
+        steps.append("kept")
+
+    uploading = threading.Thread(
+        target=lambda: ledger.documents.record(
+            base.id, upload, on_duplicate="keep", request_id=None, keep_original=keep
+        )
+    )
+
+    def remove() -> None:
+        uploading.start()
+        uploading.join(0.5)
+        steps.append("removed")
+
+    assert ledger.jobs.remove_if_unreferenced(upload.sha256, remove)
+    uploading.join(20)
+    assert steps == ["removed", "kept"]

@@ -427,6 +427,29 @@ def test_delete_beats_a_running_ingest(ledger: Ledger, base: KnowledgeBase, cloc
     assert ledger.jobs.waiting() == 0
 
 
+@pytest.mark.parametrize("how", ["deleted", "replaced", "dropped"])
+def test_original_whose_remover_died_is_found_long_after_its_upload(
+    ledger: Ledger, base: KnowledgeBase, clock: Clock, how: str
+) -> None:
+    ledger.documents.expect_original(an_upload(content=b"1").sha256)
+    document = add_ready(ledger, base, content=b"1")
+    clock.pass_by(7 * 24 * 3600)
+    if how == "deleted":
+        ledger.documents.begin_delete(base.id, document.id, request_id=None)
+        released = ledger.jobs.finish_delete(claim(ledger))
+    elif how == "replaced":
+        record(ledger, base, an_upload(content=b"2"))
+        index(ledger, base)
+        released = ledger.jobs.finish_purge(claim(ledger))
+    else:
+        ledger.bases.begin_drop(base.name, request_id=None)
+        released = ledger.jobs.finish_drop(claim(ledger))
+    assert released == [an_upload(content=b"1").sha256]
+    since = clock()
+    clock.pass_by(LEASE)
+    assert list(ledger.jobs.forgotten_originals(since=since, before=clock())) == released
+
+
 # Reconciling
 
 

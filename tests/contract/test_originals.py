@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from pathlib import Path
 
@@ -85,6 +86,18 @@ def test_what_others_keep_beside_the_originals_is_not_listed(originals: Original
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("not ours")
     assert list(originals.list()) == [sha]
+
+
+def test_leftovers_of_a_put_that_died_are_removed_when_they_are_old(tmp_path: Path, source: Path) -> None:
+    originals = DiskOriginals(tmp_path / "originals")
+    originals.put(sha_of(source), source)
+    original = originals.root / sha_of(source)[:2] / sha_of(source)
+    old, new = original.parent / ".0f.part", original.parent / ".1f.part"
+    for path, seconds in ((original, 1000), (old, 1000), (new, 2000)):
+        path.touch()
+        os.utime(path, (seconds, seconds))
+    originals.remove_leftovers(before=2000)
+    assert [path.exists() for path in (original, old, new)] == [True, False, True]
 
 
 def test_same_bytes_from_several_threads_are_one_original(originals: Originals, source: Path) -> None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -16,7 +14,8 @@ from services.common.errors import Conflict, NotFound
 from services.common.ledger.bases import read_knowledge_base
 from services.common.ledger.database import Database, moment, new_id
 from services.common.ledger.queue import add_job, cancel_ingests, note_change
-from services.common.ledger.schema import documents, indexed, jobs, knowledge_bases, originals, versions
+from services.common.ledger.schema import documents, indexed, jobs, knowledge_bases, versions
+from services.common.ledger.touching import touch_originals
 from services.common.models import Document, DocumentStatus, JobKind, Progress
 
 OnDuplicate = Literal["keep", "skip", "error"]
@@ -93,7 +92,7 @@ class Documents:
         current = _find_document(c, same_name, lock=True)
         if current is not None and current.sha256 == upload.sha256 and _same_metadata(current, upload):
             if current.status in {DocumentStatus.FAILED, DocumentStatus.CANCELLED}:
-                self._lock_original(c, upload.sha256)
+                touch_originals(c, self.database.now(), [upload.sha256])
                 keep_original()
                 current = self._requeue(c, current, request_id)
             return Recorded("unchanged", current)
@@ -110,7 +109,7 @@ class Documents:
                     f"The same bytes are already here as {holder.name}.",
                     errors=[{"document_id": holder.id, "name": holder.name}],
                 )
-        self._lock_original(c, upload.sha256)
+        touch_originals(c, self.database.now(), [upload.sha256])
         keep_original()
         if current is None:
             return Recorded("created", self._insert_document(c, knowledge_base_id, upload, request_id))
@@ -193,17 +192,7 @@ class Documents:
     def expect_original(self, sha256: str) -> None:
         """Note that bytes are about to be stored: if no version ever names them, `forgotten_originals` does."""
         with self.database.write() as c:
-            self._lock_original(c, sha256)
-
-    def _lock_original(self, c: Connection, sha256: str) -> None:
-        """Take the lock on which uploads and deletes of the same bytes meet, held until the transaction ends."""
-        insert = sqlite_insert if self.database.is_sqlite else postgresql_insert
-        statement = insert(originals).values(sha256=sha256, touched_at=self.database.now())
-        c.execute(
-            statement.on_conflict_do_update(
-                index_elements=[originals.c.sha256], set_={"touched_at": statement.excluded.touched_at}
-            )
-        )
+            touch_originals(c, self.database.now(), [sha256])
 
     def get(self, knowledge_base_id: str, document_id: str) -> Document:
         """Return a document. Raises `NotFound`."""

@@ -17,6 +17,7 @@ from services.common.errors import Unavailable
 from services.common.ledger.database import Database
 from services.common.ledger.queue import REMOVALS, add_job, note_change
 from services.common.ledger.schema import documents, generations, indexed, jobs, knowledge_bases, originals, versions
+from services.common.ledger.touching import touch_originals
 from services.common.models import DocumentStatus, Job, JobKind
 
 MAX_ATTEMPTS = 3
@@ -358,8 +359,7 @@ class Jobs:
                     indexed.delete().where(indexed.c.document_id == job.document_id, indexed.c.version == job.version)
                 )
                 if document.version != job.version:  # superseded: nobody can ask for it again
-                    released = list(c.scalars(sa.select(versions.c.sha256).where(mine)))
-                    c.execute(versions.delete().where(mine))
+                    released = self._release_versions(c, mine)
             c.execute(jobs.delete().where(jobs.c.id == job.id))
             return released
 
@@ -398,7 +398,7 @@ class Jobs:
     def remove_if_unreferenced(self, sha256: str, remove: Callable[[], None]) -> bool:
         """Call `remove` for an original that no version names, under the lock that an upload of it takes."""
         with self.database.write() as c:
-            c.execute(sa.select(originals.c.sha256).where(originals.c.sha256 == sha256).with_for_update())
+            touch_originals(c, self.database.now(), [sha256])
             if c.scalar(sa.select(versions.c.sha256).where(versions.c.sha256 == sha256).limit(1)) is not None:
                 return False
             remove()
@@ -415,10 +415,10 @@ class Jobs:
         with self.database.read() as c:
             return c.scalars(sa.select(originals.c.sha256).where(touched, ~named)).all()
 
-    @staticmethod
-    def _release_versions(c: Connection, condition: sa.ColumnElement[bool]) -> list[str]:
+    def _release_versions(self, c: Connection, condition: sa.ColumnElement[bool]) -> list[str]:
         released = list(c.scalars(sa.select(versions.c.sha256).where(condition).distinct()))
         c.execute(versions.delete().where(condition))
+        touch_originals(c, self.database.now(), released)  # whoever is to remove them may die before it does
         return released
 
     # Reconciling
