@@ -1,4 +1,4 @@
-"""The chunk store: Milvus, a real server or Milvus Lite. pymilvus appears only here.
+"""The chunk store: Milvus, a real server or Milvus Lite.
 
 It holds what can be rebuilt from ledger and originals at any time. Reads that decide something (counts, listings)
 ask for strong consistency: the default may be seconds stale. Only upserts write: inserting an existing key doubles it.
@@ -6,92 +6,53 @@ ask for strong consistency: the default may be seconds stale. Only upserts write
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
 import numpy as np
-import pymilvus
 import structlog
 from numpy.typing import NDArray
-from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus import MilvusClient, MilvusException
 
-from services.common.errors import InvalidRequest, ServiceError, Unavailable
+from services.common.errors import ServiceError, Unavailable
 from services.common.index_specs import fitted_search
-from services.common.models import Chunk, Generation, Hit, IndexSpec, chunk_id
+from services.common.models import Generation, Hit, IndexSpec
+from services.common.store.engine import Capabilities, probe, require_full_text, translated
+from services.common.store.rows import (
+    OUTPUT,
+    ChunkKey,
+    ChunkRow,
+    SparseVector,
+    index_params_of,
+    of_document,
+    quoted,
+    schema_of,
+    similarity,
+    to_hit,
+    to_row,
+)
 
 log = structlog.get_logger(__name__)
 
 STRONG = "Strong"
 UPSERT_ROWS = 256
 PAGE = 1000
-OUTPUT = ["id", "document_id", "version", "ordinal", "text", "source", "page", "heading", "metadata"]
-LITE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT"})
-LITE_3_INDEXES = frozenset({"AUTOINDEX", "FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"})
-SERVER_INDEXES = frozenset({"AUTOINDEX", "DISKANN", "FLAT", "HNSW", "IVF_FLAT", "IVF_PQ", "IVF_SQ8", "SCANN"})
-MIN_SCALE = 1e-9
 # gRPC shares the pause after a failed connection, up to two minutes, between all channels to an address: ours must not
 # wait for it when the server is back.
 GRPC_OPTIONS = {"grpc.use_local_subchannel_pool": 1, "grpc.max_reconnect_backoff_ms": 1000}
 
 CONNECT_PAUSE = 1.0
 """Seconds after a failed connection in which nobody tries again."""
-COLLECTION_NOT_FOUND = 100
 
 T = TypeVar("T")
 
-SparseVector = Mapping[int, float]
-
 Ranking = dict[str, float]
 """Scores by chunk id, best first. `parse_chunk_id` says whose chunk it is; `ChunkStore.hits` brings the rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What the connected engine can do; `version` is empty for Milvus Lite."""
-
-    version: str
-    sparse: bool
-    aliases: bool
-    index_types: frozenset[str]
-
-    @property
-    def default_index(self) -> str:
-        """HNSW on a server, AUTOINDEX (exact at its sizes) on Milvus Lite."""
-        return "HNSW" if "HNSW" in self.index_types else "AUTOINDEX"
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkRow:
-    """A chunk as it is stored; `dense` is `(dimension,) float32` of length 1."""
-
-    document_id: str
-    version: int
-    chunk: Chunk
-    source: str
-    metadata: Mapping[str, Any]
-    dense: NDArray[np.float32]
-    sparse: SparseVector
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkKey:
-    """What `fsck` compares: who a stored row belongs to."""
-
-    id: str
-    document_id: str
-    version: int
-    ordinal: int
-
-
-class CollectionGone(ServiceError):
-    """The collection is not there: never made, or dropped."""
 
 
 class ChunkStore:
@@ -121,7 +82,7 @@ class ChunkStore:
     def capabilities(self) -> Capabilities:
         """Ask the server, once, what it can do."""
         if self._capabilities is None:
-            self._capabilities = self._call(_probe)
+            self._capabilities = self._call(probe)
         return self._capabilities
 
     def close(self) -> None:
@@ -136,7 +97,7 @@ class ChunkStore:
             client = self._connected()
             return function(client)
         except (MilvusException, grpc.RpcError, ValueError) as exc:
-            error = _translated(exc)
+            error = translated(exc)
             if isinstance(error, Unavailable):
                 self._forget(client)
             raise error from exc
@@ -146,7 +107,7 @@ class ChunkStore:
             if self._client is None:
                 failed_at, failure = self._failure
                 if failure is not None and time.monotonic() < failed_at + CONNECT_PAUSE:
-                    raise _translated(failure)
+                    raise translated(failure)
                 try:
                     self._client = MilvusClient(
                         self.url, token=self._token, timeout=min(self._timeout, 10), grpc_options=GRPC_OPTIONS
@@ -179,8 +140,8 @@ class ChunkStore:
                 return
             client.create_collection(
                 collection,
-                schema=_schema(client, dimension, sparse=sparse),
-                index_params=_index_params(client, index, sparse=sparse),
+                schema=schema_of(client, dimension, sparse=sparse),
+                index_params=index_params_of(client, index, sparse=sparse),
                 consistency_level="Bounded",
                 timeout=self._timeout,
             )
@@ -221,7 +182,7 @@ class ChunkStore:
         """Write rows; the same ids again replace them. Raises `ServiceError` (`bad-vector`) for NaN or infinity."""
         sparse = self.capabilities().sparse
         for start in range(0, len(rows), UPSERT_ROWS):
-            self._upsert(collection, [_to_row(row, sparse=sparse) for row in rows[start : start + UPSERT_ROWS]])
+            self._upsert(collection, [to_row(row, sparse=sparse) for row in rows[start : start + UPSERT_ROWS]])
 
     def _upsert(self, collection: str, data: list[dict[str, Any]]) -> None:
         self._on(collection, lambda client: client.upsert(collection, data, timeout=self._timeout))
@@ -235,7 +196,7 @@ class ChunkStore:
 
         Raises `Unavailable` (`delete-not-visible`) when some still are: try again.
         """
-        expression = _of_document(document_id, version)
+        expression = of_document(document_id, version)
         self._on(collection, lambda client: client.delete(collection, filter=expression, timeout=self._timeout))
         if left := self.count(collection, document_id, version):
             raise Unavailable("delete-not-visible", f"{left} deleted chunks are still visible.")
@@ -244,7 +205,7 @@ class ChunkStore:
 
     def count(self, collection: str, document_id: str | None = None, version: int | None = None) -> int:
         """Return the number of rows, strongly consistent."""
-        expression = _of_document(document_id, version) if document_id else ""
+        expression = of_document(document_id, version) if document_id else ""
         rows = self._on(
             collection,
             lambda client: client.query(
@@ -259,7 +220,7 @@ class ChunkStore:
 
     def chunks(self, collection: str, document_id: str, version: int, *, first: int, count: int) -> list[Hit]:
         """Return the chunks `first` to `first + count - 1` of a document in order, those that exist."""
-        expression = f"{_of_document(document_id, version)} and ordinal >= {first} and ordinal < {first + count}"
+        expression = f"{of_document(document_id, version)} and ordinal >= {first} and ordinal < {first + count}"
         rows = self._on(
             collection,
             lambda client: client.query(
@@ -271,7 +232,7 @@ class ChunkStore:
                 timeout=self._timeout,
             ),
         )
-        return sorted((_to_hit(row, 1.0) for row in rows), key=lambda hit: hit.ordinal)
+        return sorted((to_hit(row, 1.0) for row in rows), key=lambda hit: hit.ordinal)
 
     def keys(self, collection: str) -> Iterator[ChunkKey]:
         """Yield the key of every row in order of id, strongly consistent."""
@@ -348,7 +309,7 @@ class ChunkStore:
             expression=expression,
             strong=strong,
         )
-        return {id: _similarity(distance, metric) for id, distance in found}
+        return {id: similarity(distance, metric) for id, distance in found}
 
     def search_sparse(
         self,
@@ -415,7 +376,7 @@ class ChunkStore:
         found = self._rows(collection, ranking)
         if missing := [id for id in ranking if id not in found]:
             found |= self._rows(collection, missing, consistency_level=STRONG)
-        return [_to_hit(found[id], score) for id, score in ranking.items() if id in found]
+        return [to_hit(found[id], score) for id, score in ranking.items() if id in found]
 
     def _rows(self, collection: str, ids: Iterable[str], **options: Any) -> dict[str, Mapping[str, Any]]:
         if not (expression := ", ".join(map(quoted, ids))):
@@ -460,125 +421,6 @@ class ChunkStore:
         return list(found.get("aliases", []))
 
 
-def _probe(client: Any) -> Capabilities:
-    try:
-        version = str(client.get_server_version(timeout=5)).removeprefix("v")
-    except grpc.RpcError as exc:
-        if exc.code() != grpc.StatusCode.UNIMPLEMENTED:
-            raise
-        return Capabilities(version="", sparse=True, aliases=False, index_types=LITE_INDEXES)
-    if version.startswith("milvus_lite-"):  # 3.x, pure Python; 2.x does not tell its version
-        return Capabilities(version=version, sparse=True, aliases=True, index_types=LITE_3_INDEXES)
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
-    return Capabilities(version=version, sparse=numbers >= (2, 4), aliases=True, index_types=SERVER_INDEXES)
-
-
-def _translated(exc: Exception) -> ServiceError:
-    if _is_unauthorized(exc):
-        return Unavailable(
-            "milvus-unauthorized", "Milvus does not take the token it was given; see ZHIWEN_MILVUS_TOKEN."
-        )
-    if _is_outage(exc):
-        return _away()
-    refused = CollectionGone if getattr(exc, "code", None) == COLLECTION_NOT_FOUND else ServiceError
-    if refused is ServiceError:
-        log.error("milvus_refused", exc_info=exc)
-    return refused("milvus-refused", "The vector store (Milvus) refused the call; see the log.")
-
-
-def _away() -> Unavailable:
-    return Unavailable("milvus-unavailable", "The vector store (Milvus) does not answer.")
-
-
-def _is_unauthorized(exc: Exception) -> bool:
-    for error in (exc, exc.__cause__):  # while connecting, pymilvus hides the code in the cause
-        if isinstance(error, grpc.RpcError):
-            return error.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
-    return False
-
-
-def _is_outage(exc: Exception) -> bool:
-    if isinstance(exc, grpc.RpcError):
-        return exc.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-    if isinstance(exc, ValueError):
-        return "closed channel" in str(exc).lower()
-    # 1: deadline or unexpected, 2: cannot connect; the others: collection not loaded or node not ready yet.
-    return getattr(exc, "code", None) in {1, 2, 101, 106, 503, 700} or isinstance(
-        exc, pymilvus.exceptions.ConnectError | pymilvus.exceptions.MilvusUnavailableException
-    )
-
-
-def _schema(client: Any, dimension: int, *, sparse: bool) -> Any:
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
-    schema.add_field("document_id", DataType.VARCHAR, max_length=32)
-    schema.add_field("version", DataType.INT64)
-    schema.add_field("ordinal", DataType.INT64)
-    schema.add_field("text", DataType.VARCHAR, max_length=65535)
-    schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dimension)
-    if sparse:
-        schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
-    schema.add_field("source", DataType.VARCHAR, max_length=4096)
-    schema.add_field("page", DataType.INT64)  # 0 for none: Milvus Lite has no nullable fields
-    schema.add_field("heading", DataType.VARCHAR, max_length=4096)
-    schema.add_field("metadata", DataType.JSON)
-    return schema
-
-
-def _index_params(client: Any, index: IndexSpec, *, sparse: bool) -> Any:
-    params = client.prepare_index_params()
-    params.add_index("dense", index_type=index.type, metric_type=index.metric, params=dict(index.params))
-    if sparse:
-        params.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="IP", params={})
-    return params
-
-
-def _to_row(row: ChunkRow, *, sparse: bool) -> dict[str, Any]:
-    if not np.isfinite(row.dense).all():
-        raise ServiceError("bad-vector", "The embedding model returned a vector that is not a number.")
-    chunk = row.chunk
-    data: dict[str, Any] = {
-        "id": chunk_id(row.document_id, row.version, chunk.ordinal),
-        "document_id": row.document_id,
-        "version": row.version,
-        "ordinal": chunk.ordinal,
-        "text": chunk.text,
-        "dense": row.dense,
-        "source": row.source,
-        "page": chunk.page or 0,
-        "heading": chunk.heading[:1024],
-        "metadata": dict(row.metadata),
-    }
-    if sparse:
-        data["sparse"] = dict(row.sparse) or {0: MIN_SCALE}  # an empty sparse vector is refused
-    return data
-
-
-def _to_hit(row: Mapping[str, Any], score: float) -> Hit:
-    return Hit(
-        chunk_id=row["id"],
-        document_id=row["document_id"],
-        version=int(row["version"]),
-        ordinal=int(row["ordinal"]),
-        source=row["source"],
-        page=int(row["page"]) or None,
-        heading=row["heading"],
-        text=row["text"],
-        score=score,
-        metadata=row["metadata"],
-    )
-
-
-def _similarity(distance: float, metric: str) -> float:
-    cosine = 1.0 - distance / 2.0 if metric == "L2" else distance  # |a-b|² = 2 - 2 a·b for unit vectors
-    return min(max(cosine, 0.0), 1.0)
-
-
-def _of_document(document_id: str, version: int | None) -> str:
-    expression = f"document_id == {quoted(document_id)}"
-    return expression if version is None else f"{expression} and version == {int(version)}"
-
-
 def alias_of(name: str) -> str:
     """Return the alias of a knowledge base: its name, with what Milvus does not take in one written as code points.
 
@@ -587,16 +429,3 @@ def alias_of(name: str) -> str:
     if len(name) < 255 and re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
         return name
     return "_" + "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}" for c in name)[:254]
-
-
-def quoted(text: str) -> str:
-    """Return `text` as a string literal of Milvus's filter language."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-def require_full_text(capabilities: Capabilities) -> None:
-    """Raise `InvalidRequest` (`full-text-not-available`) where the server has no sparse vectors."""
-    if not capabilities.sparse:
-        raise InvalidRequest(
-            "full-text-not-available", f"Milvus {capabilities.version} has no full-text search; it needs 2.4 or newer."
-        )

@@ -1,0 +1,96 @@
+"""The engines behind the store: what each can do, and what its errors mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pymilvus
+import structlog
+
+from services.common.errors import InvalidRequest, ServiceError, Unavailable
+
+log = structlog.get_logger(__name__)
+
+LITE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT"})
+LITE_3_INDEXES = frozenset({"AUTOINDEX", "FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"})
+SERVER_INDEXES = frozenset({"AUTOINDEX", "DISKANN", "FLAT", "HNSW", "IVF_FLAT", "IVF_PQ", "IVF_SQ8", "SCANN"})
+COLLECTION_NOT_FOUND = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the connected engine can do; `version` is empty for Milvus Lite."""
+
+    version: str
+    sparse: bool
+    aliases: bool
+    index_types: frozenset[str]
+
+    @property
+    def default_index(self) -> str:
+        """HNSW on a server, AUTOINDEX (exact at its sizes) on Milvus Lite."""
+        return "HNSW" if "HNSW" in self.index_types else "AUTOINDEX"
+
+
+class CollectionGone(ServiceError):
+    """The collection is not there: never made, or dropped."""
+
+
+def require_full_text(capabilities: Capabilities) -> None:
+    """Raise `InvalidRequest` (`full-text-not-available`) where the server has no sparse vectors."""
+    if not capabilities.sparse:
+        raise InvalidRequest(
+            "full-text-not-available", f"Milvus {capabilities.version} has no full-text search; it needs 2.4 or newer."
+        )
+
+
+def probe(client: Any) -> Capabilities:
+    """Ask a connected engine what it can do."""
+    try:
+        version = str(client.get_server_version(timeout=5)).removeprefix("v")
+    except grpc.RpcError as exc:
+        if exc.code() != grpc.StatusCode.UNIMPLEMENTED:
+            raise
+        return Capabilities(version="", sparse=True, aliases=False, index_types=LITE_INDEXES)
+    if version.startswith("milvus_lite-"):  # 3.x, pure Python; 2.x does not tell its version
+        return Capabilities(version=version, sparse=True, aliases=True, index_types=LITE_3_INDEXES)
+    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
+    return Capabilities(version=version, sparse=numbers >= (2, 4), aliases=True, index_types=SERVER_INDEXES)
+
+
+def translated(exc: Exception) -> ServiceError:
+    """Return what an error of the Milvus client means."""
+    if _is_unauthorized(exc):
+        return Unavailable(
+            "milvus-unauthorized", "Milvus does not take the token it was given; see ZHIWEN_MILVUS_TOKEN."
+        )
+    if _is_outage(exc):
+        return _away()
+    refused = CollectionGone if getattr(exc, "code", None) == COLLECTION_NOT_FOUND else ServiceError
+    if refused is ServiceError:
+        log.error("milvus_refused", exc_info=exc)
+    return refused("milvus-refused", "The vector store (Milvus) refused the call; see the log.")
+
+
+def _away() -> Unavailable:
+    return Unavailable("milvus-unavailable", "The vector store (Milvus) does not answer.")
+
+
+def _is_unauthorized(exc: Exception) -> bool:
+    for error in (exc, exc.__cause__):  # while connecting, pymilvus hides the code in the cause
+        if isinstance(error, grpc.RpcError):
+            return error.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+    return False
+
+
+def _is_outage(exc: Exception) -> bool:
+    if isinstance(exc, grpc.RpcError):
+        return exc.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+    if isinstance(exc, ValueError):
+        return "closed channel" in str(exc).lower()
+    # 1: deadline or unexpected, 2: cannot connect; the others: collection not loaded or node not ready yet.
+    return getattr(exc, "code", None) in {1, 2, 101, 106, 503, 700} or isinstance(
+        exc, pymilvus.exceptions.ConnectError | pymilvus.exceptions.MilvusUnavailableException
+    )

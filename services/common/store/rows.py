@@ -1,0 +1,125 @@
+"""Chunks as rows of a collection: schema, writing, reading, and the filter language's literals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pymilvus import DataType
+
+from services.common.errors import ServiceError
+from services.common.models import Chunk, Hit, IndexSpec, chunk_id
+
+OUTPUT = ["id", "document_id", "version", "ordinal", "text", "source", "page", "heading", "metadata"]
+MIN_SCALE = 1e-9
+
+SparseVector = Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A chunk as it is stored; `dense` is `(dimension,) float32` of length 1."""
+
+    document_id: str
+    version: int
+    chunk: Chunk
+    source: str
+    metadata: Mapping[str, Any]
+    dense: NDArray[np.float32]
+    sparse: SparseVector
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkKey:
+    """What `fsck` compares: who a stored row belongs to."""
+
+    id: str
+    document_id: str
+    version: int
+    ordinal: int
+
+
+def schema_of(client: Any, dimension: int, *, sparse: bool) -> Any:
+    """Return the schema of a collection, with sparse vectors where the server has them."""
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
+    schema.add_field("document_id", DataType.VARCHAR, max_length=32)
+    schema.add_field("version", DataType.INT64)
+    schema.add_field("ordinal", DataType.INT64)
+    schema.add_field("text", DataType.VARCHAR, max_length=65535)
+    schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dimension)
+    if sparse:
+        schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    schema.add_field("source", DataType.VARCHAR, max_length=4096)
+    schema.add_field("page", DataType.INT64)  # 0 for none: Milvus Lite has no nullable fields
+    schema.add_field("heading", DataType.VARCHAR, max_length=4096)
+    schema.add_field("metadata", DataType.JSON)
+    return schema
+
+
+def index_params_of(client: Any, index: IndexSpec, *, sparse: bool) -> Any:
+    """Return the indexes of a collection."""
+    params = client.prepare_index_params()
+    params.add_index("dense", index_type=index.type, metric_type=index.metric, params=dict(index.params))
+    if sparse:
+        params.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="IP", params={})
+    return params
+
+
+def to_row(row: ChunkRow, *, sparse: bool) -> dict[str, Any]:
+    """Return a chunk as Milvus takes it. Raises `ServiceError` (`bad-vector`) for NaN or infinity."""
+    if not np.isfinite(row.dense).all():
+        raise ServiceError("bad-vector", "The embedding model returned a vector that is not a number.")
+    chunk = row.chunk
+    data: dict[str, Any] = {
+        "id": chunk_id(row.document_id, row.version, chunk.ordinal),
+        "document_id": row.document_id,
+        "version": row.version,
+        "ordinal": chunk.ordinal,
+        "text": chunk.text,
+        "dense": row.dense,
+        "source": row.source,
+        "page": chunk.page or 0,
+        "heading": chunk.heading[:1024],
+        "metadata": dict(row.metadata),
+    }
+    if sparse:
+        data["sparse"] = dict(row.sparse) or {0: MIN_SCALE}  # an empty sparse vector is refused
+    return data
+
+
+def to_hit(row: Mapping[str, Any], score: float) -> Hit:
+    """Return a row that was read as a hit of this score."""
+    return Hit(
+        chunk_id=row["id"],
+        document_id=row["document_id"],
+        version=int(row["version"]),
+        ordinal=int(row["ordinal"]),
+        source=row["source"],
+        page=int(row["page"]) or None,
+        heading=row["heading"],
+        text=row["text"],
+        score=score,
+        metadata=row["metadata"],
+    )
+
+
+def similarity(distance: float, metric: str) -> float:
+    """Return the cosine of unit vectors at this distance, negative ones as 0."""
+    cosine = 1.0 - distance / 2.0 if metric == "L2" else distance  # |a-b|² = 2 - 2 a·b for unit vectors
+    return min(max(cosine, 0.0), 1.0)
+
+
+def quoted(text: str) -> str:
+    """Return `text` as a string literal of Milvus's filter language."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def of_document(document_id: str, version: int | None) -> str:
+    """Return the expression for the chunks of a document, of one version if given."""
+    expression = f"document_id == {quoted(document_id)}"
+    return expression if version is None else f"{expression} and version == {int(version)}"
