@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -36,6 +37,7 @@ log = structlog.get_logger(__name__)
 Vectors = NDArray[np.float32]
 
 DESCRIBE_SECONDS = 300
+FAILURE_SECONDS = 5.0
 REMOTE = "openai:"
 
 
@@ -105,19 +107,36 @@ def unknown_model(model: str) -> InvalidRequest:
 
 
 class Embedders:
-    """Loads each model once, when it is first asked for, and keeps it."""
+    """Loads each model once, when it is first asked for, and keeps it. One that loads slowly holds up no other.
 
-    def __init__(self, load: Callable[[str], Embedder]) -> None:
+    A failure is remembered for `FAILURE_SECONDS`, so that those who waited do not each wait for the same again.
+    """
+
+    def __init__(self, load: Callable[[str], Embedder], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._load = load
+        self._clock = clock
         self._loaded: dict[str, Embedder] = {}
-        self._lock = threading.Lock()
+        self._failed: dict[str, tuple[float, Exception]] = {}
+        self._turns: dict[str, threading.Lock] = {}
 
     def get(self, model: str) -> Embedder:
         """Return the embedder of a model. Raises `InvalidRequest` (`unknown-embedding-model`)."""
-        with self._lock:
+        if (embedder := self._loaded.get(model)) is not None:
+            return embedder
+        with self._turns.setdefault(model, threading.Lock()):
             if model not in self._loaded:
-                self._loaded[model] = self._load(model)
+                self._loaded[model] = self._load_or_recall_failure(model)
             return self._loaded[model]
+
+    def _load_or_recall_failure(self, model: str) -> Embedder:
+        until, failure = self._failed.get(model, (0.0, None))
+        if failure is not None and self._clock() < until:
+            raise failure.with_traceback(None)
+        try:
+            return self._load(model)
+        except Exception as exc:
+            self._failed[model] = (self._clock() + FAILURE_SECONDS, exc)
+            raise
 
     def preload(self, model: str) -> None:
         """Load a model before somebody waits for it; one that cannot be loaded is logged and fails when asked for."""

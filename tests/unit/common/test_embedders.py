@@ -1,0 +1,55 @@
+"""Each model is loaded once, and one that cannot be loaded holds up nobody else."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from services.common.embedding import FAILURE_SECONDS, Embedder, Embedders, HashEmbedder
+from services.common.errors import Unavailable
+from tests.servers.ledgers import Clock
+
+
+class Loader:
+    """Loads any model, but `slow` only when `answer` is set, and `dead` never."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.begun = threading.Event()
+        self.answer = threading.Event()
+
+    def __call__(self, model: str) -> Embedder:
+        self.asked.append(model)
+        if model == "slow":
+            self.begun.set()
+            assert self.answer.wait(20)
+        if model == "dead":
+            raise Unavailable("embedding-server-unavailable", "The embedding server does not answer.")
+        return HashEmbedder()
+
+
+def test_a_model_that_loads_slowly_holds_up_no_other_and_is_loaded_once() -> None:
+    loader = Loader()
+    embedders = Embedders(loader)
+    loaded = embedders.get("quick")
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(embedders.get, "slow") for _ in range(2)]
+        assert loader.begun.wait(20)
+        with ThreadPoolExecutor(1) as others:
+            assert others.submit(embedders.get, "quick").result(10) is loaded
+            assert others.submit(embedders.get, "another").result(10) is not None
+        loader.answer.set()
+        assert waiting[0].result(10) is waiting[1].result(10)
+    assert loader.asked == ["quick", "slow", "another"]
+
+
+def test_failure_is_remembered_for_a_few_seconds() -> None:
+    loader, clock = Loader(), Clock(0.0)
+    embedders = Embedders(loader, clock=clock)
+    for asked in (1, 1, 2):
+        with pytest.raises(Unavailable, match="embedding-server-unavailable"):
+            embedders.get("dead")
+        assert len(loader.asked) == asked
+        clock.pass_by(FAILURE_SECONDS / 2 + 0.1)
