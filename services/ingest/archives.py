@@ -6,11 +6,13 @@ Source: APPNOTE.TXT 6.3.10 (general purpose bit 11: the name is UTF-8; otherwise
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import stat
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from services.common.errors import DocumentError
 from services.common.names import is_plain
@@ -46,9 +48,9 @@ def unpack(
         left = max_bytes
         seen: set[str] = set()
         for number, (name, info) in enumerate(members):
-            unique = _unique(name, seen)
+            unique = _unique(_shortened(name), seen)
             target = into / f"{number:06d}{_suffix(name)}"
-            refusal = _refusal(unique, info) or _extract(archive, info, target, left, max_ratio)
+            refusal = _refusal(name, info) or _extract(archive, info, target, left, max_ratio)
             if refusal is None:
                 left -= info.file_size
                 yield unique, target
@@ -71,7 +73,7 @@ def _extract(
     """Write a member to `target`; return the error of one that is damaged."""
     try:
         _write(archive, info, target, left, max_ratio)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, zlib.error):
+    except _Damaged:
         target.unlink(missing_ok=True)
         return DocumentError("corrupt", "This file is damaged inside the archive. Pack it again.")
     return None
@@ -131,12 +133,20 @@ def _refusal(name: str, info: zipfile.ZipInfo) -> DocumentError | None:
     return None
 
 
+def _shortened(name: str) -> str:
+    """Return `name`, of a too long one its end: the whole folders that fit, or the end of the file's own name."""
+    if len(name.encode()) <= MAX_NAME_BYTES:
+        return name
+    end = str(PurePosixPath("/", name)).encode()[-MAX_NAME_BYTES:].decode(errors="ignore")
+    return end.partition("/")[2] or end
+
+
 def _unique(name: str, seen: set[str]) -> str:
-    """Return `name`, numbered where an earlier member has it; too long ones keep their end."""
-    name = name.encode()[-MAX_NAME_BYTES:].decode(errors="ignore") if len(name.encode()) > MAX_NAME_BYTES else name
-    path, candidate, number = PurePosixPath(name), name, 2
+    """Return `name`, numbered where an earlier member has it."""
+    suffix = PurePosixPath(name).suffix
+    candidate, number = name, 2
     while candidate in seen:
-        candidate = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
+        candidate = f"{name.removesuffix(suffix)} ({number}){suffix}"
         number += 1
     seen.add(candidate)
     return candidate
@@ -148,17 +158,41 @@ def _suffix(name: str) -> str:
 
 
 def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left: int, max_ratio: float) -> None:
-    """Write a member to `target`; raises DocumentError past what is left or the ratio."""
+    """Write a member to `target`; raises DocumentError past what is left or the ratio, `_Damaged`, and OSError."""
     written = 0
     ceiling = max(RATIO_FROM_BYTES, info.compress_size * max_ratio)
-    with archive.open(info) as source, target.open("xb") as sink:
-        while data := source.read(COPY_BYTES):
+    with _damage_of_the_member():
+        source = archive.open(info)
+    with source, target.open("xb") as sink:
+        while data := _read(source):
             written += len(data)
             if written > left:
                 raise _too_large(left)
             if written > ceiling:
                 raise _bomb()
             sink.write(data)
+
+
+def _read(source: IO[bytes]) -> bytes:
+    with _damage_of_the_member():
+        return source.read(COPY_BYTES)
+
+
+class _Damaged(Exception):
+    """A member cannot be read."""
+
+
+@contextlib.contextmanager
+def _damage_of_the_member() -> Iterator[None]:
+    """Turn what zipfile and the decompressors raise for damaged bytes into `_Damaged`; that has no end: bz2 raises
+    OSError without a number, a wrong offset gives EINVAL or OverflowError, LZMA has an error of its own.
+    """
+    try:
+        yield
+    except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL):
+            raise  # the disk's
+        raise _Damaged from exc
 
 
 def _too_large(max_bytes: int) -> DocumentError:

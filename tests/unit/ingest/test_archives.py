@@ -120,6 +120,48 @@ def test_encrypted_and_damaged_members_do_not_fail_the_others(tmp_path: Path) ->
     assert unpacked(path) == ({"a.txt": b"1"}, {"secret.txt": "encrypted", "broken.txt": "corrupt"})
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("damage", [slice(0, 12), slice(40, 80)])
+def test_damage_in_any_compression_is_the_members_own(tmp_path: Path, method: int, damage: slice) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("broken.txt", bytes(range(256)) * 8, method)
+        file.writestr("a.txt", b"1")
+    content = bytearray(path.read_bytes())
+    begin = 30 + len("broken.txt")
+    length = damage.stop - damage.start
+    content[begin + damage.start : begin + damage.stop] = b"\xff" * length
+    path.write_bytes(content)
+    assert unpacked(path) == ({"a.txt": b"1"}, {"broken.txt": "corrupt"})
+
+
+def test_errors_of_the_disk_are_not_the_members_fault(tmp_path: Path) -> None:
+    path = archive(tmp_path, ("a.txt", b"1"))
+    with pytest.raises(FileNotFoundError):
+        list(unpack(path, tmp_path / "gone", max_files=9, max_bytes=9, max_ratio=9))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("x" + "/." * 100 + "/" + "/." * 60, "x"),
+        ("a/" * 40 + "b" * 240 + "/" + "c" * 235 + ".txt", "c" * 235 + ".txt"),
+        ("a/" * 40 + "b" * 239 + "/c", "c"),
+        ("a/" * 40 + "b" * 100 + "../" + "c" * 130 + "/" + "d" * 104 + ".txt", "c" * 130 + "/" + "d" * 104 + ".txt"),
+        ("a/" * 40 + "字" * 100 + ".txt", "字" * 78 + ".txt"),
+    ],
+)
+def test_long_names_keep_their_end(tmp_path: Path, name: str, shown: str) -> None:
+    assert unpacked(archive(tmp_path, (name, b"1"))) == ({shown: b"1"}, {})
+
+
+def test_long_names_that_lead_outside_are_refused_for_their_beginning(tmp_path: Path) -> None:
+    path = archive(tmp_path, ("../" + "a/" * 200 + "x.txt", b"1"), ("/" + "a/" * 200 + "y.txt", b"1"))
+    found, refused = unpacked(path)
+    assert found == {}
+    assert list(refused.values()) == ["archive-unsafe-path"] * 2
+
+
 @pytest.mark.parametrize(
     ("members", "code"),
     [
