@@ -401,17 +401,21 @@ class ChunkStore:
         It is for people who look with Attu, nothing here reads it: when it cannot be pointed, the log says so.
         """
 
+        alias = alias_of(name)
+
         def point(client: Any) -> None:
-            known = {a for c in client.list_collections() for a in client.list_aliases(c).get("aliases", [])}
-            alias = alias_of(name)
-            change = client.alter_alias if alias in known else client.create_alias
-            change(collection, alias, timeout=self._timeout)
+            if alias in client.list_aliases(collection, timeout=self._timeout).get("aliases", []):
+                return
+            try:
+                client.alter_alias(collection, alias, timeout=self._timeout)
+            except MilvusException:  # there is none of that name, which each engine says in another way
+                client.create_alias(collection, alias, timeout=self._timeout)
 
         try:
             if self.capabilities().aliases:
                 self._call(point)
         except ServiceError as exc:
-            log.warning("alias_not_pointed", alias=alias_of(name), collection=collection, exc_info=exc)
+            log.warning("alias_not_pointed", alias=alias, collection=collection, exc_info=exc)
 
     def aliases(self, collection: str) -> list[str]:
         """Return the aliases of a collection, none where the server has no aliases."""
