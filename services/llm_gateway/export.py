@@ -5,6 +5,7 @@ Off unless a folder is set. When the disk cannot keep up, conversations are left
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -22,6 +23,7 @@ from services.llm_gateway.metrics import EXPORT_DROPPED
 log = structlog.get_logger(__name__)
 
 QUEUE = 1000  # conversations that may wait for the disk
+CLOSE_SECONDS = 10.0
 
 
 class Exporter:
@@ -46,10 +48,13 @@ class Exporter:
         except queue.Full:
             EXPORT_DROPPED.inc()
 
-    def close(self) -> None:
-        """Write what waits and end the thread. Blocking."""
-        self._queue.put(None)
-        self._thread.join()
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Write what waits and end the thread, or leave it behind after `seconds`. Blocking."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=seconds)
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            log.error("export_not_finished", waiting=self._queue.qsize())
 
     def _run(self) -> None:
         ended = False
@@ -57,10 +62,11 @@ class Exporter:
             batch = self._next_batch()
             ended = None in batch
             self._rotate()
+            lines = [line for record in batch if record is not None and (line := _line_of(record))]
             try:
-                self._write([record for record in batch if record is not None])
+                self._write(lines)
             except OSError as exc:
-                EXPORT_DROPPED.inc(len(batch))
+                EXPORT_DROPPED.inc(len(lines))
                 log.error("export_failed", error=str(exc))
                 self._close_file()
         self._close_file()
@@ -77,13 +83,13 @@ class Exporter:
                 break
         return batch
 
-    def _write(self, records: list[dict[str, Any]]) -> None:
-        if not records:
+    def _write(self, lines: list[bytes]) -> None:
+        if not lines:
             return
         if self._file is None:
             self._begun = self._clock()
             self._file = self._new_path().open("xb")
-        self._file.write(b"".join(orjson.dumps(record) + b"\n" for record in records))
+        self._file.write(b"".join(lines))
         self._file.flush()
 
     def _new_path(self) -> Path:
@@ -96,6 +102,17 @@ class Exporter:
             self._close_file()
 
     def _close_file(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # it tries once more to write what a full disk did not take
+                file.close()
+
+
+def _line_of(record: dict[str, Any]) -> bytes:
+    """Return a conversation as a line; nothing, and count it, where it is nested deeper than orjson writes."""
+    try:
+        return orjson.dumps(record) + b"\n"
+    except orjson.JSONEncodeError as exc:
+        EXPORT_DROPPED.inc()
+        log.warning("export_refused", error=str(exc))
+        return b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from services.common.models import UsageRow
 from services.llm_gateway.accounts import Accounts, Usage, usage_from
 from services.llm_gateway.call import Door, read_call
 from services.llm_gateway.config import KeyLimits
-from services.llm_gateway.export import Exporter
+from services.llm_gateway.export import QUEUE, Exporter
 from services.llm_gateway.limits import LocalLimiter, estimated_tokens, limits_of
+from services.llm_gateway.metrics import EXPORT_DROPPED
 
 
 class Clock:
@@ -138,3 +140,36 @@ def test_conversations_are_written_one_per_line_and_files_rotate(tmp_path: Path)
     first, second = sorted((tmp_path / "export").iterdir())
     assert json.loads(first.read_text()) == {"answer": "年假"}
     assert [json.loads(line)["n"] for line in second.read_text().splitlines()] == list(range(300))
+
+
+def dropped() -> float:
+    [metric] = EXPORT_DROPPED.collect()
+    return metric.samples[0].value
+
+
+def test_a_conversation_that_cannot_be_written_is_counted_and_the_others_are_kept(tmp_path: Path) -> None:
+    before = dropped()
+    exporter = Exporter(tmp_path, 60.0)
+    for content in ("first", json.loads("[" * 300 + "]" * 300), "last"):
+        exporter.put({"answer": content})
+    exporter.close()
+    [file] = tmp_path.iterdir()
+    assert [json.loads(line)["answer"] for line in file.read_text().splitlines()] == ["first", "last"]
+    assert dropped() == before + 1
+
+
+def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    stuck, answers = threading.Event(), threading.Event()
+
+    def clock() -> float:
+        stuck.set()
+        answers.wait(20)
+        return 0.0
+
+    exporter = Exporter(tmp_path, 60.0, clock=clock)
+    exporter.put({"answer": "年假"})
+    assert stuck.wait(20)
+    for number in range(QUEUE + 1):
+        exporter.put({"n": number})
+    exporter.close(0.05)
+    answers.set()
