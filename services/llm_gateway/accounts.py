@@ -13,6 +13,9 @@ from services.common.models import UsageRow
 
 log = structlog.get_logger(__name__)
 
+MOST_TOKENS = 2**31
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -28,15 +31,14 @@ class Usage:
 
 
 def usage_from(reported: Any) -> Usage:
-    """Read OpenAI's `usage` object; anything else is unmetered."""
+    """Read OpenAI's `usage` object; anything else, and numbers that no answer has, is unmetered."""
     if not isinstance(reported, dict):
         return Usage()
-    prompt, completion = (reported.get(name) for name in ("prompt_tokens", "completion_tokens"))
-    if not isinstance(prompt, int):
-        prompt = reported.get("total_tokens") if isinstance(reported.get("total_tokens"), int) else None
-    if prompt is None:
+    counts = {name: reported[name] for name in _COUNTS if reported.get(name) is not None}
+    if not all(type(count) is int and 0 <= count <= MOST_TOKENS for count in counts.values()):
         return Usage()
-    return Usage(prompt, completion if isinstance(completion, int) else 0, True)
+    prompt = counts.get("prompt_tokens", counts.get("total_tokens"))
+    return Usage() if prompt is None else Usage(prompt, counts.get("completion_tokens", 0), True)
 
 
 WriteUsage = Callable[[Sequence[UsageRow]], None]

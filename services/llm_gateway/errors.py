@@ -69,9 +69,7 @@ def error_body(error: ServiceError) -> bytes:
 
 def error_event(error: ServiceError) -> bytes:
     """Return the one event that ends a stream which cannot go on."""
-    body = error_body(error).strip()
-    if b"\n" in body or b"\r" in body:
-        body = orjson.dumps(orjson.loads(body))
+    body = error_body(error).strip().replace(b"\n", b" ").replace(b"\r", b" ")  # in JSON they are only white space
     return b"data: " + body + b"\n\n"
 
 
@@ -108,14 +106,14 @@ def error_in(payload: Mapping[str, Any], status: int = 502) -> UpstreamError | N
                 str(code or inner.get("type") or "upstream-error"),
                 message,
                 status=_status_of(code, status),
-                param=inner.get("param") if isinstance(inner.get("param"), str) else None,
+                param=_text(inner.get("param")),
             )
         case {"error": str(message)}:
             return UpstreamError("upstream-error", message, status=_outward(status))
         case {"object": "error", "message": str(message)}:
             code = payload.get("code")
             name = _FASTCHAT_NAMES.get(code, "upstream-error") if isinstance(code, int) else "upstream-error"
-            return UpstreamError(name, message, status=_status_of(code, status), param=payload.get("param"))
+            return UpstreamError(name, message, status=_status_of(code, status), param=_text(payload.get("param")))
         case {"error_code": int(code), "text": str(message)} if code:
             return UpstreamError("upstream-error", message, status=_status_of(code, status))
         case {"detail": str(message)}:
@@ -123,6 +121,10 @@ def error_in(payload: Mapping[str, Any], status: int = 502) -> UpstreamError | N
         case {"detail": [*items]} if items:
             return UpstreamError("upstream-error", _validation_text(items), status=_outward(status))
     return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _status_of(code: object, status: int) -> int:
@@ -150,7 +152,8 @@ def _validation_text(items: list[Any]) -> str:
     texts = []
     for item in items[:3]:
         if isinstance(item, Mapping) and isinstance(item.get("msg"), str):
-            place = ".".join(str(part) for part in item.get("loc", ()))
+            loc = item.get("loc")
+            place = ".".join(str(part) for part in loc) if isinstance(loc, list) else ""
             texts.append(f"{place}: {item['msg']}" if place else item["msg"])
     return "; ".join(texts) or "The model server refused the request."
 

@@ -186,7 +186,8 @@ class AnswerStream:
         payload = orjson.loads(data)
         inner = payload.get("error")
         if isinstance(inner, dict) and {"message", "type"} <= inner.keys():
-            error.body = orjson.dumps({"error": inner})
+            *_, member = (member for member in jsonbytes.members(data) if member.key == "error")
+            error.body = b'{"error":' + data[member.value : member.end] + b"}"
         return error_event(error)
 
     def _note_choices(self, choices: Any) -> None:

@@ -30,6 +30,8 @@ from services.llm_gateway.errors import error_body, error_event, error_object, t
             422,
             "body.messages: Field required",
         ),
+        (400, {"object": "error", "message": "odd param", "param": ["n", 1], "code": 40303}, 400, "odd param"),
+        (422, {"detail": [{"loc": 7, "msg": "odd place"}]}, 422, "odd place"),
         (404, {"detail": "Not Found"}, 404, "Not Found"),
         (404, {"error": "model 'x' not found"}, 404, "model 'x' not found"),
         (500, {"error": {"message": "boom", "code": None}}, 502, "boom"),
@@ -63,7 +65,7 @@ def test_text_that_is_no_json_is_not_repeated() -> None:
 
 
 def test_an_event_is_one_line() -> None:
-    body = b'{\n  "error": {"message": "x", "type": "y"}\n}'
+    body = b'{\r\n  "error": {"message": "x", "type": "y", "deep": ' + b"[" * 300 + b"]" * 300 + b"}\n}"
     event = error_event(translate(400, body, upstream="gpu-1"))
     assert event.count(b"\n") == 2
     assert json.loads(event[6:])["error"]["message"] == "x"
