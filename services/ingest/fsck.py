@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from services.common.errors import NotFound
 from services.common.ledger import Ledger
 from services.common.models import Generation, KnowledgeBase
 from services.common.originals import Originals
@@ -84,7 +85,7 @@ class Fsck:
         for base in bases:
             for generation in [base.live, *([base.building] if base.building else [])]:
                 self._check_generation(base, generation, present, findings, repair=repair)
-            if repair:
+            if repair and self._stands(base, base.live):
                 self.store.point_alias(base.name, base.live.collection)
         self._check_originals(findings, repair=repair)
         return findings
@@ -94,6 +95,8 @@ class Fsck:
     ) -> None:
         before = self._state(base, generation)
         if generation.collection not in present:
+            if not self._stands(base, generation):  # dropped or rebuilt while we looked
+                return
             findings.missing_collections.append(generation.collection)
             if repair:
                 self.store.create(generation.collection, generation.dimension, generation.index)
@@ -108,6 +111,14 @@ class Fsck:
             self._note(generation, version, wrong, findings)
             if repair and wrong:
                 self._mend(base, generation, version, wrong)
+
+    def _stands(self, base: KnowledgeBase, generation: Generation) -> bool:
+        """True when the ledger still says that the generation is the knowledge base's live or building one."""
+        try:
+            now = self.ledger.bases.get_by_id(base.id)
+        except NotFound:
+            return False
+        return not now.deleting and generation.id in {g.id for g in (now.live, now.building) if g is not None}
 
     def _state(self, base: KnowledgeBase, generation: Generation) -> _State:
         return _State(self.ledger.documents.indexed_chunks(generation.id), self.ledger.jobs.busy_documents(base.id))

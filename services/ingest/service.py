@@ -97,8 +97,10 @@ class Ingest:
         self.store.create(new.collection, new.dimension, new.index)
         try:
             base = self.ledger.rebuilds.begin(base, new, request_id=request_id)
-        except Conflict:
-            self.store.drop(new.collection)
+        except ServiceError:  # a rebuild runs, the base was dropped meanwhile, or the ledger is away
+            recorded = {generation.collection for generation in self.ledger.bases.generations(base.id)}
+            if new.collection not in recorded:  # else only the answer was lost
+                self.store.drop(new.collection)
             raise
         self.broker.wake(request_id)
         return base

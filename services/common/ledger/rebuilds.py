@@ -31,9 +31,14 @@ class Rebuilds:
         self.database = database
 
     def begin(self, base: KnowledgeBase, new: NewGeneration, *, request_id: str | None) -> KnowledgeBase:
-        """Start building `new`, whose collection exists. Raises `Conflict` (`rebuild-running`) while one is built."""
+        """Start building `new`, whose collection exists.
+
+        Raises `Conflict` (`rebuild-running`) while one is built, `NotFound` when the base is dropped meanwhile.
+        """
         with self.database.write() as c:
-            current = self._locked(c, base.id)
+            current = self._locked(c, base.id, base.name)
+            if current.deleting:
+                raise NotFound("knowledge-base-not-found", f"There is no knowledge base named {base.name}.")
             if current.building is not None:
                 raise Conflict("rebuild-running", f"{base.name} is being rebuilt already; cancel that one first.")
             generation_id = insert_generation(c, base.id, new, self.database.now())
@@ -161,9 +166,9 @@ class Rebuilds:
     # Within a transaction
 
     @staticmethod
-    def _locked(c: Connection, base_id: str) -> KnowledgeBase:
+    def _locked(c: Connection, base_id: str, name: str = "") -> KnowledgeBase:
         c.execute(sa.select(knowledge_bases.c.id).where(knowledge_bases.c.id == base_id).with_for_update())
-        return read_knowledge_base(c, knowledge_bases.c.id == base_id)
+        return read_knowledge_base(c, knowledge_bases.c.id == base_id, name)
 
     def _queue_missing(self, c: Connection, base_id: str, generation_id: int, request_id: str | None) -> None:
         queued = sa.select(jobs.c.document_id).where(
