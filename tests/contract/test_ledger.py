@@ -411,3 +411,14 @@ def test_revoked_key_is_found_no_more_but_still_listed(ledger: Ledger) -> None:
     assert [k.revoked for k in ledger.keys.list()] == [True]
     with pytest.raises(NotFound, match="key-not-found"):
         ledger.keys.revoke("unknown")
+
+
+def test_key_for_one_base_does_not_open_the_next_of_that_name(ledger: Ledger, base: KnowledgeBase) -> None:
+    for_it, for_another, for_all = (
+        ledger.keys.create(name="k", scope="write", knowledge_base=name)[1] for name in (base.name, "another", None)
+    )
+    ledger.bases.begin_drop(base.name, request_id=None)
+    new_base(ledger, base.name)
+    assert ledger.keys.find(for_it) is None
+    assert ledger.keys.find(for_another) is not None
+    assert ledger.keys.find(for_all) is not None

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from services.common.errors import Conflict, NotFound
 from services.common.ledger.database import Database, moment
 from services.common.ledger.queue import add_job
-from services.common.ledger.schema import generations, jobs, knowledge_bases
+from services.common.ledger.schema import api_keys, generations, jobs, knowledge_bases
 from services.common.models import ChunkingSpec, Generation, IndexSpec, JobKind, KnowledgeBase
 
 
@@ -106,18 +106,24 @@ class KnowledgeBases:
             return read_knowledge_base(c, knowledge_bases.c.id == base.id)
 
     def begin_drop(self, name: str, *, request_id: str | None) -> None:
-        """Hide a knowledge base and queue the removal of all it holds. Its name is free at once."""
+        """Hide a knowledge base and queue the removal of all it holds. Its name is free at once.
+
+        The keys for it alone are revoked: they hold its name, and would open the next one of that name.
+        """
+        now = self.database.now()
         with self.database.write() as c:
             base = read_knowledge_base(c, (knowledge_bases.c.name == name) & ~knowledge_bases.c.deleting, name)
             c.execute(
                 knowledge_bases.update()
                 .where(knowledge_bases.c.id == base.id)
-                .values(deleting=True, name=f"{base.id}/deleting", updated_at=self.database.now())
+                .values(deleting=True, name=f"{base.id}/deleting", updated_at=now)
             )
+            for_it_alone = (api_keys.c.knowledge_base == name) & api_keys.c.revoked_at.is_(None)
+            c.execute(api_keys.update().where(for_it_alone).values(revoked_at=now))
             unheld = (jobs.c.knowledge_base_id == base.id) & jobs.c.lease_owner.is_(None)
             c.execute(jobs.delete().where(unheld))
             c.execute(jobs.update().where(jobs.c.knowledge_base_id == base.id).values(cancelled=True))
-            add_job(c, self.database.now(), JobKind.DROP, base.id, request_id=request_id)
+            add_job(c, now, JobKind.DROP, base.id, request_id=request_id)
 
 
 def insert_generation(c: Connection, knowledge_base_id: str, new: NewGeneration, now: float) -> int:
