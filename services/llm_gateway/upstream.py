@@ -38,13 +38,13 @@ class Timeouts:
 class Reply:
     """A 2xx answer whose first body bytes are here. Close it, whatever happens; closing early ends the call."""
 
-    __slots__ = ("_first", "_heard", "_idle", "_response", "_timer")
+    __slots__ = ("_first", "_idle", "_response", "_timer", "_waits_since")
 
     def __init__(self, response: aiohttp.ClientResponse, first: bytes, idle: float) -> None:
         self._response = response
         self._first = first
         self._idle = idle
-        self._heard = 0.0
+        self._waits_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -74,11 +74,14 @@ class Reply:
             first, self._first = self._first, b""
             return first
         loop = asyncio.get_running_loop()
-        self._heard = loop.time()
+        self._waits_since = loop.time()
         if self._timer is None:
             self._timer = loop.call_later(self._idle, self._check_idle)
-        with _answer_failures():
-            return await self._response.content.readany()
+        try:
+            with _answer_failures():
+                return await self._response.content.readany()
+        finally:
+            self._waits_since = None
 
     async def read(self, limit: int) -> bytes:
         """Return the whole body. Raises `UpstreamFailure`, also when it is longer than `limit` bytes."""
@@ -110,8 +113,11 @@ class Reply:
         self._response.close()
 
     def _check_idle(self) -> None:
+        if self._waits_since is None:  # a slow client holds the answer up, which is not the server's silence
+            self._timer = None
+            return
         loop = asyncio.get_running_loop()
-        quiet = loop.time() - self._heard
+        quiet = loop.time() - self._waits_since
         if quiet < self._idle:
             self._timer = loop.call_later(self._idle - quiet, self._check_idle)
         else:

@@ -150,6 +150,18 @@ def test_a_slow_reader_holds_the_server_back_and_not_the_gateways_memory(tmp_pat
         assert grown < 15_000_000
 
 
+def test_a_slow_reader_is_not_taken_for_a_silent_server(tmp_path: Path) -> None:
+    with (
+        fake_openai() as fake,
+        gateway(tmp_path, {"upstreams": [upstream("fake", fake.base_url)]}, gateway_idle_timeout=0.3) as url,
+    ):
+        fake.script({"behaviour": "answer", "pieces": ["z" * 100_000 for _ in range(300)]})
+        with HTTP.stream("POST", f"{url}/v1/chat/completions", json={**FIELDS, "stream": True}) as response:
+            time.sleep(1.0)
+            *_, last = response.iter_bytes()
+        assert last.endswith(b"data: [DONE]\n\n")
+
+
 def test_a_model_server_that_is_killed_within_a_stream(tmp_path: Path) -> None:
     with fake_openai() as fake, gateway(tmp_path, {"upstreams": [upstream("fake", fake.base_url)]}) as url:
         fake.script({"behaviour": "answer", "pieces": list("abcdefghij"), "delay": 0.2})
