@@ -77,10 +77,14 @@ class Stack:
     _watcher: threading.Thread | None = None
 
     @property
+    def ports(self) -> dict[str, int]:
+        """The port of each program that listens on one, by name."""
+        return {name: self.port_base + offset for name, offset in OFFSETS.items() if self.webui or name != "page"}
+
+    @property
     def addresses(self) -> dict[str, str]:
         """Where each service listens, by name."""
-        names = [name for name in OFFSETS if name != "worker" and (self.webui or name != "page")]
-        return {name: f"http://{LOOPBACK}:{self.port_base + OFFSETS[name]}" for name in names}
+        return {name: f"http://{LOOPBACK}:{port}" for name, port in self.ports.items() if name != "worker"}
 
     @property
     def milvus_url(self) -> str:
@@ -92,7 +96,7 @@ class Stack:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self._lock = lock_folder(self.data_dir)
         try:
-            require_free_ports([self.port_base + offset for offset in OFFSETS.values()])
+            require_free_ports(list(self.ports.values()))
             self._sockets = self._socket_folder()
             self._start_and_wait(self._stores(), on_ready)
             self._start_and_wait(self._services(), on_ready)
@@ -125,7 +129,7 @@ class Stack:
 
     def _socket_folder(self) -> Path:
         folder = self.data_dir.absolute() / "run"
-        if len(str(folder / "milvus.sock")) > SOCKET_PATH_LIMIT:
+        if len(os.fsencode(folder / "milvus.sock")) > SOCKET_PATH_LIMIT:
             self._own_sockets = Path(tempfile.mkdtemp(prefix="zhiwen-"))
             return self._own_sockets
         folder.mkdir(mode=0o700, exist_ok=True)
