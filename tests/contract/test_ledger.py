@@ -96,7 +96,7 @@ def test_finished_drop_leaves_no_row_and_releases_every_original_once(ledger: Le
 
 def test_upload_to_a_base_that_is_being_dropped_is_not_found(ledger: Ledger, base: KnowledgeBase) -> None:
     ledger.bases.begin_drop(base.name, request_id=None)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=r"The knowledge base was deleted meanwhile\."):
         add(ledger, base)
 
 

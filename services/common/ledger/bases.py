@@ -156,13 +156,17 @@ _NAMED = _BASES.where(knowledge_bases.c.name == sa.bindparam("name"), ~knowledge
 
 
 def read_knowledge_base(c: Connection, condition: sa.ColumnElement[bool], name: str = "") -> KnowledgeBase:
-    """Return the one knowledge base that fits, within the caller's transaction. Raises `NotFound`."""
+    """Return the one knowledge base that fits, within the caller's transaction.
+
+    Raises `NotFound`, which names what was asked for; without a name it says that it was deleted meanwhile.
+    """
     return _one(c.execute(_BASES.where(condition)).one_or_none(), name)
 
 
 def _one(row: sa.Row[Any] | None, name: str) -> KnowledgeBase:
     if row is None:
-        raise NotFound("knowledge-base-not-found", f"There is no knowledge base named {name}.")
+        missing = f"There is no knowledge base named {name}." if name else "The knowledge base was deleted meanwhile."
+        raise NotFound("knowledge-base-not-found", missing)
     return _to_base(row)
 
 
