@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from services.common.models import Hit
 from services.query.fusion import Fusion
 
 Mode = Literal["hybrid", "dense", "full_text"]
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:  # JSON can hold half of a surrogate pair, UTF-8 cannot
+        raise ValueError("not valid Unicode text") from exc
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+"""A text that can travel on to Milvus and to a model server."""
 
 
 class Strict(BaseModel):
@@ -21,7 +33,7 @@ class Strict(BaseModel):
 class SearchBody(Strict):
     """A search."""
 
-    query: str = Field(min_length=1, examples=["年假有几天?"])
+    query: Text = Field(min_length=1, examples=["年假有几天?"])
     top_k: int = Field(5, ge=1, le=100)
     mode: Mode = "hybrid"
     fusion: Fusion | None = Field(None, description="What orders the hits of a hybrid search; None: as configured.")
@@ -37,16 +49,16 @@ class Message(Strict):
     """A turn of the conversation so far."""
 
     role: Literal["user", "assistant", "system"]
-    content: str
+    content: Text
 
 
 class AskBody(Strict):
     """A question to be answered from the knowledge base."""
 
-    question: str = Field(min_length=1, examples=["年假有几天?"])
+    question: Text = Field(min_length=1, examples=["年假有几天?"])
     history: list[Message] = Field(default_factory=list, max_length=100)
     stream: bool = False
-    model: str | None = None
+    model: Text | None = None
     top_k: int = Field(5, ge=1, le=50)
     mode: Mode = "hybrid"
     fusion: Fusion | None = Field(None, description="What orders the hits of a hybrid search; None: as configured.")

@@ -363,7 +363,10 @@ def test_unknown_model_is_a_problem(zw: House, kb: str) -> None:
         ({"question": " "}, "empty-question"),
         ({"question": "长" * 4001}, "question-too-long"),
         ({"filter": {"owner": {"eq": 1}}}, "bad-filter"),
+        ({"question": "half \ud800"}, "invalid-request"),
         ({"history": [{"role": "robot", "content": "x"}]}, "invalid-request"),
+        ({"history": [{"role": "user", "content": "half \ud800"}]}, "invalid-request"),
+        ({"model": "half \ud800"}, "invalid-request"),
         ({"temperature": 3}, "invalid-request"),
         ({"top_k": 51}, "invalid-request"),
     ],
@@ -372,8 +375,9 @@ def test_unknown_model_is_a_problem(zw: House, kb: str) -> None:
 def test_bad_questions_are_problems_before_any_stream(
     zw: House, kb: str, model: FakeOpenAI, change: dict[str, Any], code: str, stream: bool
 ) -> None:
-    body = {"question": QUESTION, "stream": stream, **change}
-    problem_of(zw.query.post(path(kb, "ask"), json=body), 422, code)
+    body = json.dumps({"question": QUESTION, "stream": stream, **change})
+    headers = {"Content-Type": "application/json"}
+    problem_of(zw.query.post(path(kb, "ask"), content=body, headers=headers), 422, code)
     assert model.requests() == []
 
 
