@@ -59,11 +59,11 @@ class Problem(BaseModel):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI `responses` for the given error statuses, in addition to 401, 403 and 422."""
+    """OpenAPI `responses` for the given error statuses, in addition to 401, 403, 413 and 422."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
-        for status in sorted({401, 403, 422, *statuses})
+        for status in sorted({401, 403, 413, 422, *statuses})
     }
 
 
