@@ -9,7 +9,8 @@ import json
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import Any
@@ -38,7 +39,7 @@ from services.common.telemetry import (
 
 log = structlog.get_logger(__name__)
 
-Check = Callable[[], Awaitable[None]]
+Check = Callable[[], Coroutine[Any, Any, None]]
 """A readiness check: returns when the dependency answers, raises when it does not."""
 
 CHECK_SECONDS = 3.0
@@ -336,10 +337,20 @@ async def _outcome(check: Check) -> str:
 
 
 def in_thread(function: Callable[[], object]) -> Check:
-    """Make a readiness check of a blocking function."""
+    """Make a readiness check of a blocking function, in a thread of its own.
+
+    One that hangs holds up nothing else, and whoever asks meanwhile waits for the same answer.
+    """
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="readiness")
+    running: asyncio.Future[object] | None = None
 
     async def check() -> None:
-        await asyncio.to_thread(function)
+        nonlocal running
+        loop = asyncio.get_running_loop()
+        if running is None or running.done() or running.get_loop() is not loop:
+            running = loop.run_in_executor(pool, function)
+            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # also if nobody waits
+        await asyncio.shield(running)
 
     return check
 

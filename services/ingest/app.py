@@ -69,7 +69,8 @@ def create_app(
     app.include_router(knowledge_bases.router)
     app.include_router(documents.router)
     app.include_router(fsck.router)
-    add_operations_routes(app, lambda: _checks(ingest))
+    checks = _checks(ingest)
+    add_operations_routes(app, lambda: checks)
     return app
 
 

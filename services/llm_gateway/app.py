@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import importlib.util
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -23,7 +23,6 @@ from services.common.settings import require_loopback_or_key
 from services.common.telemetry import configure_logging
 from services.common.web import (
     CatchAll,
-    Check,
     RequestContext,
     add_docs,
     add_operations_routes,
@@ -102,7 +101,8 @@ def create_app(
     app = GatewayApp([DoorApp(door, current) for door in Door], lifespan)
     install(app, "gateway", render=render)
     _add_models_routes(app, current)
-    add_operations_routes(app, lambda: _checks(current(), ledger))
+    of_ledger = {"ledger": in_thread(ledger.ping)} if ledger is not None else {}
+    add_operations_routes(app, lambda: {**current().readiness(), **of_ledger})
     app.openapi = lambda: _documented(app)  # type: ignore[method-assign]
     return app
 
@@ -128,13 +128,6 @@ def _load_embedder() -> Embedder:
 
     settings = EmbeddingSettings()
     return embedders_from(settings).get(settings.embedding_model)
-
-
-def _checks(gateway: Gateway, ledger: Ledger | None) -> Mapping[str, Check]:
-    checks = dict(gateway.readiness())
-    if ledger is not None:
-        checks["ledger"] = in_thread(ledger.ping)
-    return checks
 
 
 def _add_models_routes(app: FastAPI, current: Callable[[], Gateway]) -> None:

@@ -72,7 +72,8 @@ def create_app(
     app.state.keys = KeyRing(query.ledger, settings.api_key.get_secret_value())
     install(app, "query")
     app.include_router(routes.router)
-    add_operations_routes(app, lambda: _checks(query))
+    checks = _checks(query)
+    add_operations_routes(app, lambda: checks)
     return app
 
 

@@ -46,6 +46,7 @@ PAGE = 1000
 # wait for it when the server is back.
 GRPC_OPTIONS = {"grpc.use_local_subchannel_pool": 1, "grpc.max_reconnect_backoff_ms": 1000}
 
+CONNECT_SECONDS = 5.0
 CONNECT_PAUSE = 1.0
 """Seconds after a failed connection in which nobody tries again."""
 
@@ -110,7 +111,10 @@ class ChunkStore:
                     raise translated(failure)
                 try:
                     self._client = MilvusClient(
-                        self.url, token=self._token, timeout=min(self._timeout, 10), grpc_options=GRPC_OPTIONS
+                        self.url,
+                        token=self._token,
+                        timeout=min(self._timeout, CONNECT_SECONDS),
+                        grpc_options=GRPC_OPTIONS,
                     )
                 except (MilvusException, grpc.RpcError, ValueError) as exc:
                     # Those who waited for this need not find out one after the other.
