@@ -14,10 +14,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import structlog
 from celery import Celery
 from celery.beat import EmbeddedService
+from celery.platforms import EX_OK
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from prometheus_client import start_http_server
 
@@ -39,6 +41,7 @@ log = structlog.get_logger(__name__)
 
 MAX_PAUSE_SECONDS = 60.0
 LEDGER_SECONDS = 1.0
+CONSUMER_SECONDS = 1.0
 FORGOTTEN_SECONDS = 3600.0
 """For so long after their last use each round looks for originals that nobody names; a starting worker for all."""
 
@@ -239,6 +242,21 @@ def register(app: Celery, worker: Worker) -> None:
     app.task(name=RECONCILE)(reconcile)
 
 
+def consume(make: Callable[[], Any], stopping: threading.Event) -> None:
+    """Run Celery's consumer until it is told to stop.
+
+    When it breaks, another takes its place: a Redis that dies while kombu closes a channel ends it with a defect.
+    """
+    while True:
+        consumer = make()
+        consumer.start()
+        if consumer.exitcode in {None, EX_OK}:
+            return
+        log.error("consumer_broke", exitcode=consumer.exitcode)
+        if stopping.wait(CONSUMER_SECONDS):
+            return
+
+
 def main() -> None:
     """Run a worker and the reconciler's clock until SIGTERM; jobs in hand are finished first."""
     with configuration_errors_end_the_process():
@@ -266,15 +284,18 @@ def main() -> None:
         )
         looking.start()
         try:
-            app.Worker(
-                pool="threads",
-                concurrency=settings.worker_concurrency,
-                without_gossip=True,
-                without_mingle=True,
-                without_heartbeat=True,
-                quiet=True,
-                loglevel="WARNING",
-            ).start()
+            consume(
+                lambda: app.Worker(
+                    pool="threads",
+                    concurrency=settings.worker_concurrency,
+                    without_gossip=True,
+                    without_mingle=True,
+                    without_heartbeat=True,
+                    quiet=True,
+                    loglevel="WARNING",
+                ),
+                worker.stopping,
+            )
         finally:
             worker.stopping.set()
             clock.stop()
