@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import random
 import sys
@@ -23,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -165,9 +167,23 @@ def bare_milvus(stack: Stack, asked: Sequence[str]) -> Bare:
 
 @contextlib.contextmanager
 def streaming(url: str) -> Iterator[Callable[[], int]]:
-    """Keep `STREAMS` streamed answers open, in threads that only read; yield a count of the reads so far."""
-    ended, begun = threading.Event(), threading.Barrier(STREAMS + 1)
-    reads = [0] * STREAMS
+    """Keep `STREAMS` streamed answers open in a process that only reads; yield a count of the reads so far."""
+    spawned = multiprocessing.get_context("spawn")
+    begun, ended, reads = spawned.Event(), spawned.Event(), spawned.Array("q", STREAMS)
+    readers = spawned.Process(target=read_streams, args=(url, begun, ended, reads), daemon=True)
+    readers.start()
+    if not begun.wait(timeout=60):
+        raise RuntimeError("the streams did not begin")
+    try:
+        yield lambda: sum(reads[:])
+    finally:
+        ended.set()
+        readers.join()
+
+
+def read_streams(url: str, begun: Any, ended: Any, reads: Any) -> None:
+    """Ask for streamed answers and read them until `ended`; set `begun` when each has sent something."""
+    first = threading.Barrier(STREAMS + 1)
 
     def listen(number: int) -> None:
         body = {"question": f"{WORDS_EN[number % len(WORDS_EN)]} {number}?", "stream": True, "min_score": 0}
@@ -177,22 +193,18 @@ def streaming(url: str) -> Iterator[Callable[[], int]]:
         ):
             for _ in response.iter_raw():
                 if not reads[number]:
-                    begun.wait()
+                    first.wait()
                 reads[number] += 1
                 if ended.is_set():
                     return
-        raise RuntimeError("a stream ended early")
 
-    threads = [threading.Thread(target=listen, args=(number,), daemon=True) for number in range(STREAMS)]
+    threads = [threading.Thread(target=listen, args=(number,)) for number in range(STREAMS)]
     for thread in threads:
         thread.start()
-    begun.wait(timeout=60)
-    try:
-        yield lambda: sum(reads)
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
+    first.wait(timeout=60)
+    begun.set()
+    for thread in threads:
+        thread.join()
 
 
 def embedding_cpu_ms(asked: list[str]) -> float:
