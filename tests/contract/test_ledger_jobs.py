@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from services.common.ledger import LeaseLost, Ledger, NewGeneration
-from services.common.models import ChunkingSpec, DocumentStatus, IndexSpec, Job, JobKind, KnowledgeBase
+from services.common.models import ChunkingSpec, Document, DocumentStatus, IndexSpec, Job, JobKind, KnowledgeBase
 from tests.servers.ledgers import LEASE, Clock, add, add_ready, an_upload, claim, index, new_base, record
 
 End = Callable[[Ledger, KnowledgeBase, Job], object]
@@ -327,16 +327,22 @@ def test_what_a_late_worker_wrote_is_purged_unless_it_answers(
     assert ledger.jobs.waiting() == 0
 
 
-def test_version_that_answers_is_indexed_again_after_a_late_purge_of_it(
-    ledger: Ledger, base: KnowledgeBase, clock: Clock
-) -> None:
-    document = add(ledger, base)
+def late_purge(ledger: Ledger, base: KnowledgeBase, document: Document, clock: Clock) -> Job:
+    """Return a purge whose worker froze, while another did it and the document was retried and answers again."""
     ledger.jobs.fail(claim(ledger), "corrupt", "Damaged.")
     late = claim(ledger)
     clock.pass_by(LEASE)
     ledger.jobs.finish_purge(claim(ledger))
     ledger.documents.retry(base.id, document.id, request_id=None)
     index(ledger, base)
+    return late
+
+
+def test_version_that_answers_is_indexed_again_after_a_late_purge_of_it(
+    ledger: Ledger, base: KnowledgeBase, clock: Clock
+) -> None:
+    document = add(ledger, base)
+    late = late_purge(ledger, base, document, clock)
     ledger.jobs.abandon(late)
     again = claim(ledger)
     assert (again.kind, again.document_id, again.version) == (JobKind.REBUILD, document.id, 1)
@@ -351,12 +357,7 @@ def test_rebuild_indexes_again_what_a_late_purge_may_have_removed_from_it(
 ) -> None:
     add_ready(ledger, base, "other.txt", b"other")
     document = add(ledger, base)
-    ledger.jobs.fail(claim(ledger), "corrupt", "Damaged.")
-    late = claim(ledger)
-    clock.pass_by(LEASE)
-    ledger.jobs.finish_purge(claim(ledger))
-    ledger.documents.retry(base.id, document.id, request_id=None)
-    index(ledger, base)
+    late = late_purge(ledger, base, document, clock)
     base = ledger.rebuilds.begin(
         base, NewGeneration("kb_new", "hash-64", 64, IndexSpec(), ChunkingSpec()), request_id=None
     )

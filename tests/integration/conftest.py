@@ -62,3 +62,11 @@ def asking_house(
     folder = tmp_path_factory.mktemp("asking")
     with house(folder, milvus_url=milvus_url, redis_url=redis_url, gateway_url=gateway_url) as running:
         yield running
+
+
+@pytest.fixture
+def model(model_server: FakeOpenAI) -> Iterator[FakeOpenAI]:
+    """The scripted model server, which has received nothing yet."""
+    model_server.forget()
+    yield model_server
+    model_server.forget()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from services.query.schemas import Message
 from tests.servers.house import House
 from tests.servers.processes import FakeOpenAI
 
+pytestmark = pytest.mark.usefixtures("model")
 HANDBOOK = "# 手册\n\n## 年假\n\n员工每年有十天带薪年假。\n\n## 病假\n\n员工每年有五天带薪病假,需要医院证明。\n"
 HISTORY = [
     {"role": "user", "content": "每年有几天带薪年假?"},
@@ -28,13 +29,6 @@ def kb(asking_house: House) -> str:
     name = asking_house.base()
     asking_house.add(name, "手册.md", HANDBOOK)
     return name
-
-
-@pytest.fixture(autouse=True)
-def model(model_server: FakeOpenAI) -> Iterator[FakeOpenAI]:
-    model_server.forget()
-    yield model_server
-    model_server.forget()
 
 
 def says(text: str, **more: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from tests.servers.ledgers import unique
 from tests.servers.processes import FakeOpenAI
 from tests.servers.stores import wait_until
 
+pytestmark = pytest.mark.usefixtures("model")
 LEAVE = (
     "# 员工手册\n\n## 年假\n\n入职满一年的员工每年有十天带薪年假，须提前三天申请。\n\n## 病假\n\n病假需要医院证明。\n"
 )
@@ -35,14 +35,6 @@ def kb(asking_house: House) -> str:
 @pytest.fixture
 def zw(asking_house: House) -> House:
     return asking_house
-
-
-@pytest.fixture(autouse=True)
-def model(model_server: FakeOpenAI) -> Iterator[FakeOpenAI]:
-    """The scripted model server, which has received nothing yet."""
-    model_server.forget()
-    yield model_server
-    model_server.forget()
 
 
 def path(kb: str, what: str) -> str:

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from services.common.auth import MEMORY_SECONDS, KeyRing, Principal
 from services.common.errors import Forbidden, Unauthorized
 from services.common.ledger import Ledger, Scope
-from tests.servers.ledgers import Clock, ledger_on
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = ledger_on(f"sqlite:///{tmp_path / 'ledger.db'}")
-    ledger.database.migrate()
-    yield ledger
-    ledger.close()
+from tests.servers.ledgers import Clock
 
 
 @pytest.fixture

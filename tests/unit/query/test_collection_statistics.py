@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from services.common.errors import Unavailable
@@ -12,15 +9,7 @@ from services.common.ledger import Ledger
 from services.common.models import KnowledgeBase
 from services.common.term_statistics import TermStatistics
 from services.query.statistics import LONGEST_PAUSE, CollectionStatistics
-from tests.servers.ledgers import Clock, add, an_upload, claim, ledger_on, new_base, record
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = ledger_on(f"sqlite:///{tmp_path / 'ledger.db'}", Clock())
-    ledger.database.migrate()
-    yield ledger
-    ledger.close()
+from tests.servers.ledgers import add, an_upload, claim, new_base, record
 
 
 @pytest.fixture

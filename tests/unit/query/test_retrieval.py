@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from services.common.embedding import Embedders, HashEmbedder
 from services.common.errors import NotFound
-from services.common.ledger import Ledger, NewGeneration, open_ledger
+from services.common.ledger import Ledger, NewGeneration
 from services.common.models import ChunkingSpec, Generation, Hit, IndexSpec, KnowledgeBase, chunk_id, parse_chunk_id
 from services.common.store import Capabilities, ChunkStore, CollectionGone, Ranking
 from services.common.translations import Translations
@@ -65,14 +64,6 @@ class FakeStore:
 def _hit(id: str, text: str, score: float) -> Hit:
     document_id, version, ordinal = parse_chunk_id(id)
     return Hit(id, document_id, version, ordinal, "手册.txt", None, "", text, score, {})
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    ledger.database.migrate()
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture

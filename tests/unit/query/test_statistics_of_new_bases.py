@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from services.common.ledger import Ledger, NewGeneration, Upload, new_id, open_ledger
+from services.common.ledger import Ledger, NewGeneration, Upload, new_id
 from services.common.models import ChunkingSpec, IndexSpec, KnowledgeBase
 from services.common.term_statistics import TermStatistics
 from services.query.statistics import CollectionStatistics
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = open_ledger(f"sqlite:///{tmp_path}/ledger.db")
-    opened.database.migrate()
-    yield opened
-    opened.close()
 
 
 def base_with_one_document(ledger: Ledger, terms: list[int]) -> KnowledgeBase:

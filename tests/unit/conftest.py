@@ -1,0 +1,20 @@
+"""What unit tests share: a ledger of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.common.ledger import Ledger
+from tests.servers.ledgers import ledger_on
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """An empty ledger on SQLite."""
+    ledger = ledger_on(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger.database.migrate()
+    yield ledger
+    ledger.close()
