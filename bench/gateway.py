@@ -1,8 +1,8 @@
 """What the gateway costs: CPU time of its process per request and per streamed chunk, and the latency it adds.
 
-    python bench/gateway.py [--requests 3000] [--memory-requests 0] [--peers DIR]
+    python bench/gateway.py [--requests 3000] [--memory-requests 0]
 
-The gateway, a bare aiohttp pass-through and, where installed, LiteLLM proxy, FastChat and nginx stand in turn in front
+The gateway, a bare aiohttp pass-through and, where installed, LiteLLM proxy and nginx stand in turn in front
 of the same fake server (an asyncio protocol in a process of its own), in one run. CPU time is the process's own, user
 and system, as the operating system counts it. Chunks are paced, so that each is a read and a write of its own.
 """

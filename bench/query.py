@@ -4,7 +4,7 @@ CPU seconds are the operating system's, for the query process and for Milvus's. 
 run, in this process and in the same order: embedding the question, and the calls of the Milvus client that a search
 makes. `beyond embedding and Milvus` is what is left of the query process's CPU.
 
-Then 64 answers are streamed from a fake model server at a model's pace, over and over, while searches go on.
+Then 64 answers are streamed from a fake model server at a model's pace while searches go on.
 """
 
 from __future__ import annotations

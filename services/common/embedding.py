@@ -134,7 +134,7 @@ class Embedders:
             raise failure.with_traceback(None)
         try:
             return self._load(model)
-        except Exception as exc:
+        except Exception as exc:  # remembered and raised on, whatever it is
             self._failed[model] = (self._clock() + FAILURE_SECONDS, exc)
             raise
 

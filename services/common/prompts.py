@@ -12,12 +12,12 @@ from services.common.errors import InvalidRequest
 
 CHINESE_TEMPLATE = """已知信息:{context}
 根据上述已知信息,简洁和专业的来回答用户的问题。如果无法从中得到答案,请说 “根据已知信息无法回答该问题” 或 “没有提供足够的相关信息”,不允许在答案中添加编造成分,答案请使用中文。
-问题是:{question}"""  # noqa: E501
+问题是:{question}"""  # noqa: E501 (a prompt breaks its lines where the model is to read a break)
 
 ENGLISH_TEMPLATE = """Known information:
 {context}
 Based on the known information above, answer the user's question concisely and professionally. If the answer cannot be found there, say "The question cannot be answered from the known information" and do not make anything up. Answer in English.
-Question: {question}"""  # noqa: E501
+Question: {question}"""  # noqa: E501 (a prompt breaks its lines where the model is to read a break)
 
 # A follow-up question becomes one that stands alone; `{history}` are the last turns, a line each.
 CONDENSE_CHINESE = """下面是一段对话和用户接着提出的问题。请把这个问题改写成一个不看对话也能明白的完整问题：补全其中的指代和省略，不要回答它，也不要添加对话里没有的内容。如果它本来就完整，就原样输出。只输出改写后的问题。
@@ -26,7 +26,7 @@ CONDENSE_CHINESE = """下面是一段对话和用户接着提出的问题。请�
 {history}
 
 接着的问题:{question}
-完整问题:"""  # noqa: E501
+完整问题:"""  # noqa: E501 (a prompt breaks its lines where the model is to read a break)
 
 CONDENSE_ENGLISH = """Below are a conversation and the question that the user asks next. Rewrite that question so that it can be understood without the conversation: resolve what it refers to and leaves out, do not answer it, and add nothing that the conversation does not say. If it is complete already, repeat it as it is. Write the rewritten question only, in the language of the question.
 
@@ -34,7 +34,7 @@ Conversation:
 {history}
 
 Next question: {question}
-Standalone question:"""  # noqa: E501
+Standalone question:"""  # noqa: E501 (a prompt breaks its lines where the model is to read a break)
 
 REFUSAL = "根据已知信息无法回答该问题"
 

@@ -115,7 +115,7 @@ class Worker:
             return exc.code
         except ServiceError as exc:
             return self._try_again(job, exc.code, exc.detail)
-        except Exception:
+        except Exception:  # a defect, which must not end the worker: the job is tried again, then fails by name
             log.exception("job_failed")
             detail = f"Something went wrong while indexing; it is logged under request id {job.request_id}."
             return self._try_again(job, "internal-error", detail)
@@ -174,7 +174,7 @@ class Worker:
                     pass
             except Unavailable as exc:
                 log.warning("ledger_unavailable", detail=exc.detail)
-            except Exception:
+            except Exception:  # a defect in one round must not end the thread that all work depends on
                 log.exception("look_for_work_failed")
 
     def remove_forgotten_originals(self, *, since: float) -> None:

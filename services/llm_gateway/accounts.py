@@ -74,7 +74,7 @@ class Accounts:
             return
         try:
             self._write([UsageRow(*place, *sums) for place, sums in taken.items()])
-        except Exception as exc:
+        except Exception as exc:  # whatever the ledger raises: what was used is kept for the next flush
             log.error("usage_not_written", exc_info=exc, rows=len(taken))
             with self._lock:
                 for place, sums in taken.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ import orjson
 import structlog
 
 from services.common.errors import InvalidRequest, ServiceError
-from services.common.lexical import is_relevant
 from services.common.models import Hit, KnowledgeBase
 from services.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
 from services.common.telemetry import current_request_id
@@ -82,7 +81,7 @@ class Answerer:
                 yield event
         except ServiceError as exc:
             yield _event("error", {"code": exc.code, "detail": exc.detail, "status": exc.status})
-        except Exception:
+        except Exception:  # a defect; the stream has begun, so only an event can say so
             log.exception("answer_failed")
             detail = f"Something went wrong here. It is logged under request id {current_request_id()}."
             yield _event("error", {"code": "internal-error", "detail": detail, "status": 500})
@@ -149,11 +148,6 @@ class Answerer:
             max_tokens=body.max_tokens,
             request_id=current_request_id(),
         )
-
-
-def relevant(question: str, hits: Sequence[Hit], threshold: float) -> list[Hit]:
-    """Return the hits that may answer the question; none means refusal. Pure."""
-    return [hit for hit in hits if is_relevant(question, hit.text, hit.score, threshold)]
 
 
 def _answer(retrieved: Retrieved, started: float, generated: Generated | None, generate_seconds: float = 0.0) -> Answer:

@@ -58,12 +58,12 @@ class Halves:
     @property
     def rest(self) -> float:
         """The most that a chunk of neither half can have as relevance; -1 where both have returned all they have."""
-        if len(self.lexical) < self.limit and len(self.dense) < self.limit:
+        if rest_of(self.lexical, self.limit) < 0 and rest_of(self.dense, self.limit) < 0:
             return -1.0
         return (self._floor(self.lexical) + self.weight * self._floor(self.dense)) / (1.0 + self.weight)
 
     def _floor(self, half: Ranking) -> float:
-        return min(half.values()) if half and len(half) >= self.limit else 0.0
+        return max(0.0, rest_of(half, self.limit))
 
     def _summed(self, lexical: Ranking, dense: Ranking, no_lexical: float, no_dense: float) -> Ranking:
         whole = 1.0 + self.weight
@@ -73,6 +73,11 @@ class Halves:
                 for id in {**dense, **lexical}
             }
         )
+
+
+def rest_of(half: Ranking, limit: int) -> float:
+    """Return the most that a chunk beyond the best `limit` can score; -1 where there is no such chunk."""
+    return min(half.values()) if half and len(half) >= limit else -1.0
 
 
 def stretched(half: Ranking) -> Ranking:

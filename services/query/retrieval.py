@@ -20,7 +20,7 @@ from services.common.lexical import QuerySettings as LexicalSettings
 from services.common.models import Hit, KnowledgeBase, parse_chunk_id
 from services.common.store import ChunkStore, CollectionGone, Ranking, require_full_text
 from services.common.translations import Translations
-from services.query.fusion import Fusion, Halves
+from services.query.fusion import Fusion, Halves, rest_of
 from services.query.passages import distinct, with_neighbours
 from services.query.reranking import RERANKED_HITS, Reranker, required, rerank
 from services.query.schemas import Mode
@@ -182,10 +182,10 @@ class Retriever:
         match mode:
             case "full_text":
                 lexical = self._full_text(base, search, limit)
-                return _Ranked(lexical, Halves(lexical, lexical, limit, 1.0).rest)
+                return _Ranked(lexical, rest_of(lexical, limit))
             case "dense":
                 dense, embed_ms = self._dense(base, search, limit)
-                return _Ranked(dense, Halves(dense, dense, limit, 1.0).rest, embed_ms)
+                return _Ranked(dense, rest_of(dense, limit), embed_ms)
             case "hybrid":
                 pending = self._pool.submit(self._dense, base, search, limit)
                 lexical = self._full_text(base, search, limit)

@@ -14,9 +14,9 @@ from fastapi.responses import StreamingResponse
 from services.common.access import needs
 from services.common.errors import InvalidRequest, TooMany
 from services.common.index_specs import validated_search
+from services.common.lexical import is_relevant
 from services.common.models import IndexSpec, KnowledgeBase
 from services.common.web import problems
-from services.query.answering import relevant
 from services.query.filters import compile_filter
 from services.query.recall import measure_recall
 from services.query.retrieval import Search
@@ -89,7 +89,9 @@ def search_in(query: Query, kb: str, body: SearchBody) -> SearchOut:
     )
     return SearchOut(
         hits=[hit_out(hit) for hit in found.hits],
-        answerable=bool(relevant(body.query, found.hits, query.answerer.min_relevance)),
+        answerable=any(
+            is_relevant(body.query, hit.text, hit.score, query.answerer.min_relevance) for hit in found.hits
+        ),
         mode=found.mode,
         reranked=found.reranked,
         took_ms=TookSearch(
