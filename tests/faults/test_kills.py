@@ -6,12 +6,13 @@ the rest goes on, and then the victim alone is started again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers.rig import Chunk, Rig, prose, running_rig
+from tests.servers.stages import STAGES, drop, lead_to
 
 FILES = {
     "长.txt": prose(350, "long"),
@@ -20,7 +21,6 @@ FILES = {
     "表.csv": "姓名,部门\n张三,人事\n李四,财务\n".encode(),
 }
 LONG = "长.txt"
-STAGES = ("received", "parsing", "embedding", "half indexed", "before commit", "deleting", "rebuilding")
 VICTIMS = ("worker", "parser", "api", "redis", "milvus")
 
 
@@ -51,11 +51,11 @@ def rebuilt(rig: Rig) -> dict[str, list[Chunk]]:
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-@pytest.mark.parametrize("stage", STAGES[:5])
+@pytest.mark.parametrize("stage", STAGES)
 def test_killed_while_indexing_ends_in_the_same_chunks(
     rig: Rig, undisturbed: dict[str, list[Chunk]], stage: str, victim: str
 ) -> None:
-    kb = lead_to(rig, stage, len(undisturbed[LONG]))
+    kb = lead_to(rig, stage, FILES, LONG, len(undisturbed[LONG]))
     kill_and_restart(rig, victim)
     rig.all_ready(kb)
     assert rig.chunk_sets(kb) == undisturbed
@@ -101,43 +101,6 @@ def test_killed_while_rebuilding_ends_in_the_new_chunks(
     drop(rig, kb)
 
 
-def lead_to(rig: Rig, stage: str, total: int) -> str:
-    """Upload the files to a new base and freeze the worker when the long one, of `total` chunks, is at a stage."""
-    for _ in range(5):
-        kb = rig.base()
-        rig.freeze_worker()
-        id = rig.upload(kb, FILES)[LONG]
-        if reached(rig, kb, id, stage, total):
-            return kb
-        rig.worker.thaw()
-        rig.all_ready(kb)
-        drop(rig, kb)
-    raise AssertionError(f"the moment of {stage} was missed five times")
-
-
-def reached(rig: Rig, kb: str, id: str, stage: str, total: int) -> bool:
-    def at(status: str) -> Callable[[], bool]:
-        return lambda: rig.status(kb, id) in {status, "ready"}
-
-    def written() -> int:
-        return rig.written(kb, id)
-
-    match stage:
-        case "received":
-            return rig.status(kb, id) == "queued"
-        case "parsing" | "embedding":
-            rig.run_worker_until(at(stage))
-            return rig.status(kb, id) == stage
-        case "half indexed":
-            rig.run_worker_until(lambda: written() > 0)
-            return written() < total
-        case "before commit":
-            rig.run_worker_until(lambda: written() >= total - 300)
-            rig.step_worker_until(lambda: written() == total)
-            return rig.status(kb, id) != "ready"
-    raise AssertionError(stage)
-
-
 def kill_and_restart(rig: Rig, victim: str) -> None:
     """Kill a process while the worker stands still, let the worker go on without it, then start it again."""
     match victim:
@@ -172,11 +135,6 @@ def wait_rebuilt(rig: Rig, kb: str) -> None:
     shown = rig.get(kb)
     assert shown["rebuild_error"] is None
     assert shown["chunking"]["size"] == 40
-
-
-def drop(rig: Rig, kb: str) -> None:
-    assert rig.http.delete(f"/v1/knowledge-bases/{kb}").status_code == 202
-    rig.wait_for(lambda: rig.ledger.jobs.waiting() == 0, "dropped")
 
 
 def test_what_is_dropped_leaves_no_collection_and_no_original(rig: Rig) -> None:

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from tests.servers.rig import Chunk, Rig, prose, running_rig
+from tests.servers.stages import lead_to
 from tests.servers.stores import Server, moto_s3, new_database, postgres, wait_until
 
 FILES = {"长.txt": prose(350, "long"), "说明.md": "# 安装\n\n先接电源。\n".encode()}
@@ -54,14 +55,7 @@ def undisturbed(rig: Rig) -> dict[str, list[Chunk]]:
 def test_killed_while_indexing_ends_in_the_same_chunks(
     rig: Rig, ledger_server: Server, undisturbed: dict[str, list[Chunk]], stage: str, victim: str
 ) -> None:
-    kb = rig.base()
-    total = len(undisturbed[LONG])
-    rig.freeze_worker()
-    id = rig.upload(kb, FILES)[LONG]
-    rig.run_worker_until(lambda: rig.written(kb, id) > (0 if stage == "half indexed" else total - 300))
-    if stage == "before commit":
-        rig.step_worker_until(lambda: rig.written(kb, id) == total)
-    assert rig.status(kb, id) != "ready"
+    kb = lead_to(rig, stage, FILES, LONG, len(undisturbed[LONG]))
     match victim:
         case "ledger":
             kill_postgres(ledger_server)

@@ -18,6 +18,7 @@ import httpx
 import psutil
 import pytest
 import redis
+import sqlalchemy as sa
 
 from services.cli.launcher import answers_http
 from services.common.ledger import Ledger, open_ledger
@@ -287,7 +288,7 @@ class Rig:
             time.sleep(0.001)
         self.freeze_worker()
 
-    def step_worker_until(self, reached: Callable[[], bool], step: float = 0.004, seconds: float = 20.0) -> None:
+    def step_worker_until(self, reached: Callable[[], bool], step: float = 0.004, seconds: float = 60.0) -> None:
         """Let the frozen worker run for `step` seconds at a time until `reached()` holds; it stays frozen."""
         deadline = time.monotonic() + seconds
         while not reached():
@@ -295,6 +296,33 @@ class Rig:
             self.worker.thaw()
             time.sleep(step)
             self.freeze_worker()
+
+    def run_worker_to_its_commit(self, reached: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Let the frozen worker run until `reached()` holds and freeze it before it can write that to the ledger.
+
+        The ledger is kept locked, but for moments, in which other writes may pass; in one of them the worker may slip
+        through and commit, so ask for the status.
+        """
+        deadline = time.monotonic() + seconds
+        self.worker.thaw()
+        while True:
+            with self.ledger_locked():
+                held_until = time.monotonic() + 0.15
+                while time.monotonic() < held_until:
+                    if reached():
+                        self.worker.freeze()
+                        return
+                    time.sleep(0.001)
+            assert time.monotonic() < deadline, "the worker never got there"
+            time.sleep(0.03)
+
+    @contextlib.contextmanager
+    def ledger_locked(self) -> Iterator[None]:
+        """Keep all others from writing jobs to the ledger during the block; they can read."""
+        with self.ledger.database.write() as connection:
+            if self.database_url:
+                connection.execute(sa.text("LOCK TABLE jobs IN EXCLUSIVE MODE"))
+            yield
 
 
 @contextlib.contextmanager
