@@ -9,8 +9,10 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
+from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
 
+from services.common.access import principal_of
 from services.common.errors import TooLarge
 from services.llm_gateway.call import Door
 from services.llm_gateway.exchange import Exchange
@@ -34,11 +36,12 @@ class DoorApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = self  # its path names the request in logs and metrics
         gateway = self.gateway()
+        principal = await principal_of(HTTPConnection(scope), gateway.keyring)  # before megabytes of anybody are held
         try:
             body = await _read_body(dict(scope["headers"]), receive, gateway.settings.gateway_max_request_bytes)
         except ClientGone:
             return
-        exchange = Exchange(gateway, self.door, scope, body, send)
+        exchange = Exchange(gateway, self.door, principal, scope, body, send)
         watch = ClientWatch(receive)
         try:
             await exchange.run(watch.stop)

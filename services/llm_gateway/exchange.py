@@ -10,10 +10,8 @@ from typing import Any
 
 import orjson
 import structlog
-from starlette.requests import HTTPConnection
 from starlette.types import Scope, Send
 
-from services.common.access import principal_of
 from services.common.auth import Principal
 from services.common.errors import Forbidden, InvalidRequest, NotFound, ServiceError
 from services.common.telemetry import current_request_id
@@ -40,12 +38,14 @@ _SSE_HEADERS = [
 
 
 class Exchange:
-    """Serves one request. `usage`, `text` and `status` say afterwards what came of it."""
+    """Serves one request of `principal`. `usage`, `texts` and `status` say afterwards what came of it."""
 
-    def __init__(self, gateway: Gateway, door: Door, scope: Scope, body: bytes, send: Send) -> None:
+    def __init__(
+        self, gateway: Gateway, door: Door, principal: Principal, scope: Scope, body: bytes, send: Send
+    ) -> None:
         self.gateway = gateway
         self.door = door
-        self.scope = scope
+        self.principal = principal
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.body = body
         self.send = send
@@ -73,8 +73,7 @@ class Exchange:
             await self._fail(error)
 
     async def _admit_and_answer(self, deadline: float) -> None:
-        gateway = self.gateway
-        principal = await principal_of(HTTPConnection(self.scope), gateway.keyring)
+        gateway, principal = self.gateway, self.principal
         call = read_call(self.door, self.body)
         built_in = gateway.embeddings if self._asks_built_in_embeddings(call) else None
         route = Route(built_in.model) if built_in is not None else gateway.pool.resolve(call.model)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -73,6 +75,19 @@ def test_with_a_key_configured_nobody_is_served_without_one(fake: FakeOpenAI, tm
         assert ask(url, "admin-key").status_code == 200
         assert HTTP.get(f"{url}/healthz").status_code == 200
     assert all("admin-key" not in str(request.headers) for request in fake.requests())
+
+
+def test_without_a_key_no_byte_of_the_body_is_waited_for(fake: FakeOpenAI, tmp_path: Path) -> None:
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nContent-Length: {2**23}\r\n\r\n"
+    with (
+        gateway(tmp_path, config(fake), api_key=SecretStr("admin-key")) as url,
+        socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0), timeout=5) as connection,
+    ):
+        connection.sendall(head.encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 401
+        assert json.loads(answer.read())["error"]["type"] == "authentication_error"
 
 
 def test_a_key_may_use_its_models_only(fake: FakeOpenAI, tmp_path: Path) -> None:
