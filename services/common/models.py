@@ -42,13 +42,17 @@ class JobKind(StrEnum):
     RETIRE = "retire"  # remove a generation that no longer answers, or never will
 
 
+DEFAULT_METRIC = "IP"
+"""All vectors have length 1, so IP is the cosine already; Milvus's COSINE divides by their lengths again each time."""
+
+
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
     """How vectors are indexed. `type` and `metric` are Milvus's names; `params` are the build parameters
     (`nlist`, `M`, `efConstruction`, ...) and `search` the search parameters (`nprobe`, `ef`, ...)."""
 
     type: str = "AUTOINDEX"
-    metric: str = "COSINE"
+    metric: str = DEFAULT_METRIC
     params: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
 

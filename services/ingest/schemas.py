@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from services.common.models import Document, DocumentStatus, Generation, Hit, KnowledgeBase, Rebuild
+from services.common.models import (
+    DEFAULT_METRIC,
+    Document,
+    DocumentStatus,
+    Generation,
+    Hit,
+    KnowledgeBase,
+    Rebuild,
+)
 from services.common.names import is_plain
 
 
@@ -45,7 +53,9 @@ class Index(Strict):
     type: str | None = Field(
         None, description="None: HNSW on a Milvus server, AUTOINDEX on Milvus Lite.", examples=["HNSW"]
     )
-    metric: str = Field("COSINE", description="COSINE, IP or L2.")
+    metric: str = Field(
+        DEFAULT_METRIC, description="COSINE, IP or L2: all rank alike, since all vectors have length 1."
+    )
     params: dict[str, int] = Field(default_factory=dict, examples=[{"M": 16, "efConstruction": 200}])
     search: dict[str, int] = Field(default_factory=dict, examples=[{"ef": 64}])
 

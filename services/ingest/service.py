@@ -14,7 +14,7 @@ from services.common.embedding import describe_model
 from services.common.errors import Conflict, DocumentError, InvalidRequest, NotFound, ServiceError, TooMany, Unsupported
 from services.common.index_specs import validated_index
 from services.common.ledger import Ledger, NewGeneration, OnDuplicate, Upload, new_id
-from services.common.models import ChunkingSpec, IndexSpec, KnowledgeBase
+from services.common.models import DEFAULT_METRIC, ChunkingSpec, IndexSpec, KnowledgeBase
 from services.common.originals import Originals, storage_error
 from services.common.prompts import validated_template
 from services.common.store import ChunkStore
@@ -112,7 +112,7 @@ class Ingest:
             return present
         spec = IndexSpec(
             type=(asked.type if asked else None) or capabilities.default_index,
-            metric=asked.metric if asked else "COSINE",
+            metric=asked.metric if asked else DEFAULT_METRIC,
             params=asked.params if asked else {},
             search=asked.search if asked else {},
         )

@@ -22,7 +22,8 @@ from pymilvus import MilvusClient, MilvusException
 from services.common.errors import ServiceError, Unavailable
 from services.common.index_specs import fitted_search
 from services.common.models import Generation, Hit, IndexSpec
-from services.common.store.engine import Capabilities, probe, require_full_text, translated
+from services.common.store import wire
+from services.common.store.engine import Capabilities, probe, require_full_text, timed_out, translated
 from services.common.store.rows import (
     OUTPUT,
     ChunkKey,
@@ -32,7 +33,7 @@ from services.common.store.rows import (
     of_document,
     quoted,
     schema_of,
-    similarity,
+    similarities,
     to_hit,
     to_row,
 )
@@ -180,6 +181,15 @@ class ChunkStore:
 
         return self._call(call)
 
+    def _reading(self, collection: str, function: Callable[[Any], T]) -> T:
+        """Call what changes nothing: once more when the connection or the loaded collection was lost."""
+        try:
+            return self._on(collection, function)
+        except Unavailable as exc:
+            if timed_out(exc.__cause__):
+                raise
+            return self._on(collection, function)
+
     # Writing
 
     def upsert(self, collection: str, rows: Sequence[ChunkRow]) -> None:
@@ -304,16 +314,17 @@ class ChunkStore:
         `strong` sees all that is written by now, where a server may else be seconds behind.
         """
         metric = generation.index.metric
-        found = self._search(
+        ids, distances = self._search(
             generation.collection,
             "dense",
             np.asarray(vector, dtype=np.float32),
-            {"metric_type": metric, "params": fitted_search(generation.index, params or {}, limit)},
+            metric=metric,
+            params=fitted_search(generation.index, params or {}, limit),
             limit=limit,
             expression=expression,
             strong=strong,
         )
-        return {id: similarity(distance, metric) for id, distance in found}
+        return dict(zip(ids, similarities(distances, metric), strict=True))
 
     def search_sparse(
         self,
@@ -331,45 +342,46 @@ class ChunkStore:
         require_full_text(self.capabilities())
         if not vector:
             return {}
-        found = self._search(
+        ids, products = self._search(
             generation.collection,
             "sparse",
-            dict(vector),
-            {"metric_type": "IP", "params": {"drop_ratio_search": 0.0}},
+            vector,
+            metric="IP",
+            params={"drop_ratio_search": 0.0},
             limit=limit,
             expression=expression,
             strong=strong,
         )
-        return dict(found)
+        return dict(zip(ids, products, strict=True))
 
     def _search(
         self,
         collection: str,
         field: str,
-        vector: Any,
-        params: Mapping[str, Any],
+        vector: NDArray[np.float32] | SparseVector,
         *,
+        metric: str,
+        params: Mapping[str, Any],
         limit: int,
         expression: str,
         strong: bool,
-    ) -> Iterable[tuple[str, float]]:
+    ) -> tuple[Sequence[str], Sequence[float]]:
         """Return ids and distances only: rows are decoded for the few hits that are shown (`hits`)."""
-        options = {"consistency_level": STRONG} if strong else {}
-        results = self._on(
+        return self._reading(
             collection,
-            lambda client: client.search(
+            lambda client: wire.search(
+                client,
                 collection,
-                data=[vector],
-                anns_field=field,
+                field,
+                vector,
+                metric=metric,
+                params=params,
                 limit=limit,
-                filter=expression,
-                search_params=dict(params),
-                output_fields=[],
+                expression=expression,
+                strong=strong,
                 timeout=self._timeout,
-                **options,
             ),
         )
-        return zip(results[0].ids, results[0].distances, strict=True) if results else ()
 
     def hits(self, collection: str, ranking: Ranking) -> list[Hit]:
         """Return the rows of ranked chunks as hits, in this order; those that are gone are left out.
@@ -379,20 +391,16 @@ class ChunkStore:
         """
         found = self._rows(collection, ranking)
         if missing := [id for id in ranking if id not in found]:
-            found |= self._rows(collection, missing, consistency_level=STRONG)
+            found |= self._rows(collection, missing, strong=True)
         return [to_hit(found[id], score) for id, score in ranking.items() if id in found]
 
-    def _rows(self, collection: str, ids: Iterable[str], **options: Any) -> dict[str, Mapping[str, Any]]:
+    def _rows(self, collection: str, ids: Iterable[str], *, strong: bool = False) -> dict[str, Mapping[str, Any]]:
         if not (expression := ", ".join(map(quoted, ids))):
             return {}
-        rows = self._on(
+        rows = self._reading(
             collection,
-            lambda client: client.query(
-                collection,
-                filter=f"id in [{expression}]",
-                output_fields=OUTPUT,
-                timeout=self._timeout,
-                **options,
+            lambda client: wire.rows(
+                client, collection, f"id in [{expression}]", OUTPUT, strong=strong, timeout=self._timeout
             ),
         )
         return {row["id"]: row for row in rows}

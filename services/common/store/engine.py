@@ -85,12 +85,17 @@ def _is_unauthorized(exc: Exception) -> bool:
     return False
 
 
+def timed_out(exc: BaseException | None) -> bool:
+    """True for the error of a call that had no answer in its time."""
+    return isinstance(exc, grpc.RpcError) and exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 def _is_outage(exc: Exception) -> bool:
     if isinstance(exc, grpc.RpcError):
         return exc.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
     if isinstance(exc, ValueError):
         return "closed channel" in str(exc).lower()
-    # 1: deadline or unexpected, 2: cannot connect; the others: collection not loaded or node not ready yet.
-    return getattr(exc, "code", None) in {1, 2, 101, 106, 503, 700} or isinstance(
+    # 1: deadline or unexpected, 2: cannot connect, 8: too many calls; the others: not loaded or not ready yet.
+    return getattr(exc, "code", None) in {1, 2, 8, 101, 106, 503, 700} or isinstance(
         exc, pymilvus.exceptions.ConnectError | pymilvus.exceptions.MilvusUnavailableException
     )

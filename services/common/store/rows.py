@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,10 +108,11 @@ def to_hit(row: Mapping[str, Any], score: float) -> Hit:
     )
 
 
-def similarity(distance: float, metric: str) -> float:
-    """Return the cosine of unit vectors at this distance, negative ones as 0."""
-    cosine = 1.0 - distance / 2.0 if metric == "L2" else distance  # |a-b|² = 2 - 2 a·b for unit vectors
-    return min(max(cosine, 0.0), 1.0)
+def similarities(distances: Sequence[float], metric: str) -> list[float]:
+    """Return the cosines of unit vectors at these distances, negative ones as 0."""
+    found = np.asarray(distances, np.float64)
+    cosines = 1.0 - found / 2.0 if metric == "L2" else found  # |a-b|² = 2 - 2 a·b for unit vectors
+    return cast(list[float], np.clip(cosines, 0.0, 1.0).tolist())
 
 
 def quoted(text: str) -> str:
