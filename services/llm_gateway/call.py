@@ -54,7 +54,7 @@ def read_call(door: Door, body: bytes) -> Call:
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise _invalid("invalid-json", "The body is not valid JSON.") from exc
+        raise _invalid("invalid-json", f"The body is not valid JSON ({exc}).") from exc  # or nested over 1024 deep
     if not isinstance(fields, dict):
         raise _invalid("invalid-json", "The body must be a JSON object.")
     _refuse_repeated(body)
@@ -88,10 +88,16 @@ def body_for(call: Call, model: str, *, ask_usage: bool) -> bytes:
     if call.fields.get("model") != model:
         replace["model"] = orjson.dumps(model)
     if ask_usage and call.stream and not call.shows_usage:
-        options = call.fields.get("stream_options")
-        wanted = {**options, "include_usage": True} if isinstance(options, dict) else None
-        replace["stream_options"] = orjson.dumps(wanted) if wanted else INCLUDE_USAGE
+        replace["stream_options"] = _with_usage(call)
     return jsonbytes.splice(call.body, replace) if replace else call.body
+
+
+def _with_usage(call: Call) -> bytes:
+    """Return the client's `stream_options` with `include_usage` set, spliced in: orjson reads deeper than it writes."""
+    if not isinstance(call.fields.get("stream_options"), dict):
+        return INCLUDE_USAGE
+    *_, given = (member for member in jsonbytes.members(call.body) if member.key == "stream_options")
+    return jsonbytes.splice(call.body[given.value : given.end], {"include_usage": b"true"})
 
 
 def prompt_text(call: Call) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import orjson
 import pytest
 
 from services.common.errors import InvalidRequest
@@ -30,6 +31,21 @@ def test_usage_is_asked_for_in_a_stream_and_other_options_are_kept() -> None:
     assert json.loads(sent)["stream_options"] == {"x": 1, "include_usage": True}
     assert sent.endswith(BODY[2:])
     assert body_for(read_call(Door.CHAT, stream), "qwen", ask_usage=False) is stream
+
+
+@pytest.mark.parametrize("field", ["stream_options", "vendor"])
+def test_what_is_nested_deeper_than_can_be_written_again_passes_as_it_came(field: str) -> None:
+    deep = b'{"x":' + b"[" * 1000 + b"]" * 1000 + b"}"
+    body = b'{"model":"qwen","stream":true,"' + field.encode() + b'":' + deep + b"}"
+    sent = body_for(read_call(Door.CHAT, body), "Qwen2.5-7B", ask_usage=True)
+    assert deep[1:-1] in sent
+    assert orjson.loads(sent)["stream_options"]["include_usage"] is True
+
+
+def test_a_body_nested_deeper_than_can_be_read_says_so() -> None:
+    with pytest.raises(InvalidRequest, match="depth") as error:
+        read_call(Door.CHAT, b'{"vendor":' + b"[" * 2000 + b"]" * 2000 + b"}")
+    assert (error.value.status, error.value.code) == (400, "invalid-json")
 
 
 def test_a_client_that_asks_for_usage_itself_is_left_alone() -> None:
