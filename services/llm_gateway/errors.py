@@ -103,7 +103,7 @@ def error_in(payload: Mapping[str, Any], status: int = 502) -> UpstreamError | N
         case {"error": {"message": str(message)} as inner}:
             code = inner.get("code")
             return UpstreamError(
-                str(code or inner.get("type") or "upstream-error"),
+                str(_plain(code) or _plain(inner.get("type")) or "upstream-error"),
                 message,
                 status=_status_of(code, status),
                 param=_text(inner.get("param")),
@@ -125,6 +125,11 @@ def error_in(payload: Mapping[str, Any], status: int = 502) -> UpstreamError | N
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _plain(value: object) -> str | int | None:
+    """Not what is nested, whose text may be deeper than Python writes."""
+    return value if isinstance(value, str | int) else None
 
 
 def _status_of(code: object, status: int) -> int:
@@ -153,7 +158,7 @@ def _validation_text(items: list[Any]) -> str:
     for item in items[:3]:
         if isinstance(item, Mapping) and isinstance(item.get("msg"), str):
             loc = item.get("loc")
-            place = ".".join(str(part) for part in loc) if isinstance(loc, list) else ""
+            place = ".".join(str(part) for part in loc if isinstance(part, str | int)) if isinstance(loc, list) else ""
             texts.append(f"{place}: {item['msg']}" if place else item["msg"])
     return "; ".join(texts) or "The model server refused the request."
 

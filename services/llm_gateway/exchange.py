@@ -25,7 +25,7 @@ from services.llm_gateway.gateway import Gateway
 from services.llm_gateway.limits import Admission, estimated_tokens, limits_of
 from services.llm_gateway.pool import deadline_exceeded
 from services.llm_gateway.routing import Route, may_use
-from services.llm_gateway.stream import choice_text
+from services.llm_gateway.stream import choice_texts
 
 log = structlog.get_logger(__name__)
 
@@ -168,7 +168,7 @@ class Exchange:
             return
         self.usage = usage_from(answer.payload.get("usage"))
         if self.texts is not None:
-            self.texts += [choice_text(choice) for choice in answer.payload.get("choices", ())]
+            self.texts += choice_texts(answer.payload.get("choices"))
         await self._send_whole(answer)
 
     async def _send_whole(self, answer: WholeAnswer) -> None:

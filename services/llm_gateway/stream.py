@@ -194,7 +194,9 @@ class AnswerStream:
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
                 continue
-            index = choice.get("index", 0)
+            index = choice.get("index")
+            if not isinstance(index, int):
+                index = 0
             self._seen.add(index)
             if choice.get("finish_reason"):
                 self._ended.add(index)
@@ -210,6 +212,11 @@ def choice_text(choice: dict[str, Any]) -> str:
     part = choice.get("delta") or choice.get("message")
     text = part.get("content") if isinstance(part, dict) else choice.get("text")
     return text if isinstance(text, str) else ""
+
+
+def choice_texts(choices: Any) -> list[str]:
+    """Return the texts of an answer's choices; what is no choice has none."""
+    return [choice_text(choice) for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
 def _without_usage(data: bytes) -> bytes:

@@ -205,6 +205,19 @@ def test_conversations_are_exported_as_json_lines(fake: FakeOpenAI, tmp_path: Pa
     assert lines[0]["usage"] == {"prompt_tokens": 11, "completion_tokens": 7}
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("choices", [None, 7, ["x"], [{"index": [0], "delta": 1, "message": 1}]])
+def test_an_answer_with_odd_choices_arrives_although_it_is_exported(
+    fake: FakeOpenAI, tmp_path: Path, stream: bool, choices: object
+) -> None:
+    fake.script({"behaviour": "answer", "extra": {"choices": choices}})
+    with gateway(tmp_path, config(fake), gateway_export_dir=tmp_path / "export") as url:
+        answer = ask(url, stream=stream)
+    assert answer.status_code == 200
+    assert f'"choices":{json.dumps(choices, separators=(",", ":"))}' in answer.text.replace(" ", "")
+    assert "error" not in answer.text
+
+
 def test_nothing_is_exported_by_default(fake: FakeOpenAI, tmp_path: Path) -> None:
     with gateway(tmp_path, config(fake)) as url:
         ask(url)

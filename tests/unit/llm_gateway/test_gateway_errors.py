@@ -64,6 +64,19 @@ def test_text_that_is_no_json_is_not_repeated() -> None:
     assert b"secret" not in error_body(error)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":{"message":"x","code":%s}}',
+        b'{"error":{"message":"x","type":%s}}',
+        b'{"detail":[{"msg":"x","loc":[%s]}]}',
+    ],
+)
+def test_what_is_nested_deeper_than_python_writes_is_left_out(body: bytes) -> None:
+    error = translate(400, body % (b"[" * 1000 + b"]" * 1000), upstream="gpu-1")
+    assert (error.code, error.detail.lstrip(": ")) == ("upstream-error", "x")
+
+
 def test_an_event_is_one_line() -> None:
     body = b'{\r\n  "error": {"message": "x", "type": "y", "deep": ' + b"[" * 300 + b"]" * 300 + b"}\n}"
     event = error_event(translate(400, body, upstream="gpu-1"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.llm_gateway.failures import Kind, UpstreamFailure
 from services.llm_gateway.sse import EventSplitter, EventTooLong, data_of, with_data
-from services.llm_gateway.stream import AnswerStream
+from services.llm_gateway.stream import AnswerStream, choice_texts
 
 
 def chunk(content: str, *, finish: str | None = None, model: str = "up", **extra: Any) -> dict[str, Any]:
@@ -175,6 +175,35 @@ def test_chunks_without_finish_reason_and_usage_in_the_last_as_transformers_send
     got = run(stream, event(first), event(more), event(more), event({**last, "usage": usage}))
     assert got == event(first) + event(more) * 2 + event(last) + b"data: [DONE]\n\n"
     assert stream.usage == usage
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+CHOICE = st.fixed_dictionaries({}, optional=dict.fromkeys(["index", "delta", "text", "message", "finish_reason"], JSON))
+
+
+@given(JSON | st.lists(CHOICE | JSON, max_size=3), st.booleans())
+def test_choices_of_any_shape_pass_unchanged(choices: object, collected: bool) -> None:
+    stream = AnswerStream(alias=None, hide_usage=True, texts=[] if collected else None)
+    sent = ANSWER[0] + event({"id": "c", "model": "up", "choices": choices}) + ANSWER[1] + ANSWER[-1]
+    assert run(stream, sent) == sent
+
+
+@pytest.mark.parametrize("index", [None, "0", [0], {}, -1, 2**70, 0.5])
+def test_a_choice_with_an_odd_index_ends_as_any_other(index: object) -> None:
+    odd = [chunk("a"), chunk("", finish="stop")]
+    for payload in odd:
+        payload["choices"][0]["index"] = index
+    sent = b"".join(map(event, odd))
+    assert run(plain(), sent) == sent + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("choices", [None, 7, "x", {"index": 0}, [None, "x", 7, []]])
+def test_what_is_no_choice_has_no_text(choices: object) -> None:
+    assert choice_texts(choices) == []
 
 
 def test_text_is_collected_where_somebody_wants_it() -> None:
