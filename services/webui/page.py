@@ -34,6 +34,10 @@ CSS = """
 footer { display: none !important; }
 """
 SIGN_IN = "密码是 API 密钥,用户名任意 / The password is the API key; any user name will do."
+CONFIRM_DELETE = """(kb, ids) => [kb, ids?.length && confirm(
+  `删除选中的 ${ids.length} 个文档? 删除后无法恢复。\\n` +
+  `Delete the chosen documents (${ids.length})? They cannot be brought back.`
+) ? ids : []]"""
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
 
@@ -196,14 +200,16 @@ class _Documents:
             except ApiError as exc:
                 raise gr.Error(exc.detail) from exc
 
-        def deleted(base: str | None, ids: list[str]) -> tuple[list[Row], Any]:
+        def deleted(base: str | None, ids: list[str]) -> tuple[Any, Any]:
+            if not ids:  # none chosen, or the visitor thought better of it
+                return gr.skip(), gr.skip()
             _told(lambda: actions.delete(_chosen(base), ids))
             return refreshed(base)
 
         listing = [self.listed, self.chosen]
         sent = self.files.upload(uploaded, [kb, self.files], [self.progress, self.files], **PRIVATE)
         sent.then(refreshed, kb, listing, **PRIVATE)
-        self.delete.click(deleted, [kb, self.chosen], listing, **PRIVATE)
+        self.delete.click(deleted, [kb, self.chosen], listing, js=CONFIRM_DELETE, **PRIVATE)
         kb.change(refreshed, kb, listing, **PRIVATE)
         reload.click(refreshed, kb, listing, **PRIVATE)
 

@@ -52,6 +52,15 @@ def test_page_reports_nothing_to_its_makers(open_page: TestClient) -> None:
     assert open_page.get("/config").json()["analytics_enabled"] is False
 
 
+def test_delete_asks_first_in_both_languages(open_page: TestClient) -> None:
+    config = open_page.get("/config").json()
+    (button,) = (part["id"] for part in config["components"] if part["props"].get("elem_id") == "delete")
+    (click,) = (step for step in config["dependencies"] if [button, "click"] in step["targets"])
+    assert "confirm(" in click["js"]
+    assert "删除选中的" in click["js"]
+    assert "Delete the chosen documents" in click["js"]
+
+
 def test_foreign_host_name_is_refused_while_nobody_needs_a_key(open_page: TestClient) -> None:
     assert open_page.get("/", headers={"host": "attacker.example"}).status_code == 400
 
