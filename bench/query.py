@@ -38,7 +38,7 @@ from services.common.lexical import query_vector
 from services.common.settings import EmbeddingSettings
 from services.common.store import ChunkStore
 from services.common.translations import Translations
-from services.query.retrieval import OVERFETCH
+from services.query.retrieval import SPARE
 from services.query.settings import QuerySettings
 from services.query.statistics import CollectionStatistics
 
@@ -149,7 +149,7 @@ def bare_milvus(stack: Stack, asked: Sequence[str]) -> Bare:
     statistics, translations = CollectionStatistics(ledger).of(base), Translations.load()
     embedder = embedders_from(settings).get(base.live.embedding_model)
     work = [(embedder.embed_queries([text])[0], query_vector(text, statistics, translations).weights) for text in asked]
-    limit, fetched = settings.candidates, 5 + OVERFETCH
+    limit, fetched = settings.candidates, 5 + SPARE
     latencies = []
     with ThreadPoolExecutor(1) as pool:
         before = time.process_time()

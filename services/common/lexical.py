@@ -14,6 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from zlib import crc32
 
@@ -236,12 +237,13 @@ def _translated(sources: Sequence[str], table: Translations, idf: _Idf) -> list[
     ]
 
 
-def _candidates(source: str, table: Translations) -> list[tuple[tuple[int, ...], float]]:
+@lru_cache(maxsize=4096)  # questions share most of their words
+def _candidates(source: str, table: Translations) -> tuple[tuple[tuple[int, ...], float], ...]:
     """Return a source's translations as ids and weight: the word's own id first, then its character pairs'."""
     found = table.of_source(source)
     if not found and len(source) > 2 and not source.isascii():
         found = [translation for pair in character_pairs(source) for translation in table.of_source(pair)]
-    return [((term_id(t.word), *_pair_ids(t.word)), t.weight) for t in found]
+    return tuple(((term_id(t.word), *_pair_ids(t.word)), t.weight) for t in found)
 
 
 def _pair_ids(word: str) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ complete). Nothing here is read at import: `create_app()` and `main()` build the
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -97,6 +98,7 @@ def require_loopback_or_key(host: str, *, has_key: bool) -> None:
     )
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """True for localhost and the addresses of RFC 6890's loopback blocks."""
     if host == "localhost":

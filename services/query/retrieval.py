@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -28,6 +28,8 @@ from services.query.statistics import CollectionStatistics
 
 OVERFETCH = 10
 """Hits fetched beyond those asked for, since some may be of versions that no longer answer."""
+SPARE = 3
+"""Rows looked up beyond those asked for, since some may hold a text that another has already."""
 WIDEN, WIDEST = 8, 16384
 """Where that was not enough, so many times more are fetched, up to Milvus's limit."""
 LONGEST_STEP = 1000
@@ -169,7 +171,8 @@ class Retriever:
             ranked = self._ranked(base, replace(search, strong=round_ > 0), mode, limit)
             embed_ms += ranked.embed_ms
             ranking = {id: score for id, score in ranked.ranking.items() if score >= search.least}
-            checked = _Checked(self._ledger, self._store, base.live.collection, ranking, step=enough + OVERFETCH)
+            live, step = self._statistics.live(base), enough + SPARE
+            checked = _Checked(self._ledger, self._store, base.live.collection, ranking, live=live, step=step)
             hits = list(islice(filter(search.passes, distinct(checked)), enough))
             if checked.newer <= overtaking:
                 break
@@ -269,15 +272,26 @@ class _Checked:
     """The hits of a ranking that answer, best first, looked up as they are asked for: `step` of them, then twice as
     many each time.
 
-    `newer` holds the versions that answer instead of what was found.
+    `live` holds the version of each document that answered as the search began, if that is known; of what is not in it
+    the ledger is asked. `newer` holds the versions that answer instead of what was found.
     """
 
-    def __init__(self, ledger: Ledger, store: ChunkStore, collection: str, ranking: Ranking, *, step: int) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: ChunkStore,
+        collection: str,
+        ranking: Ranking,
+        *,
+        live: Mapping[str, int] | None,
+        step: int,
+    ) -> None:
         self.newer: set[Version] = set()
         self._ledger = ledger
         self._store = store
         self._collection = collection
         self._ranking = ranking
+        self._live = live
         self._step = step
 
     def __iter__(self) -> Iterator[Hit]:
@@ -288,7 +302,7 @@ class _Checked:
 
     def _answering(self, found: Ranking) -> list[Hit]:
         of = {id: parse_chunk_id(id)[:2] for id in found}
-        live = self._ledger.documents.live_versions(document_id for document_id, _ in of.values())
+        live = self._live_among(of.values())
         self.newer |= {
             (document_id, live.get(document_id, 0))
             for document_id, version in of.values()
@@ -300,3 +314,14 @@ class _Checked:
             there = {hit.chunk_id for hit in hits}
             self.newer |= {of[id] for id in answering if id not in there}
         return hits
+
+    def _live_among(self, found: Collection[Version]) -> Mapping[str, int]:
+        """Return the versions that answer of these documents, and maybe of others."""
+        known = self._live
+        if known is not None and all(known.get(document_id) == version for document_id, version in found):
+            return known
+        live = self._ledger.documents.live_versions(document_id for document_id, _ in found)
+        if known is not None:  # hits of what was live then may have been returned already: not beside a newer version
+            self.newer |= {(id, version) for id, version in live.items() if known.get(id, version) < version}
+            self._live = None
+        return live

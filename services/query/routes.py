@@ -58,13 +58,15 @@ async def get_base(request: Request, kb: str) -> KnowledgeBase:
 BaseDep = Annotated[KnowledgeBase, Depends(get_base)]
 
 
-@router.post("/search", responses=problems(404, 503), dependencies=[Depends(needs("read"))])
+@router.post("/search", response_model=SearchOut, responses=problems(404, 503), dependencies=[Depends(needs("read"))])
 async def search(
     request: Request, kb: str, body: Annotated[SearchBody, Body(openapi_examples=SEARCH_EXAMPLES)]
-) -> SearchOut:
+) -> Response:
     """Find the chunks that fit a question best."""
+    query: Query = request.app.state.query
     # One thread for all of it: each change of threads costs a tenth of a search.
-    return await asyncio.to_thread(search_in, request.app.state.query, kb, body)
+    found = await asyncio.to_thread(lambda: search_in(query, kb, body).model_dump_json())
+    return Response(found, media_type="application/json")
 
 
 def search_in(query: Query, kb: str, body: SearchBody) -> SearchOut:
