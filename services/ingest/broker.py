@@ -7,7 +7,7 @@ reconciler wakes workers for whatever the ledger says is due.
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import structlog
 from celery import Celery
@@ -83,11 +83,20 @@ class Broker:
 
 
 def redis_url_for_celery(url: str) -> str:
-    """Return the URL in the form that Celery knows: a unix socket is `redis+socket://`."""
+    """Return the URL as Celery knows it: a unix socket is `redis+socket://`, its `db` the `virtual_host`.
+
+    As redis-py, it takes the user and the password before the `@` or from the query. Other options are left out:
+    Celery would take them as text, and its own are in `make_celery`.
+    """
     parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return f"redis+socket://{parts.path}"
-    return url
+    if parts.scheme != "unix":
+        return url
+    options = dict(parse_qsl(parts.query))
+    user = parts.username or quote(options.get("username", ""), safe="")
+    password = parts.password or quote(options.get("password", ""), safe="")
+    login = f"{user}:{password}@" if password else ""
+    database = f"?virtual_host={options['db']}" if "db" in options else ""
+    return f"redis+socket://{login}{parts.path}{database}"
 
 
 def request_id_of(request: Any) -> str | None:
