@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from services.common.embedding import Embedders, HashEmbedder
 from services.common.errors import NotFound
 from services.common.ledger import Ledger, NewGeneration
+from services.common.ledger.documents import Documents
 from services.common.models import ChunkingSpec, Generation, Hit, IndexSpec, KnowledgeBase, chunk_id, parse_chunk_id
 from services.common.store import Capabilities, ChunkStore, CollectionGone, Ranking
 from services.common.translations import Translations
@@ -137,6 +138,49 @@ def test_text_repeated_ten_thousand_times_costs_few_look_ups(
     store = filled(base, document, [("第 1 页 共 9 页", 0.9)] * 10_000 + [("年假十天", 0.5)])
     assert [hit.text for hit in Searching(ledger, store)(base)] == ["第 1 页 共 9 页", "年假十天"]
     assert store.lookups < 60
+
+
+@pytest.fixture
+def asked_of_ledger(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """The documents whose live versions the ledger was asked for, call by call."""
+    asked: list[set[str]] = []
+    live_versions = Documents.live_versions
+
+    def noted(documents: Documents, ids: Iterable[str]) -> dict[str, int]:
+        asked.append(set(ids))
+        return live_versions(documents, asked[-1])
+
+    monkeypatch.setattr(Documents, "live_versions", noted)
+    return asked
+
+
+def test_what_was_live_as_the_search_began_needs_no_look_up(
+    ledger: Ledger, base: KnowledgeBase, document: str, asked_of_ledger: list[set[str]]
+) -> None:
+    store = filled(base, document, [("年假十天", 0.9), ("病假五天", 0.8)])
+    again = ledger.bases.get_by_id(base.id)
+    assert len(Searching(ledger, store)(again, mode="hybrid")) == 2
+    assert asked_of_ledger == []
+    ledger.documents.begin_delete(base.id, document, request_id=None)
+    assert Searching(ledger, store)(ledger.bases.get_by_id(base.id), mode="hybrid") == []
+    assert asked_of_ledger == [{document}]
+
+
+def test_version_that_goes_live_while_it_is_searched_never_stands_beside_the_one_before(
+    ledger: Ledger, base: KnowledgeBase, document: str
+) -> None:
+    old = [("第 1 页 共 9 页", 0.9)] * 6  # all that is looked up at first, and one text
+    store = filled(base, document, old)
+    rows = store.collections[base.live.collection]
+
+    def replaced() -> None:
+        store.before_search = lambda: None
+        replace_document(ledger, base)
+        rows.update({chunk_id(document, 2, n): (f"年假{n}天", 0.5 - n / 10) for n in range(3)})
+
+    store.before_search = replaced
+    hits = Searching(ledger, store)(ledger.bases.get_by_id(base.id), mode="hybrid")
+    assert [(hit.version, hit.text) for hit in hits] == [(2, f"年假{n}天") for n in range(3)]
 
 
 def rebuilt(ledger: Ledger, base: KnowledgeBase) -> str:
