@@ -153,12 +153,13 @@ end
 class RedisLimiter:
     """Counts in Redis, whose clock and single thread make it exact across gateways.
 
-    `url` as redis-py takes it, or as Celery does (`redis+socket:///path`). While Redis does not answer, each gateway
-    counts for itself: a key may then use its limit once per gateway.
+    `url` as redis-py takes it, or as Celery does (`redis+socket:///path?virtual_host=1`). While Redis does not
+    answer, each gateway counts for itself: a key may then use its limit once per gateway.
     """
 
     def __init__(self, url: str) -> None:
-        url = url.replace("redis+socket://", "unix://", 1)
+        if url.startswith("redis+socket://"):
+            url = url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)
         self._redis: Redis = Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
         self._admit = self._redis.register_script(_ADMIT)
         self._settle = self._redis.register_script(_SETTLE)

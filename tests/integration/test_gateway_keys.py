@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 from pydantic import SecretStr
 
 from services.common.errors import TooMany
@@ -235,6 +236,14 @@ async def test_two_gateways_share_a_limit_in_redis(redis_url: str) -> None:
     assert all(1 <= error.retry_after <= 61 for error in refused)
     for limiter in limiters:
         await limiter.close()
+
+
+async def test_a_socket_and_its_database_may_be_spelled_as_celery_does(redis_url: str) -> None:
+    limiter = RedisLimiter(redis_url.replace("unix://", "redis+socket://") + "?virtual_host=3")
+    await limiter.admit(KeyLimits(name="k", requests_per_minute=2), "spelled", 1)
+    await limiter.close()
+    with redis.Redis.from_url(f"{redis_url}?db=3") as third:
+        assert third.exists("zhiwen:gateway:limit:spelled")
 
 
 async def test_tokens_in_redis_are_settled(redis_url: str) -> None:
