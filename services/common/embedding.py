@@ -86,12 +86,15 @@ def describe_model(model: str, settings: EmbeddingSettings) -> ModelDescription:
 
 
 def _described_by_loading(model: str) -> ModelDescription:
-    done = subprocess.run(
-        [sys.executable, "-m", "services.common.transformer_embedding", model],
-        capture_output=True,
-        timeout=DESCRIBE_SECONDS,
-        check=False,
-    )
+    command = [sys.executable, "-m", "services.common.transformer_embedding", model]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=DESCRIBE_SECONDS, check=False)
+    except subprocess.TimeoutExpired as exc:
+        raise InvalidRequest(
+            "unknown-embedding-model",
+            f"The embedding model {model} was not fetched and loaded within {DESCRIBE_SECONDS} s; "
+            "put its folder on this machine, or try again.",
+        ) from exc
     if done.returncode != 0:
         raise unknown_model(model)
     return ModelDescription(**json.loads(done.stdout.splitlines()[-1]))

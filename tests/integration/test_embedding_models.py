@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from services.common import embedding
 from services.common.embedding import ModelDescription, describe_model, embedders_from
 from services.common.errors import InvalidRequest, ServiceError, Unavailable
 from services.common.remote_embedding import RemoteEmbedder
@@ -124,6 +125,12 @@ def test_model_that_is_not_there_is_named(tmp_path: Path) -> None:
         describe_model(missing, EmbeddingSettings())
     with pytest.raises(InvalidRequest, match=r"unknown-embedding-model.*nothing"):
         embedders_from(EmbeddingSettings()).get(missing)
+
+
+def test_model_that_takes_too_long_to_load_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "DESCRIBE_SECONDS", 0.01)
+    with pytest.raises(InvalidRequest, match=r"unknown-embedding-model.*nothing.*within 0.01 s"):
+        describe_model(str(tmp_path / "nothing"), EmbeddingSettings())
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnx"])
