@@ -125,8 +125,18 @@ def _translated(exc: openai.APIError) -> ServiceError:
         case openai.APIConnectionError():
             return Unavailable("gateway-unavailable", "The LLM gateway does not answer.")
         case openai.APIStatusError(status_code=429):
-            error = ServiceError("model-busy", f"The language model is busy: {exc.message}", status=429)
+            error = ServiceError("model-busy", f"The language model is busy: {_message(exc)}", status=429)
             error.headers["Retry-After"] = exc.response.headers.get("retry-after", "5")
             return error
         case _:
-            return ServiceError("model-error", f"The language model answered with an error: {exc.message}", status=502)
+            return ServiceError(
+                "model-error", f"The language model answered with an error: {_message(exc)}", status=502
+            )
+
+
+def _message(exc: openai.APIError) -> str:
+    """Return the server's own message: the SDK's begins with "Error code" and may hold the whole body."""
+    message = exc.body.get("message") if isinstance(exc.body, dict) else None
+    if isinstance(message, str) and message.strip():
+        return message
+    return f"status {exc.status_code}, without a message." if isinstance(exc, openai.APIStatusError) else exc.message
