@@ -148,6 +148,10 @@ def _migration_lock(database: Database) -> Iterator[None]:
         yield
 
 
+_NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "53100"})
+"""A full disk: of SQLite, of the file through which its WAL is shared, and of PostgreSQL (`disk_full`)."""
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -155,6 +159,10 @@ def _translated() -> Iterator[None]:
     except ServiceError:
         raise
     except (OperationalError, InterfaceError, PoolTimeoutError) as exc:
+        cause = getattr(exc, "orig", None)
+        if _NO_ROOM & {getattr(cause, "sqlite_errorname", None), getattr(cause, "sqlstate", None)}:
+            detail = "There is no space left for the ledger; nothing was stored."
+            raise Unavailable("disk-full", detail, status=507) from exc
         raise Unavailable("ledger-unavailable", "The ledger's database does not answer; try again shortly.") from exc
     except DBAPIError as exc:
         if exc.connection_invalidated:
