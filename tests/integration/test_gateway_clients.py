@@ -203,7 +203,7 @@ def test_a_process_pointed_at_a_model_server_by_three_variables(fake: FakeOpenAI
     (received,) = fake.requests()
     assert received.headers["authorization"] == "Bearer sk-1"
     log = (tmp_path / "log").read_text()
-    assert '"route": "/v1/chat/completions"' in log
+    assert '"route":"/v1/chat/completions"' in log
     assert "sk-1" not in log
     assert "年假" not in log
 

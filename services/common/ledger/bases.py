@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.common.errors import Conflict, NotFound
-from services.common.ledger.database import Database, moment
+from services.common.ledger.database import Database, from_driver, moment
 from services.common.ledger.queue import add_job
 from services.common.ledger.schema import api_keys, generations, jobs, knowledge_bases
 from services.common.models import ChunkingSpec, Generation, IndexSpec, JobKind, KnowledgeBase
@@ -72,8 +72,8 @@ class KnowledgeBases:
 
     def get(self, name: str) -> KnowledgeBase:
         """Return a knowledge base by name. Raises `NotFound`, also for one that is being deleted."""
-        with self.database.read() as c:
-            return _one(c.execute(_NAMED, {"name": name}).one_or_none(), name)
+        found = self.database.look_up(_NAMED, name=name)
+        return _one(found[0] if found else None, name)
 
     def get_by_id(self, id: str) -> KnowledgeBase:
         """Return a knowledge base by id, one that is being deleted too."""
@@ -84,12 +84,12 @@ class KnowledgeBases:
         """Return up to `limit` knowledge bases in order of name, beginning after the name `after`."""
         with self.database.read() as c:
             listed = _BASES.where(knowledge_bases.c.name > after, ~knowledge_bases.c.deleting)
-            return [_to_base(row) for row in c.execute(listed.order_by(knowledge_bases.c.name).limit(limit))]
+            return [_to_base(row) for row in c.execute(listed.order_by(knowledge_bases.c.name).limit(limit)).mappings()]
 
     def all(self) -> Sequence[KnowledgeBase]:
         """Return every knowledge base that is not being deleted."""
         with self.database.read() as c:
-            return [_to_base(row) for row in c.execute(_BASES.where(~knowledge_bases.c.deleting))]
+            return [_to_base(row) for row in c.execute(_BASES.where(~knowledge_bases.c.deleting)).mappings()]
 
     def generations(self, id: str) -> Sequence[Generation]:
         """Return all generations of a knowledge base: live, building, and those that are being retired."""
@@ -160,47 +160,46 @@ def read_knowledge_base(c: Connection, condition: sa.ColumnElement[bool], name: 
 
     Raises `NotFound`, which names what was asked for; without a name it says that it was deleted meanwhile.
     """
-    return _one(c.execute(_BASES.where(condition)).one_or_none(), name)
+    return _one(c.execute(_BASES.where(condition)).mappings().one_or_none(), name)
 
 
-def _one(row: sa.Row[Any] | None, name: str) -> KnowledgeBase:
+def _one(row: Mapping[Any, Any] | None, name: str) -> KnowledgeBase:
     if row is None:
         missing = f"There is no knowledge base named {name}." if name else "The knowledge base was deleted meanwhile."
         raise NotFound("knowledge-base-not-found", missing)
     return _to_base(row)
 
 
-def _to_base(row: sa.Row[Any]) -> KnowledgeBase:
-    values = row._mapping
+def _to_base(row: Mapping[Any, Any]) -> KnowledgeBase:
     return KnowledgeBase(
-        id=row.id,
-        name=row.name,
-        description=row.description,
-        prompt_template=row.prompt_template,
-        cross_language=row.cross_language,
-        live=_to_generation(values, "live_"),
-        building=_to_generation(values, "building_") if row.building_generation else None,
-        rebuild_error=row.rebuild_error,
-        deleting=row.deleting,
-        revision=row.revision,
-        created_at=moment(row.created_at),
-        updated_at=moment(row.updated_at),
+        id=row["id"],
+        name=row["name"],
+        description=row["description"],
+        prompt_template=row["prompt_template"],
+        cross_language=None if row["cross_language"] is None else bool(row["cross_language"]),
+        live=_to_generation(row, "live_"),
+        building=_to_generation(row, "building_") if row["building_generation"] else None,
+        rebuild_error=row["rebuild_error"],
+        deleting=bool(row["deleting"]),
+        revision=row["revision"],
+        created_at=moment(row["created_at"]),
+        updated_at=moment(row["updated_at"]),
     )
 
 
 def read_generation(c: Connection, generation_id: int) -> Generation:
     """Return a generation by its number, within the caller's transaction."""
-    row = c.execute(sa.select(generations).where(generations.c.id == generation_id)).one()
-    return _to_generation(row._mapping, "")
+    row = c.execute(sa.select(generations).where(generations.c.id == generation_id)).mappings().one()
+    return _to_generation(row, "")
 
 
-def _to_generation(values: sa.RowMapping, prefix: str) -> Generation:
+def _to_generation(values: Mapping[Any, Any], prefix: str) -> Generation:
     return Generation(
         id=values[f"{prefix}id"],
         knowledge_base_id=values[f"{prefix}knowledge_base_id"],
         collection=values[f"{prefix}collection"],
         embedding_model=values[f"{prefix}embedding_model"],
         dimension=values[f"{prefix}dimension"],
-        index=IndexSpec(**values[f"{prefix}index_spec"]),
-        chunking=ChunkingSpec(**values[f"{prefix}chunking"]),
+        index=IndexSpec(**from_driver(values[f"{prefix}index_spec"])),
+        chunking=ChunkingSpec(**from_driver(values[f"{prefix}chunking"])),
     )
