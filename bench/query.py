@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -65,17 +66,25 @@ def percentile(ordered: list[float], share: float) -> float:
 
 
 def ask_all(url: str, asked: list[str], clients: int) -> tuple[float, list[float]]:
-    """Search for everything with so many clients; return seconds and sorted latencies in milliseconds."""
+    """Search for everything with so many clients; return seconds and sorted latencies in milliseconds.
+
+    By the standard library's client, which takes a third of httpx's time: it shares the processors with the service.
+    """
     latencies: list[float] = []
     local = threading.local()
 
     def one(text: str) -> None:
-        client = getattr(local, "client", None)
-        if client is None:
-            client = local.client = httpx.Client(base_url=url, timeout=60)
+        connection = getattr(local, "connection", None)
+        if connection is None:
+            connection = local.connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
+        body = json.dumps({"query": text})
         started = time.perf_counter()
-        client.post("/v1/knowledge-bases/bench/search", json={"query": text}).raise_for_status()
+        connection.request("POST", "/v1/knowledge-bases/bench/search", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = response.read()
         latencies.append((time.perf_counter() - started) * 1000)
+        if response.status != 200:
+            raise RuntimeError(answer.decode())
 
     started = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
