@@ -6,8 +6,10 @@ The protocol: https://platform.openai.com/docs/api-reference/embeddings
 from __future__ import annotations
 
 import re
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import httpx
@@ -22,6 +24,9 @@ BATCH: Final = 64
 FUSION_WEIGHT: Final = 0.5
 """Unmeasured for the model at hand: measure with your own questions, then set ZHIWEN_DENSE_WEIGHT."""
 LETTERS_A_TOKEN: Final = 3
+QUESTION_SECONDS: Final = 10.0
+QUESTION_ATTEMPTS: Final = 2
+"""Somebody waits for a question; passages have the client's timeout and more attempts."""
 _HAN: Final = re.compile(f"[{HAN}]")
 
 
@@ -41,6 +46,7 @@ class RemoteEmbedder:
         api_key: str = "",
         max_tokens: int = 510,
         timeout: float = 60.0,
+        question_timeout: float = QUESTION_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not base_url:
@@ -52,6 +58,9 @@ class RemoteEmbedder:
         self.max_tokens = max_tokens
         self.fusion_weight = FUSION_WEIGHT
         self._sleep = sleep
+        self._question_timeout = question_timeout
+        self._silent = False
+        self._asking_again = threading.Lock()
         self._url = f"{base_url.rstrip('/')}/embeddings"
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.Client(headers=headers, timeout=httpx.Timeout(timeout, connect=5.0))
@@ -68,7 +77,29 @@ class RemoteEmbedder:
         return np.concatenate([self._embed(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        return self.embed_passages(texts)
+        limits = {"attempts": QUESTION_ATTEMPTS, "timeout": self._question_timeout}
+        with self._unless_silent():
+            found = [self._embed(texts[i : i + BATCH], **limits) for i in range(0, len(texts), BATCH)]
+        return np.concatenate(found) if found else np.zeros((0, self.dimension), np.float32)
+
+    @contextmanager
+    def _unless_silent(self) -> Iterator[None]:
+        """Let one call at a time ask a server that did not answer the last in its time; the others fail at once.
+
+        Else every question to its knowledge bases would wait, each in a thread, and those to all others behind them.
+        """
+        asks_again = self._silent
+        if asks_again and not self._asking_again.acquire(blocking=False):
+            raise _no_answer()
+        try:
+            yield
+            self._silent = False
+        except Unavailable as exc:
+            self._silent = isinstance(exc.__cause__, httpx.TimeoutException)
+            raise
+        finally:
+            if asks_again:
+                self._asking_again.release()
 
     def count_tokens(self, text: str) -> int:
         """Estimate: one token a Chinese character, one per three others, which is on the safe side for English."""
@@ -78,12 +109,12 @@ class RemoteEmbedder:
     def close(self) -> None:
         self._client.close()
 
-    def _embed(self, texts: Sequence[str]) -> Vectors:
+    def _embed(self, texts: Sequence[str], **limits: Any) -> Vectors:
         body = {"model": self.model.removeprefix(REMOTE), "input": list(texts), "encoding_format": "float"}
         try:
-            response = post_json(self._client, self._url, body, sleep=self._sleep)
+            response = post_json(self._client, self._url, body, sleep=self._sleep, **limits)
         except httpx.TransportError as exc:
-            raise Unavailable("embedding-server-unavailable", "The embedding server does not answer.") from exc
+            raise _no_answer() from exc
         if is_busy(response):
             raise Unavailable(
                 "embedding-server-unavailable", f"The embedding server answers {response.status_code}; try again later."
@@ -114,3 +145,7 @@ class RemoteEmbedder:
     def _nonsense(self, what: str) -> ServiceError:
         detail = f"The embedding server answered for {self.model} with {what}."
         return ServiceError("embedding-failed", detail, status=502)
+
+
+def _no_answer() -> Unavailable:
+    return Unavailable("embedding-server-unavailable", "The embedding server does not answer.")

@@ -22,22 +22,25 @@ def post_json(
     body: Mapping[str, Any],
     *,
     attempts: int = ATTEMPTS,
+    timeout: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> httpx.Response:
     """Return the answer to a POST, tried again after 429, 5xx and lost connections, at most `attempts` times.
 
-    An error status of the last attempt is returned, not raised. Raises `httpx.TransportError`.
+    An error status of the last attempt is returned, not raised. Raises `httpx.TransportError`. `timeout` is for each
+    attempt, in seconds; without one, the client's counts.
     """
+    limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout)
     for attempt in range(attempts - 1):
         pause = random.uniform(0, FIRST_PAUSE * 2**attempt)  # noqa: S311 (spreads retries, guards nothing)
         with contextlib.suppress(httpx.TransportError):
-            response = client.post(url, json=body)
+            response = client.post(url, json=body, timeout=limit)
             if not is_busy(response):
                 return response
             asked = _retry_after(response)
             pause = pause if asked is None else asked
         sleep(min(pause, LONGEST_PAUSE))
-    return client.post(url, json=body)
+    return client.post(url, json=body, timeout=limit)
 
 
 def is_busy(response: httpx.Response) -> bool:

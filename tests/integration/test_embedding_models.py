@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ def test_many_texts_are_sent_in_batches_and_ordered_by_index(server: FakeOpenAI,
 )
 def test_busy_server_is_asked_again(server: FakeOpenAI, remote: RemoteEmbedder, pauses: list[float], step: Any) -> None:
     server.script(step, step, "answer")
-    assert remote.embed_queries(["x"]).shape == (1, 2)
+    assert remote.embed_passages(["x"]).shape == (1, 2)
     assert len(server.requests()) == 3
     assert len(pauses) == 2
     assert all(0 <= pause <= 0.25 * 2**attempt for attempt, pause in enumerate(pauses))
@@ -200,15 +201,39 @@ def test_busy_server_is_asked_again(server: FakeOpenAI, remote: RemoteEmbedder, 
 
 def test_pause_is_what_the_server_asks_for(server: FakeOpenAI, remote: RemoteEmbedder, pauses: list[float]) -> None:
     server.script({"behaviour": "status", "status": 429, "body": {}, "headers": {"Retry-After": "3"}}, "answer")
-    remote.embed_queries(["x"])
+    remote.embed_passages(["x"])
     assert pauses == [3.0]
 
 
 def test_server_that_stays_busy_is_unavailable(server: FakeOpenAI, remote: RemoteEmbedder) -> None:
     server.script({"behaviour": "status", "status": 503, "body": {}})
     with pytest.raises(Unavailable, match=r"embedding-server-unavailable.*503"):
-        remote.embed_queries(["x"])
+        remote.embed_passages(["x"])
     assert len(server.requests()) == 4
+
+
+def test_question_waits_less_than_passages_do(server: FakeOpenAI, remote: RemoteEmbedder) -> None:
+    server.script({"behaviour": "status", "status": 503, "body": {}})
+    with pytest.raises(Unavailable, match="embedding-server-unavailable"):
+        remote.embed_queries(["x"])
+    assert len(server.requests()) == 2
+
+
+def test_silent_server_holds_up_one_question_at_a_time(server: FakeOpenAI) -> None:
+    server.forget()
+    embedder = RemoteEmbedder("openai:bge-m3", base_url=server.base_url, question_timeout=1.0)
+    server.script("hang")
+    with pytest.raises(Unavailable, match="does not answer"):
+        embedder.embed_queries(["x"])
+    server.forget()
+    server.script("hang")
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(embedder.embed_queries, ["x"]) for _ in range(8)]
+        assert {type(question.exception()) for question in asked} == {Unavailable}
+    assert len(server.requests()) == 2  # of one question, tried twice
+    server.script("answer")
+    assert embedder.embed_queries(["x"]).shape == embedder.embed_queries(["x"]).shape == (1, 2)
+    embedder.close()
 
 
 def test_server_that_is_not_there_is_unavailable() -> None:
