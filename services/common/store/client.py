@@ -6,24 +6,19 @@ ask for strong consistency: the default may be seconds stale. Only upserts write
 
 from __future__ import annotations
 
-import logging
-import re
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-import grpc
 import numpy as np
-import structlog
 from numpy.typing import NDArray
-from pymilvus import MilvusClient, MilvusException
 
-from services.common.errors import ServiceError, Unavailable
+from services.common.errors import Unavailable
 from services.common.index_specs import fitted_search
 from services.common.models import Generation, Hit, IndexSpec
 from services.common.store import wire
-from services.common.store.engine import Capabilities, probe, require_full_text, timed_out, translated
+from services.common.store.aliases import Aliases
+from services.common.store.connection import Connection
+from services.common.store.engine import Capabilities, require_full_text
 from services.common.store.rows import (
     OUTPUT,
     ChunkKey,
@@ -38,20 +33,9 @@ from services.common.store.rows import (
     to_row,
 )
 
-log = structlog.get_logger(__name__)
-
 STRONG = "Strong"
 UPSERT_ROWS = 256
 PAGE = 1000
-# gRPC shares the pause after a failed connection, up to two minutes, between all channels to an address: ours must not
-# wait for it when the server is back.
-GRPC_OPTIONS = {"grpc.use_local_subchannel_pool": 1, "grpc.max_reconnect_backoff_ms": 1000}
-
-CONNECT_SECONDS = 5.0
-CONNECT_PAUSE = 1.0
-"""Seconds after a failed connection in which nobody tries again."""
-
-T = TypeVar("T")
 
 Ranking = dict[str, float]
 """Scores by chunk id, best first. `parse_chunk_id` says whose chunk it is; `ChunkStore.hits` brings the rest."""
@@ -60,79 +44,25 @@ Ranking = dict[str, float]
 class ChunkStore:
     """Collections of chunks. Thread-safe; connects when first used and again after a loss.
 
-    Raises `Unavailable` (`milvus-unavailable`) when Milvus does not answer or (`milvus-unauthorized`) takes the token
-    for wrong, `ServiceError` (`milvus-refused`) when it refuses the call, `CollectionGone` where that is why.
+    Raises what its `Connection` raises.
     """
 
     def __init__(self, url: str, *, token: str = "", timeout: float = 30.0) -> None:
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs each error that we translate
         self.url = url
-        self._token = token
         self._timeout = timeout
-        self._lock = threading.Lock()
-        self._client: Any = None
-        self._capabilities: Capabilities | None = None
-        self._loaded: set[str] = set()
-        self._failure: tuple[float, Exception | None] = (0.0, None)
-
-    # Connection
+        self._connection = Connection(url, token, timeout)
+        self._aliases = Aliases(self._connection, timeout)
 
     def ping(self) -> None:
         """Raise `Unavailable` unless Milvus answers."""
-        self._call(lambda client: client.list_collections(timeout=3))
+        self._connection.call(lambda client: client.list_collections(timeout=3))
 
     def capabilities(self) -> Capabilities:
         """Ask the server, once, what it can do."""
-        if self._capabilities is None:
-            self._capabilities = self._call(probe)
-        return self._capabilities
+        return self._connection.capabilities()
 
     def close(self) -> None:
-        with self._lock:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
-
-    def _call(self, function: Callable[[Any], T]) -> T:
-        client = None
-        try:
-            client = self._connected()
-            return function(client)
-        except (MilvusException, grpc.RpcError, ValueError) as exc:
-            error = translated(exc)
-            if isinstance(error, Unavailable):
-                self._forget(client)
-            raise error from exc
-
-    def _connected(self) -> Any:
-        with self._lock:
-            if self._client is None:
-                failed_at, failure = self._failure
-                if failure is not None and time.monotonic() < failed_at + CONNECT_PAUSE:
-                    raise translated(failure)
-                try:
-                    self._client = MilvusClient(
-                        self.url,
-                        token=self._token,
-                        timeout=min(self._timeout, CONNECT_SECONDS),
-                        grpc_options=GRPC_OPTIONS,
-                    )
-                except (MilvusException, grpc.RpcError, ValueError) as exc:
-                    # Those who waited for this need not find out one after the other.
-                    self._failure = time.monotonic(), exc
-                    raise
-                self._failure = 0.0, None
-                self._loaded.clear()
-            return self._client
-
-    def _forget(self, client: Any) -> None:
-        """Connect anew next time, unless another thread has done so already."""
-        with self._lock:
-            if client is None or client is not self._client:
-                return
-            self._client = None
-            self._loaded.clear()
-        client.close()
+        self._connection.close()
 
     # Collections
 
@@ -151,44 +81,21 @@ class ChunkStore:
                 timeout=self._timeout,
             )
 
-        self._call(create)
+        self._connection.call(create)
 
     def drop(self, collection: str) -> None:
         """Remove a collection, if it is there, with its aliases: one that has any cannot be dropped."""
-        aliased = self.capabilities().aliases
 
         def drop(client: Any) -> None:
-            if aliased and client.has_collection(collection, timeout=self._timeout):
-                for alias in client.list_aliases(collection, timeout=self._timeout).get("aliases", []):
-                    client.drop_alias(alias, timeout=self._timeout)
+            self._aliases.drop(client, collection)
             client.drop_collection(collection, timeout=self._timeout)
 
-        self._call(drop)
-        self._loaded.discard(collection)
+        self._connection.call(drop)
+        self._connection.forget_collection(collection)
 
     def collections(self) -> list[str]:
         """Return the names of all collections."""
-        return list(self._call(lambda client: client.list_collections(timeout=self._timeout)))
-
-    def _on(self, collection: str, function: Callable[[Any], T]) -> T:
-        """Call with the collection loaded: after a restart a server answers only for loaded ones."""
-
-        def call(client: Any) -> T:
-            if collection not in self._loaded:
-                client.load_collection(collection, timeout=self._timeout)
-                self._loaded.add(collection)
-            return function(client)
-
-        return self._call(call)
-
-    def _reading(self, collection: str, function: Callable[[Any], T]) -> T:
-        """Call what changes nothing: once more when the connection or the loaded collection was lost."""
-        try:
-            return self._on(collection, function)
-        except Unavailable as exc:
-            if timed_out(exc.__cause__):
-                raise
-            return self._on(collection, function)
+        return list(self._connection.call(lambda client: client.list_collections(timeout=self._timeout)))
 
     # Writing
 
@@ -199,11 +106,11 @@ class ChunkStore:
             self._upsert(collection, [to_row(row, sparse=sparse) for row in rows[start : start + UPSERT_ROWS]])
 
     def _upsert(self, collection: str, data: list[dict[str, Any]]) -> None:
-        self._on(collection, lambda client: client.upsert(collection, data, timeout=self._timeout))
+        self._connection.on(collection, lambda client: client.upsert(collection, data, timeout=self._timeout))
 
     def flush(self, collection: str) -> None:
         """Seal what was written, so that searches are fast. Written rows are durable without it."""
-        self._call(lambda client: client.flush(collection, timeout=self._timeout))
+        self._connection.call(lambda client: client.flush(collection, timeout=self._timeout))
 
     def delete(self, collection: str, document_id: str, version: int | None = None) -> None:
         """Delete the chunks of a document, of one version if given, and verify with a strong count that none is left.
@@ -211,7 +118,9 @@ class ChunkStore:
         Raises `Unavailable` (`delete-not-visible`) when some still are: try again.
         """
         expression = of_document(document_id, version)
-        self._on(collection, lambda client: client.delete(collection, filter=expression, timeout=self._timeout))
+        self._connection.on(
+            collection, lambda client: client.delete(collection, filter=expression, timeout=self._timeout)
+        )
         if left := self.count(collection, document_id, version):
             raise Unavailable("delete-not-visible", f"{left} deleted chunks are still visible.")
 
@@ -220,7 +129,7 @@ class ChunkStore:
     def count(self, collection: str, document_id: str | None = None, version: int | None = None) -> int:
         """Return the number of rows, strongly consistent."""
         expression = of_document(document_id, version) if document_id else ""
-        rows = self._on(
+        rows = self._connection.on(
             collection,
             lambda client: client.query(
                 collection,
@@ -235,7 +144,7 @@ class ChunkStore:
     def chunks(self, collection: str, document_id: str, version: int, *, first: int, count: int) -> list[Hit]:
         """Return the chunks `first` to `first + count - 1` of a document in order, those that exist."""
         expression = f"{of_document(document_id, version)} and ordinal >= {first} and ordinal < {first + count}"
-        rows = self._on(
+        rows = self._connection.on(
             collection,
             lambda client: client.query(
                 collection,
@@ -256,7 +165,7 @@ class ChunkStore:
             last = page[-1].id
 
     def _keys_after(self, collection: str, last: str) -> list[ChunkKey]:
-        rows = self._on(
+        rows = self._connection.on(
             collection,
             lambda client: client.query(
                 collection,
@@ -282,7 +191,7 @@ class ChunkStore:
         return self._vectors(collection, f"id in [{', '.join(map(quoted, ids))}]") or ([], np.empty((0, 0), np.float32))
 
     def _vectors(self, collection: str, expression: str) -> tuple[list[str], NDArray[np.float32]] | None:
-        rows = self._on(
+        rows = self._connection.on(
             collection,
             lambda client: client.query(
                 collection,
@@ -367,7 +276,7 @@ class ChunkStore:
         strong: bool,
     ) -> tuple[Sequence[str], Sequence[float]]:
         """Return ids and distances only: rows are decoded for the few hits that are shown (`hits`)."""
-        return self._reading(
+        return self._connection.reading(
             collection,
             lambda client: wire.search(
                 client,
@@ -397,7 +306,7 @@ class ChunkStore:
     def _rows(self, collection: str, ids: Iterable[str], *, strong: bool = False) -> dict[str, Mapping[str, Any]]:
         if not (expression := ", ".join(map(quoted, ids))):
             return {}
-        rows = self._reading(
+        rows = self._connection.reading(
             collection,
             lambda client: wire.rows(
                 client, collection, f"id in [{expression}]", OUTPUT, strong=strong, timeout=self._timeout
@@ -408,40 +317,9 @@ class ChunkStore:
     # Aliases
 
     def point_alias(self, name: str, collection: str) -> None:
-        """Let a knowledge base's alias mean `collection`, where the server has aliases.
-
-        It is for people who look with Attu, nothing here reads it: when it cannot be pointed, the log says so.
-        """
-
-        alias = alias_of(name)
-
-        def point(client: Any) -> None:
-            if alias in client.list_aliases(collection, timeout=self._timeout).get("aliases", []):
-                return
-            try:
-                client.alter_alias(collection, alias, timeout=self._timeout)
-            except MilvusException:  # there is none of that name, which each engine says in another way
-                client.create_alias(collection, alias, timeout=self._timeout)
-
-        try:
-            if self.capabilities().aliases:
-                self._call(point)
-        except ServiceError as exc:
-            log.warning("alias_not_pointed", alias=alias, collection=collection, exc_info=exc)
+        """Let a knowledge base's alias mean `collection`, where the server has aliases."""
+        self._aliases.point(name, collection)
 
     def aliases(self, collection: str) -> list[str]:
         """Return the aliases of a collection, none where the server has no aliases."""
-        if not self.capabilities().aliases:
-            return []
-        found = self._call(lambda client: client.list_aliases(collection, timeout=self._timeout))
-        return list(found.get("aliases", []))
-
-
-def alias_of(name: str) -> str:
-    """Return the alias of a knowledge base: its name, with what Milvus does not take in one written as code points.
-
-    Milvus takes ASCII letters, digits and `_`, at most 255 of them: https://milvus.io/docs/limitations.md
-    """
-    if len(name) < 255 and re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
-        return name
-    return "_" + "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}" for c in name)[:254]
+        return self._aliases.of(collection)

@@ -1,0 +1,65 @@
+"""Aliases of collections: for people who look with Attu, nothing here reads them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import structlog
+from pymilvus import MilvusException
+
+from services.common.errors import ServiceError
+from services.common.store.connection import Connection
+
+log = structlog.get_logger(__name__)
+
+
+class Aliases:
+    """The aliases of knowledge bases, where the server has any."""
+
+    def __init__(self, connection: Connection, timeout: float) -> None:
+        self._connection = connection
+        self._timeout = timeout
+
+    def point(self, name: str, collection: str) -> None:
+        """Let a knowledge base's alias mean `collection`. When it cannot be pointed, the log says so."""
+        alias = alias_of(name)
+
+        def point(client: Any) -> None:
+            if alias in self._of(client, collection):
+                return
+            try:
+                client.alter_alias(collection, alias, timeout=self._timeout)
+            except MilvusException:  # there is none of that name, which each engine says in another way
+                client.create_alias(collection, alias, timeout=self._timeout)
+
+        try:
+            if self._connection.capabilities().aliases:
+                self._connection.call(point)
+        except ServiceError as exc:
+            log.warning("alias_not_pointed", alias=alias, collection=collection, exc_info=exc)
+
+    def of(self, collection: str) -> list[str]:
+        """Return the aliases of a collection, none where the server has no aliases."""
+        if not self._connection.capabilities().aliases:
+            return []
+        return self._connection.call(lambda client: self._of(client, collection))
+
+    def drop(self, client: Any, collection: str) -> None:
+        """Drop the aliases of a collection, if it is there."""
+        if self._connection.capabilities().aliases and client.has_collection(collection, timeout=self._timeout):
+            for alias in self._of(client, collection):
+                client.drop_alias(alias, timeout=self._timeout)
+
+    def _of(self, client: Any, collection: str) -> list[str]:
+        return list(client.list_aliases(collection, timeout=self._timeout).get("aliases", []))
+
+
+def alias_of(name: str) -> str:
+    """Return the alias of a knowledge base: its name, with what Milvus does not take in one written as code points.
+
+    Milvus takes ASCII letters, digits and `_`, at most 255 of them: https://milvus.io/docs/limitations.md
+    """
+    if len(name) < 255 and re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
+        return name
+    return "_" + "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}" for c in name)[:254]
