@@ -1,0 +1,26 @@
+"""What every FastAPI service is built on: errors, request ids, health, metrics, and the uvicorn runner."""
+
+from services.common.web.application import add_docs, install, new_app
+from services.common.web.middlewares import MAX_BODY_BYTES, BodyLimit, CatchAll, RequestContext
+from services.common.web.operations import Check, add_operations_routes, in_thread
+from services.common.web.problems import Problem, problem_response, problems, service_error_of
+from services.common.web.running import configuration_errors_end_the_process, serve
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "BodyLimit",
+    "CatchAll",
+    "Check",
+    "Problem",
+    "RequestContext",
+    "add_docs",
+    "add_operations_routes",
+    "configuration_errors_end_the_process",
+    "in_thread",
+    "install",
+    "new_app",
+    "problem_response",
+    "problems",
+    "serve",
+    "service_error_of",
+]

@@ -1,0 +1,64 @@
+"""How an application of FastAPI is put together: error rendering, middlewares, and its own documentation."""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from services import __version__
+from services.common.errors import ServiceError
+from services.common.web.middlewares import BodyLimit, CatchAll, RequestContext
+from services.common.web.problems import Problem, render_problem
+
+
+def new_app(title: str, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
+    """Return an application that documents its errors, and itself at `/docs`."""
+    responses: dict[int | str, dict[str, Any]] = {422: {"model": Problem}}
+    app = FastAPI(
+        title=title, version=__version__, lifespan=lifespan, responses=responses, docs_url=None, redoc_url=None
+    )
+    add_docs(app)
+    return app
+
+
+def add_docs(app: FastAPI) -> None:
+    """Add `/docs`, with the files of Swagger UI served from here: FastAPI's own page fetches them from a CDN."""
+    files = StaticFiles(directory=str(importlib.resources.files("fastapi_offline") / "static"))
+    app.mount("/docs/files", files, name="docs-files")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        root = request.scope.get("root_path", "")
+        return get_swagger_ui_html(
+            openapi_url=f"{root}{app.openapi_url}",
+            title=app.title,
+            swagger_js_url=f"{root}/docs/files/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}/docs/files/swagger-ui.css",
+            swagger_favicon_url=f"{root}/docs/files/favicon.png",
+        )
+
+
+def install(
+    app: FastAPI,
+    service: str,
+    *,
+    render: Callable[[Request, Exception], Awaitable[Response]] = render_problem,
+    uncounted: re.Pattern[str] | None = None,
+) -> None:
+    """Give `app` the error rendering (problem+json unless `render` says otherwise), request ids, and a limit of bodies
+    but for the paths that `uncounted` matches."""
+    for kind in (ServiceError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, render)
+    app.add_middleware(BodyLimit, uncounted=uncounted)
+    app.add_middleware(CatchAll, render=render)
+    app.add_middleware(RequestContext, service=service)
