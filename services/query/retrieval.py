@@ -130,7 +130,14 @@ class Retriever:
         try:
             return self._search(base, search)
         except CollectionGone:  # a rebuild has replaced it, or the knowledge base is gone
-            return self._search(self._reloaded(base), search)
+            return self._search(self.reloaded(base), search)
+
+    def reloaded(self, base: KnowledgeBase) -> KnowledgeBase:
+        """Return the knowledge base as it is now. Raises `NotFound` when it is gone."""
+        again = self._ledger.bases.get_by_id(base.id)
+        if again.deleting:
+            raise NotFound("knowledge-base-not-found", f"There is no knowledge base named {base.name}.")
+        return again
 
     def _search(self, base: KnowledgeBase, search: Search) -> Found:
         started = time.perf_counter()
@@ -151,13 +158,6 @@ class Retriever:
         total_ms = (time.perf_counter() - started) * 1000
         return Found(hits, mode, embed_ms, total_ms - embed_ms, total_ms, reranked)
 
-    def _reloaded(self, base: KnowledgeBase) -> KnowledgeBase:
-        """Return the knowledge base as it is now. Raises `NotFound` when it is gone."""
-        again = self._ledger.bases.get_by_id(base.id)
-        if again.deleting:
-            raise NotFound("knowledge-base-not-found", f"There is no knowledge base named {base.name}.")
-        return again
-
     def _answering(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int, enough: int) -> _Answering:
         """Return the best `enough` hits that answer and pass among the best `limit` of each half.
 
@@ -177,7 +177,7 @@ class Retriever:
             if checked.newer <= overtaking:
                 break
             overtaking |= checked.newer
-            base = self._reloaded(base)  # another generation may answer as well
+            base = self.reloaded(base)  # another generation may answer as well
         return _Answering(base, hits, ranked.rest, embed_ms)
 
     def _ranked(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int) -> _Ranked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from services.query.generation import Generator
 from services.query.schemas import Message
 from tests.servers.house import House
 from tests.servers.processes import FakeOpenAI
+from tests.servers.stores import wait_until
 
 pytestmark = pytest.mark.usefixtures("model")
 HANDBOOK = "# 手册\n\n## 年假\n\n员工每年有十天带薪年假。\n\n## 病假\n\n员工每年有五天带薪病假,需要医院证明。\n"
@@ -54,6 +56,23 @@ def test_follow_up_is_condensed_for_the_search_and_asked_as_it_is(
     assert (answer["condensed_question"], answer["answer"]) == (WHOLE, "五天。[1]")
     assert "五天带薪病假" in answer["sources"][0]["text"]
     assert answer["took_ms"]["condense"] > 0
+
+
+def test_what_is_deleted_while_the_question_is_condensed_does_not_answer(
+    asking_house: House, model: FakeOpenAI
+) -> None:
+    kb = asking_house.base()
+    kept = asking_house.add(kb, "手册.md", HANDBOOK)
+    gone = asking_house.add(kb, "旧手册.md", HANDBOOK.replace("五天", "九天"))
+    asking_house.search(kb, WHOLE)  # what is live is in memory
+    model.script(says(f"完整问题:{WHOLE}", behaviour="slow"), says("五天。[1]"))
+    with asking_house.resting(), ThreadPoolExecutor(1) as pool:  # so that its chunks are still there
+        asked = pool.submit(asking_house.ask, kb, FOLLOW_UP, history=HISTORY)
+        wait_until(lambda: bool(model.requests()), 5, "the question is not condensed")
+        deleted = asking_house.ingest.delete(f"/v1/knowledge-bases/{kb}/documents/{gone['id']}")
+        assert deleted.status_code == 202
+        answer = asked.result().json()
+    assert {source["document_id"] for source in answer["sources"]} == {kept["id"]}
 
 
 def test_tokens_of_both_calls_are_counted(asking_house: House, kb: str, model: FakeOpenAI) -> None:
