@@ -1,4 +1,4 @@
-"""How other parts of the ledger put work into the job table. Claiming and ending it is `jobs`."""
+"""How the parts of the ledger put work into the job table. Claiming and ending it is `jobs`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sqlalchemy.engine import Connection
 
 from services.common.ledger.database import new_id
 from services.common.ledger.schema import jobs, knowledge_bases
-from services.common.models import JobKind
+from services.common.models import Job, JobKind
 
 REMOVALS = frozenset({JobKind.DELETE, JobKind.PURGE, JobKind.DROP, JobKind.RETIRE})
 
@@ -52,6 +52,22 @@ def _priority(kind: JobKind) -> int:
     if kind in REMOVALS:
         return 0
     return 2 if kind is JobKind.REBUILD else 1
+
+
+def follow_up(
+    c: Connection, now: float, kind: JobKind, job: Job, version: int, generation_id: int | None = None
+) -> None:
+    """Queue what has to be done for the document of a job after that job, on behalf of the same request."""
+    add_job(
+        c,
+        now,
+        kind,
+        job.knowledge_base_id,
+        job.document_id,
+        version=version,
+        generation_id=generation_id,
+        request_id=job.request_id,
+    )
 
 
 def cancel_ingests(c: Connection, document_id: str) -> None:

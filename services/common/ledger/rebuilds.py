@@ -14,8 +14,10 @@ from sqlalchemy.engine import Connection
 
 from services.common.errors import Conflict, NotFound
 from services.common.ledger.bases import NewGeneration, insert_generation, read_generation, read_knowledge_base
+from services.common.ledger.claiming import MAX_ATTEMPTS
 from services.common.ledger.database import Database
-from services.common.ledger.jobs import MAX_ATTEMPTS, mark_indexed, require_held
+from services.common.ledger.fencing import require_held
+from services.common.ledger.ingests import mark_indexed
 from services.common.ledger.queue import add_job, note_change
 from services.common.ledger.schema import documents, generations, indexed, jobs, knowledge_bases
 from services.common.models import Generation, Job, JobKind, KnowledgeBase, Rebuild
