@@ -34,6 +34,8 @@ WIDEN, WIDEST = 8, 16384
 """Where that was not enough, so many times more are fetched, up to Milvus's limit."""
 LONGEST_STEP = 1000
 """Rows looked up at a time at most."""
+MEMORY_SECONDS = 0.25
+"""What was live as a search began is asked of the ledger again after so long: an embedding server may be slow."""
 EMBEDDED_QUESTIONS = 2048
 MOST_ROUNDS = 4
 """Searches made at most while versions go live all the time."""
@@ -168,11 +170,14 @@ class Retriever:
         embed_ms = 0.0
         overtaking: set[Version] = set()
         for round_ in range(MOST_ROUNDS):
+            started = time.perf_counter()
             ranked = self._ranked(base, replace(search, strong=round_ > 0), mode, limit)
             embed_ms += ranked.embed_ms
             ranking = {id: score for id, score in ranked.ranking.items() if score >= search.least}
-            live, step = self._statistics.live(base), enough + SPARE
-            checked = _Checked(self._ledger, self._store, base.live.collection, ranking, live=live, step=step)
+            known = self._statistics.live(base) if time.perf_counter() - started < MEMORY_SECONDS else None
+            checked = _Checked(
+                self._ledger, self._store, base.live.collection, ranking, live=known, step=enough + SPARE
+            )
             hits = list(islice(filter(search.passes, distinct(checked)), enough))
             if checked.newer <= overtaking:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -17,6 +18,7 @@ from services.common.ledger.documents import Documents
 from services.common.models import ChunkingSpec, Generation, Hit, IndexSpec, KnowledgeBase, chunk_id, parse_chunk_id
 from services.common.store import Capabilities, ChunkStore, CollectionGone, Ranking
 from services.common.translations import Translations
+from services.query import retrieval
 from services.query.reranking import Reranker
 from services.query.retrieval import Retriever, Search
 from tests.servers.ledgers import add, index, new_base
@@ -164,6 +166,20 @@ def test_what_was_live_as_the_search_began_needs_no_look_up(
     ledger.documents.begin_delete(base.id, document, request_id=None)
     assert Searching(ledger, store)(ledger.bases.get_by_id(base.id), mode="hybrid") == []
     assert asked_of_ledger == [{document}]
+
+
+def test_what_is_deleted_during_a_slow_search_does_not_answer(
+    ledger: Ledger, base: KnowledgeBase, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "MEMORY_SECONDS", 0.05)
+    store = filled(base, document, [("年假十天", 0.9)])
+
+    def slow() -> None:
+        time.sleep(0.06)
+        ledger.documents.begin_delete(base.id, document, request_id=None)
+
+    store.before_search = slow
+    assert Searching(ledger, store)(ledger.bases.get_by_id(base.id), mode="hybrid") == []
 
 
 def test_version_that_goes_live_while_it_is_searched_never_stands_beside_the_one_before(
