@@ -264,32 +264,12 @@ class ChunkStore:
         return dict(zip(ids, products, strict=True))
 
     def _search(
-        self,
-        collection: str,
-        field: str,
-        vector: NDArray[np.float32] | SparseVector,
-        *,
-        metric: str,
-        params: Mapping[str, Any],
-        limit: int,
-        expression: str,
-        strong: bool,
+        self, collection: str, field: str, vector: NDArray[np.float32] | SparseVector, **options: Any
     ) -> tuple[Sequence[str], Sequence[float]]:
         """Return ids and distances only: rows are decoded for the few hits that are shown (`hits`)."""
         return self._connection.reading(
             collection,
-            lambda client: wire.search(
-                client,
-                collection,
-                field,
-                vector,
-                metric=metric,
-                params=params,
-                limit=limit,
-                expression=expression,
-                strong=strong,
-                timeout=self._timeout,
-            ),
+            lambda client: wire.search(client, collection, field, vector, timeout=self._timeout, **options),
         )
 
     def hits(self, collection: str, ranking: Ranking) -> list[Hit]:
