@@ -118,13 +118,9 @@ class Answerer:
             cross_language=self.crosses(base, body.cross_language),
             rerank=body.rerank,
         )
-        found = await asyncio.to_thread(self._found, base, search, condensed=bool(body.history))
+        found = await asyncio.to_thread(self.retriever.search, base, search)
         hits = within_budget(found.hits, self.max_context_tokens)
         return Retrieved(found, hits, condensed, condense_ms, bool(body.history))
-
-    def _found(self, base: KnowledgeBase, search: Search, *, condensed: bool) -> Found:
-        """Search what the knowledge base is now: to condense a question may have taken long."""
-        return self.retriever.search(self.retriever.reloaded(base) if condensed else base, search)
 
     def crosses(self, base: KnowledgeBase, asked: bool | None) -> bool:
         """Say whether texts in the other language are looked for: as asked, else as the knowledge base is set."""

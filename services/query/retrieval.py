@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -34,8 +34,6 @@ WIDEN, WIDEST = 8, 16384
 """Where that was not enough, so many times more are fetched, up to Milvus's limit."""
 LONGEST_STEP = 1000
 """Rows looked up at a time at most."""
-MEMORY_SECONDS = 0.25
-"""What was live as a search began is asked of the ledger again after so long: an embedding server may be slow."""
 EMBEDDED_QUESTIONS = 2048
 MOST_ROUNDS = 4
 """Searches made at most while versions go live all the time."""
@@ -132,14 +130,7 @@ class Retriever:
         try:
             return self._search(base, search)
         except CollectionGone:  # a rebuild has replaced it, or the knowledge base is gone
-            return self._search(self.reloaded(base), search)
-
-    def reloaded(self, base: KnowledgeBase) -> KnowledgeBase:
-        """Return the knowledge base as it is now. Raises `NotFound` when it is gone."""
-        again = self._ledger.bases.get_by_id(base.id)
-        if again.deleting:
-            raise NotFound("knowledge-base-not-found", f"There is no knowledge base named {base.name}.")
-        return again
+            return self._search(self._reloaded(base), search)
 
     def _search(self, base: KnowledgeBase, search: Search) -> Found:
         started = time.perf_counter()
@@ -160,6 +151,13 @@ class Retriever:
         total_ms = (time.perf_counter() - started) * 1000
         return Found(hits, mode, embed_ms, total_ms - embed_ms, total_ms, reranked)
 
+    def _reloaded(self, base: KnowledgeBase) -> KnowledgeBase:
+        """Return the knowledge base as it is now. Raises `NotFound` when it is gone."""
+        again = self._ledger.bases.get_by_id(base.id)
+        if again.deleting:
+            raise NotFound("knowledge-base-not-found", f"There is no knowledge base named {base.name}.")
+        return again
+
     def _answering(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int, enough: int) -> _Answering:
         """Return the best `enough` hits that answer and pass among the best `limit` of each half.
 
@@ -170,19 +168,15 @@ class Retriever:
         embed_ms = 0.0
         overtaking: set[Version] = set()
         for round_ in range(MOST_ROUNDS):
-            started = time.perf_counter()
             ranked = self._ranked(base, replace(search, strong=round_ > 0), mode, limit)
             embed_ms += ranked.embed_ms
             ranking = {id: score for id, score in ranked.ranking.items() if score >= search.least}
-            known = self._statistics.live(base) if time.perf_counter() - started < MEMORY_SECONDS else None
-            checked = _Checked(
-                self._ledger, self._store, base.live.collection, ranking, live=known, step=enough + SPARE
-            )
+            checked = _Checked(self._ledger, self._store, base.live.collection, ranking, step=enough + SPARE)
             hits = list(islice(filter(search.passes, distinct(checked)), enough))
             if checked.newer <= overtaking:
                 break
             overtaking |= checked.newer
-            base = self.reloaded(base)  # another generation may answer as well
+            base = self._reloaded(base)  # another generation may answer as well
         return _Answering(base, hits, ranked.rest, embed_ms)
 
     def _ranked(self, base: KnowledgeBase, search: Search, mode: Mode, limit: int) -> _Ranked:
@@ -277,26 +271,18 @@ class _Checked:
     """The hits of a ranking that answer, best first, looked up as they are asked for: `step` of them, then twice as
     many each time.
 
-    `live` holds the version of each document that answered as the search began, if that is known; of what is not in it
-    the ledger is asked. `newer` holds the versions that answer instead of what was found.
+    `newer` holds the versions that answer instead of what was found. What the ledger has said of a document once stands
+    for all of its chunks, so that never two versions answer.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        store: ChunkStore,
-        collection: str,
-        ranking: Ranking,
-        *,
-        live: Mapping[str, int] | None,
-        step: int,
-    ) -> None:
+    def __init__(self, ledger: Ledger, store: ChunkStore, collection: str, ranking: Ranking, *, step: int) -> None:
         self.newer: set[Version] = set()
         self._ledger = ledger
         self._store = store
         self._collection = collection
         self._ranking = ranking
-        self._live = live
+        self._asked: set[str] = set()
+        self._live: dict[str, int] = {}
         self._step = step
 
     def __iter__(self) -> Iterator[Hit]:
@@ -307,7 +293,7 @@ class _Checked:
 
     def _answering(self, found: Ranking) -> list[Hit]:
         of = {id: parse_chunk_id(id)[:2] for id in found}
-        live = self._live_among(of.values())
+        live = self._live_among({document_id for document_id, _ in of.values()})
         self.newer |= {
             (document_id, live.get(document_id, 0))
             for document_id, version in of.values()
@@ -320,13 +306,9 @@ class _Checked:
             self.newer |= {of[id] for id in answering if id not in there}
         return hits
 
-    def _live_among(self, found: Collection[Version]) -> Mapping[str, int]:
-        """Return the versions that answer of these documents, and maybe of others."""
-        known = self._live
-        if known is not None and all(known.get(document_id) == version for document_id, version in found):
-            return known
-        live = self._ledger.documents.live_versions(document_id for document_id, _ in found)
-        if known is not None:  # hits of what was live then may have been returned already: not beside a newer version
-            self.newer |= {(id, version) for id, version in live.items() if known.get(id, version) < version}
-            self._live = None
-        return live
+    def _live_among(self, documents: set[str]) -> Mapping[str, int]:
+        """Return the versions that answer of these documents, and of those asked for before."""
+        if unasked := documents - self._asked:
+            self._asked |= unasked
+            self._live |= self._ledger.documents.live_versions(unasked)
+        return self._live

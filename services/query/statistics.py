@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.common.ledger import Ledger
@@ -31,7 +31,6 @@ class _Summed:
     fresh_until: float = float("-inf")
     total: TermStatistics = field(default_factory=TermStatistics.empty)
     parts: dict[Key, bytes] = field(default_factory=dict)
-    live: Mapping[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -57,13 +56,6 @@ class CollectionStatistics:
                     self._refresh(summed, base)
         return summed.total
 
-    def live(self, base: KnowledgeBase) -> Mapping[str, int] | None:
-        """Return the version of each document that answers, if that is in memory as the ledger had it at `base`."""
-        summed = self._collections.get(base.live.collection)
-        if summed is None or summed.revision != base.revision:
-            return None
-        return summed.live
-
     def _refresh(self, summed: _Summed, base: KnowledgeBase) -> None:
         started = self._clock()
         live = self._ledger.documents.live_sets(base.live.id)
@@ -79,7 +71,6 @@ class CollectionStatistics:
             total = total.remove(TermStatistics.total([TermStatistics.from_bytes(summed.parts[key]) for key in gone]))
         summed.parts = {key: blob for key, blob in summed.parts.items() if key not in gone} | added
         summed.total = total
-        summed.live = dict(live)
         summed.revision = base.revision
         ended = self._clock()
         summed.fresh_until = ended + min(LONGEST_PAUSE, PAUSE_SHARE * (ended - started))

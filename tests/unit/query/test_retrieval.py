@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -14,11 +13,9 @@ from numpy.typing import NDArray
 from services.common.embedding import Embedders, HashEmbedder
 from services.common.errors import NotFound
 from services.common.ledger import Ledger, NewGeneration
-from services.common.ledger.documents import Documents
 from services.common.models import ChunkingSpec, Generation, Hit, IndexSpec, KnowledgeBase, chunk_id, parse_chunk_id
 from services.common.store import Capabilities, ChunkStore, CollectionGone, Ranking
 from services.common.translations import Translations
-from services.query import retrieval
 from services.query.reranking import Reranker
 from services.query.retrieval import Retriever, Search
 from tests.servers.ledgers import add, index, new_base
@@ -33,6 +30,7 @@ class FakeStore:
     lookups: int = 0
     strong: list[bool] = field(default_factory=list)
     before_search: Callable[[], None] = lambda: None
+    before_look_up: Callable[[], None] = lambda: None
 
     def capabilities(self) -> Capabilities:
         return Capabilities("", sparse=True, aliases=False, index_types=frozenset())
@@ -56,6 +54,7 @@ class FakeStore:
 
     def hits(self, collection: str, ranking: Ranking) -> list[Hit]:
         self.lookups += 1
+        self.before_look_up()
         rows = self._of(collection)
         return [_hit(id, rows[id][0], score) for id, score in ranking.items() if id in rows]
 
@@ -142,46 +141,6 @@ def test_text_repeated_ten_thousand_times_costs_few_look_ups(
     assert store.lookups < 60
 
 
-@pytest.fixture
-def asked_of_ledger(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
-    """The documents whose live versions the ledger was asked for, call by call."""
-    asked: list[set[str]] = []
-    live_versions = Documents.live_versions
-
-    def noted(documents: Documents, ids: Iterable[str]) -> dict[str, int]:
-        asked.append(set(ids))
-        return live_versions(documents, asked[-1])
-
-    monkeypatch.setattr(Documents, "live_versions", noted)
-    return asked
-
-
-def test_what_was_live_as_the_search_began_needs_no_look_up(
-    ledger: Ledger, base: KnowledgeBase, document: str, asked_of_ledger: list[set[str]]
-) -> None:
-    store = filled(base, document, [("年假十天", 0.9), ("病假五天", 0.8)])
-    again = ledger.bases.get_by_id(base.id)
-    assert len(Searching(ledger, store)(again, mode="hybrid")) == 2
-    assert asked_of_ledger == []
-    ledger.documents.begin_delete(base.id, document, request_id=None)
-    assert Searching(ledger, store)(ledger.bases.get_by_id(base.id), mode="hybrid") == []
-    assert asked_of_ledger == [{document}]
-
-
-def test_what_is_deleted_during_a_slow_search_does_not_answer(
-    ledger: Ledger, base: KnowledgeBase, document: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retrieval, "MEMORY_SECONDS", 0.05)
-    store = filled(base, document, [("年假十天", 0.9)])
-
-    def slow() -> None:
-        time.sleep(0.06)
-        ledger.documents.begin_delete(base.id, document, request_id=None)
-
-    store.before_search = slow
-    assert Searching(ledger, store)(ledger.bases.get_by_id(base.id), mode="hybrid") == []
-
-
 def test_version_that_goes_live_while_it_is_searched_never_stands_beside_the_one_before(
     ledger: Ledger, base: KnowledgeBase, document: str
 ) -> None:
@@ -197,6 +156,21 @@ def test_version_that_goes_live_while_it_is_searched_never_stands_beside_the_one
     store.before_search = replaced
     hits = Searching(ledger, store)(ledger.bases.get_by_id(base.id), mode="hybrid")
     assert [(hit.version, hit.text) for hit in hits] == [(2, f"年假{n}天") for n in range(3)]
+
+
+def test_version_that_goes_live_between_two_look_ups_never_stands_beside_the_one_before(
+    ledger: Ledger, base: KnowledgeBase, document: str
+) -> None:
+    store = filled(base, document, [("第 1 页 共 9 页", 0.9)] * 6)  # all that is looked up at first, and one text
+    rows = store.collections[base.live.collection]
+    rows.update({chunk_id(document, 2, n): (f"年假{n}天", 0.5 - n / 10) for n in range(3)})  # written, not yet live
+
+    def replaced() -> None:
+        store.before_look_up = lambda: None
+        replace_document(ledger, base)
+
+    store.before_look_up = replaced
+    assert [hit.version for hit in Searching(ledger, store)(base)] == [1]
 
 
 def rebuilt(ledger: Ledger, base: KnowledgeBase) -> str:
