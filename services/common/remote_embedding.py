@@ -77,24 +77,24 @@ class RemoteEmbedder:
         return np.concatenate([self._embed(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        limits = {"attempts": QUESTION_ATTEMPTS, "timeout": self._question_timeout}
-        with self._unless_silent():
+        with self._unless_silent() as limits:
             found = [self._embed(texts[i : i + BATCH], **limits) for i in range(0, len(texts), BATCH)]
         return np.concatenate(found) if found else np.zeros((0, self.dimension), np.float32)
 
     @contextmanager
-    def _unless_silent(self) -> Iterator[None]:
+    def _unless_silent(self) -> Iterator[dict[str, Any]]:
         """Let one call at a time ask a server that did not answer the last in its time; the others fail at once.
 
         Else every question to its knowledge bases would wait, each in a thread, and those to all others behind them.
+        The one waits as long as passages do: the server may be loading its model. Yields the limits of the call.
         """
         asks_again = self._silent
         if asks_again and not self._asking_again.acquire(blocking=False):
             raise _no_answer()
         try:
-            yield
+            yield {"attempts": 1} if asks_again else {"attempts": QUESTION_ATTEMPTS, "timeout": self._question_timeout}
             self._silent = False
-        except Unavailable as exc:
+        except ServiceError as exc:
             self._silent = isinstance(exc.__cause__, httpx.TimeoutException)
             raise
         finally:

@@ -30,7 +30,7 @@ def post_json(
     An error status of the last attempt is returned, not raised. Raises `httpx.TransportError`. `timeout` is for each
     attempt, in seconds; without one, the client's counts.
     """
-    limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout)
+    limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout, connect=client.timeout.connect)
     for attempt in range(attempts - 1):
         pause = random.uniform(0, FIRST_PAUSE * 2**attempt)  # noqa: S311 (spreads retries, guards nothing)
         with contextlib.suppress(httpx.TransportError):

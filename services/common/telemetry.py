@@ -5,6 +5,7 @@ Document text and keys are never logged.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import secrets
@@ -77,7 +78,10 @@ def configure_logging(service: str, level: str, fmt: str) -> None:
 
 
 def _json(event: structlog.typing.EventDict, **_options: Any) -> str:
-    return orjson.dumps(event, default=repr).decode()
+    try:
+        return orjson.dumps(event, default=repr).decode()
+    except TypeError:  # half of a surrogate pair, or a number of more than 64 bits
+        return json.dumps(event, default=repr, skipkeys=True)
 
 
 def _add_service(service: str) -> structlog.typing.Processor:

@@ -53,8 +53,8 @@ class Index(Strict):
     type: str | None = Field(
         None, description="None: HNSW on a Milvus server, AUTOINDEX on Milvus Lite.", examples=["HNSW"]
     )
-    metric: str = Field(
-        DEFAULT_METRIC, description="COSINE, IP or L2: all rank alike, since all vectors have length 1."
+    metric: str | None = Field(
+        None, description=f"COSINE, IP or L2, which rank alike. None: the present one, {DEFAULT_METRIC} in a new one."
     )
     params: dict[str, int] = Field(default_factory=dict, examples=[{"M": 16, "efConstruction": 200}])
     search: dict[str, int] = Field(default_factory=dict, examples=[{"ef": 64}])

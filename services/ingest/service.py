@@ -112,7 +112,7 @@ class Ingest:
             return present
         spec = IndexSpec(
             type=(asked.type if asked else None) or capabilities.default_index,
-            metric=asked.metric if asked else DEFAULT_METRIC,
+            metric=(asked.metric if asked else None) or (present.metric if present else DEFAULT_METRIC),
             params=asked.params if asked else {},
             search=asked.search if asked else {},
         )

@@ -221,7 +221,7 @@ def test_question_waits_less_than_passages_do(server: FakeOpenAI, remote: Remote
 
 def test_silent_server_holds_up_one_question_at_a_time(server: FakeOpenAI) -> None:
     server.forget()
-    embedder = RemoteEmbedder("openai:bge-m3", base_url=server.base_url, question_timeout=1.0)
+    embedder = RemoteEmbedder("openai:bge-m3", base_url=server.base_url, timeout=1.0, question_timeout=0.3)
     server.script("hang")
     with pytest.raises(Unavailable, match="does not answer"):
         embedder.embed_queries(["x"])
@@ -230,9 +230,12 @@ def test_silent_server_holds_up_one_question_at_a_time(server: FakeOpenAI) -> No
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(embedder.embed_queries, ["x"]) for _ in range(8)]
         assert {type(question.exception()) for question in asked} == {Unavailable}
-    assert len(server.requests()) == 2  # of one question, tried twice
-    server.script("answer")
-    assert embedder.embed_queries(["x"]).shape == embedder.embed_queries(["x"]).shape == (1, 2)
+    assert len(server.requests()) == 1
+    server.script({"behaviour": "status", "status": 400, "body": {}}, "answer")
+    with pytest.raises(ServiceError, match="embedding-failed"):  # that is an answer
+        embedder.embed_queries(["x"])
+    with ThreadPoolExecutor(4) as pool:
+        assert [found.shape for found in pool.map(embedder.embed_queries, [["x"]] * 4)] == [(1, 2)] * 4
     embedder.close()
 
 

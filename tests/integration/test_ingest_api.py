@@ -90,6 +90,14 @@ def listed_bases(zw: House) -> list[str]:
     return names
 
 
+def test_index_that_names_no_metric_keeps_the_present_one(zw: House) -> None:
+    index = {"type": "AUTOINDEX", "metric": "COSINE"}
+    kb = zw.base(index=index)
+    changed = zw.ingest.patch(path(kb), json={"index": {"type": "AUTOINDEX"}}).json()
+    assert (changed["index"]["metric"], changed["rebuild"]) == ("COSINE", None)
+    assert zw.ingest.get(path(zw.base(index={"type": "AUTOINDEX"}))).json()["index"]["metric"] == "IP"
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [

@@ -11,7 +11,6 @@ from rich.progress import Progress
 from services.cli.problems import EXIT_FAILED, Json
 from services.cli.session import Session, command
 from services.cli.values import integers, optional_text_file
-from services.common.models import DEFAULT_METRIC
 
 app = typer.Typer(help="Knowledge bases.", no_args_is_help=True)
 
@@ -26,7 +25,7 @@ def create(
     description: Annotated[str, typer.Option(help="What it holds.")] = "",
     embedding_model: Annotated[str | None, typer.Option(help="Name or folder of a model.")] = None,
     index_type: Annotated[str | None, typer.Option(help="Milvus's index type, such as HNSW.")] = None,
-    metric: Annotated[str, typer.Option(help="COSINE, IP or L2.")] = DEFAULT_METRIC,
+    metric: Annotated[str | None, typer.Option(help="COSINE, IP or L2.")] = None,
     index_params: Annotated[str | None, typer.Option(help='JSON, such as {"M": 16}.')] = None,
     search_params: Annotated[str | None, typer.Option(help='JSON, such as {"ef": 64}.')] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Tokens in a chunk.")] = None,
@@ -37,7 +36,7 @@ def create(
 ) -> None:
     """Create a knowledge base."""
     index: Json | None = None
-    if index_type or metric != DEFAULT_METRIC or index_params or search_params:
+    if index_type or metric or index_params or search_params:
         index = {
             "type": index_type,
             "metric": metric,
@@ -86,7 +85,7 @@ def rebuild(
     name: Name,
     embedding_model: Annotated[str | None, typer.Option(help="Name or folder of a model.")] = None,
     index_type: Annotated[str | None, typer.Option(help="Milvus's index type, such as HNSW.")] = None,
-    metric: Annotated[str, typer.Option(help="COSINE, IP or L2; used with --index-type.")] = DEFAULT_METRIC,
+    metric: Annotated[str | None, typer.Option(help="COSINE, IP or L2; used with --index-type.")] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Tokens in a chunk.")] = None,
     chunk_overlap: Annotated[int, typer.Option(help="Tokens that neighbouring chunks share.")] = 40,
     cancel: Annotated[bool, typer.Option("--cancel", help="Give up the rebuild that is running.")] = False,

@@ -144,7 +144,7 @@ class ChunkStore:
     def chunks(self, collection: str, document_id: str, version: int, *, first: int, count: int) -> list[Hit]:
         """Return the chunks `first` to `first + count - 1` of a document in order, those that exist."""
         expression = f"{of_document(document_id, version)} and ordinal >= {first} and ordinal < {first + count}"
-        rows = self._connection.on(
+        rows = self._connection.reading(
             collection,
             lambda client: client.query(
                 collection,

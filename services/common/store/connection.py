@@ -12,7 +12,7 @@ import grpc
 from pymilvus import MilvusClient, MilvusException
 
 from services.common.errors import Unavailable
-from services.common.store.engine import Capabilities, probe, timed_out, translated
+from services.common.store.engine import Capabilities, is_busy, probe, timed_out, translated
 
 # gRPC shares the pause after a failed connection, up to two minutes, between all channels to an address: ours must not
 # wait for it when the server is back.
@@ -21,6 +21,9 @@ GRPC_OPTIONS = {"grpc.use_local_subchannel_pool": 1, "grpc.max_reconnect_backoff
 CONNECT_SECONDS = 5.0
 CONNECT_PAUSE = 1.0
 """Seconds after a failed connection in which nobody tries again."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 3.0
+"""Seconds between two calls of a busy server, as pymilvus has them."""
 
 T = TypeVar("T")
 
@@ -63,7 +66,7 @@ class Connection:
             return function(client)
         except (MilvusException, grpc.RpcError, ValueError) as exc:
             error = translated(exc)
-            if isinstance(error, Unavailable):
+            if isinstance(error, Unavailable) and not is_busy(exc):
                 self._forget(client)
             raise error from exc
 
@@ -109,13 +112,20 @@ class Connection:
         return self.call(call)
 
     def reading(self, collection: str, function: Callable[[Any], T]) -> T:
-        """Call what changes nothing: once more when the connection or the loaded collection was lost."""
-        try:
-            return self.on(collection, function)
-        except Unavailable as exc:
-            if timed_out(exc.__cause__):
-                raise
-            return self.on(collection, function)
+        """Call what changes nothing: again while Milvus takes no more calls, and once more when the connection or the
+        loaded collection was lost."""
+        give_up, pause, lost = time.monotonic() + self._timeout, FIRST_PAUSE, False
+        while True:
+            try:
+                return self.on(collection, function)
+            except Unavailable as exc:
+                busy = is_busy(exc.__cause__)
+                if timed_out(exc.__cause__) or (lost and not busy) or time.monotonic() + pause > give_up:
+                    raise
+                lost = lost or not busy
+            if busy:
+                time.sleep(pause)
+                pause = min(3 * pause, LONGEST_PAUSE)
 
     def forget_collection(self, collection: str) -> None:
         """Note that a collection is not loaded any more."""

@@ -17,6 +17,7 @@ LITE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT"})
 LITE_3_INDEXES = frozenset({"AUTOINDEX", "FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"})
 SERVER_INDEXES = frozenset({"AUTOINDEX", "DISKANN", "FLAT", "HNSW", "IVF_FLAT", "IVF_PQ", "IVF_SQ8", "SCANN"})
 COLLECTION_NOT_FOUND = 100
+RATE_LIMIT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ def translated(exc: Exception) -> ServiceError:
         return Unavailable(
             "milvus-unauthorized", "Milvus does not take the token it was given; see ZHIWEN_MILVUS_TOKEN."
         )
+    if is_busy(exc):
+        return Unavailable("milvus-unavailable", "The vector store (Milvus) takes no more calls; try again shortly.")
     if _is_outage(exc):
         return _away()
     refused = CollectionGone if getattr(exc, "code", None) == COLLECTION_NOT_FOUND else ServiceError
@@ -90,12 +93,17 @@ def timed_out(exc: BaseException | None) -> bool:
     return isinstance(exc, grpc.RpcError) and exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+def is_busy(exc: BaseException | None) -> bool:
+    """True for the error of a call beyond a server's limits."""
+    return getattr(exc, "code", None) == RATE_LIMIT
+
+
 def _is_outage(exc: Exception) -> bool:
     if isinstance(exc, grpc.RpcError):
         return exc.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
     if isinstance(exc, ValueError):
         return "closed channel" in str(exc).lower()
-    # 1: deadline or unexpected, 2: cannot connect, 8: too many calls; the others: not loaded or not ready yet.
-    return getattr(exc, "code", None) in {1, 2, 8, 101, 106, 503, 700} or isinstance(
+    # 1: deadline or unexpected, 2: cannot connect; the others: collection not loaded or node not ready yet.
+    return getattr(exc, "code", None) in {1, 2, 101, 106, 503, 700} or isinstance(
         exc, pymilvus.exceptions.ConnectError | pymilvus.exceptions.MilvusUnavailableException
     )

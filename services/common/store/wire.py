@@ -52,6 +52,7 @@ def search(
         "ignore_growing": "False",
     }
     request = SearchRequest(
+        db_name=_database(client),
         collection_name=collection,
         dsl=expression,
         dsl_type=1,  # an expression
@@ -69,7 +70,13 @@ def rows(
     client: Any, collection: str, expression: str, fields: Sequence[str], *, strong: bool, timeout: float
 ) -> Iterable[dict[str, Any]]:
     """Return the given fields of the rows that an expression matches: texts, integers and JSON."""
-    request = QueryRequest(collection_name=collection, expr=expression, output_fields=fields, **_consistency(strong))
+    request = QueryRequest(
+        db_name=_database(client),
+        collection_name=collection,
+        expr=expression,
+        output_fields=fields,
+        **_consistency(strong),
+    )
     response = _stub(client).Query(request, timeout=timeout)
     check_status(response.status)
     columns = {field.field_name: _values(field.scalars) for field in response.fields_data}
@@ -78,6 +85,11 @@ def rows(
 
 def _stub(client: Any) -> Any:
     return client._get_connection()._stub  # pymilvus has no public name for it
+
+
+def _database(client: Any) -> str:
+    """Return the database that the address names, empty for the default one."""
+    return str(client._config.db_name)  # nor for this
 
 
 def _consistency(strong: bool) -> dict[str, Any]:

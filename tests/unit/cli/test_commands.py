@@ -73,7 +73,7 @@ def test_creating_sends_what_was_chosen() -> None:
     assert json.loads(api.requests[-1].content) == {
         "name": "k",
         "description": "",
-        "index": {"type": "HNSW", "metric": "IP", "params": {"M": 8}, "search": {}},
+        "index": {"type": "HNSW", "metric": None, "params": {"M": 8}, "search": {}},
         "chunking": {"size": 200, "overlap": 40},
     }
 

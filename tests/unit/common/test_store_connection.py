@@ -1,0 +1,109 @@
+"""What the store does when Milvus is busy, lost, or slow, and which database its own messages name."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from pymilvus import MilvusException
+from pymilvus.grpc_gen.milvus_pb2 import QueryRequest, QueryResults, SearchRequest, SearchResults
+
+from services.common.errors import Unavailable
+from services.common.store import wire
+from services.common.store.connection import Connection
+
+
+class Late(grpc.RpcError):  # type: ignore[misc]
+    """A call that had no answer in its time."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+BUSY = MilvusException(8, "request is rejected by grpc RateLimiter middleware, please retry later: rate limit exceeded")
+UNLOADED = MilvusException(101, "collection not loaded")
+
+
+class Client:
+    """A client that fails as it is told, then answers."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.closed = 0
+        self.loads = 0
+
+    def load_collection(self, _collection: str, **_: Any) -> None:
+        self.loads += 1
+
+    def answer(self) -> str:
+        if self.errors:
+            raise self.errors.pop(0)
+        return "found"
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def connected(monkeypatch: pytest.MonkeyPatch, client: Client) -> Connection:
+    monkeypatch.setattr("services.common.store.connection.MilvusClient", lambda *_a, **_k: client)
+    return Connection("unix:/nowhere", "", timeout=0.5)
+
+
+def test_busy_server_is_asked_again_over_the_same_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(BUSY, BUSY, BUSY)
+    assert connected(monkeypatch, client).reading("kb", Client.answer) == "found"
+    assert (client.closed, client.loads) == (0, 1)
+
+
+def test_server_that_stays_busy_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(*[BUSY] * 50)
+    with pytest.raises(Unavailable, match=r"milvus-unavailable.*no more calls"):
+        connected(monkeypatch, client).reading("kb", Client.answer)
+    assert client.closed == 0
+
+
+def test_lost_collection_is_loaded_and_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(UNLOADED)
+    assert connected(monkeypatch, client).reading("kb", Client.answer) == "found"
+    assert (client.closed, client.loads) == (1, 2)
+    with pytest.raises(Unavailable, match="milvus-unavailable"):
+        connected(monkeypatch, Client(UNLOADED, UNLOADED)).reading("kb", Client.answer)
+
+
+def test_slow_server_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(Late())
+    with pytest.raises(Unavailable, match="milvus-unavailable"):
+        connected(monkeypatch, client).reading("kb", Client.answer)
+    assert client.loads == 1
+
+
+def test_messages_name_the_database_of_the_address() -> None:
+    asked: list[SearchRequest | QueryRequest] = []
+
+    def search(request: SearchRequest, timeout: float) -> SearchResults:
+        asked.append(request)
+        return SearchResults()
+
+    def query(request: QueryRequest, timeout: float) -> QueryResults:
+        asked.append(request)
+        return QueryResults()
+
+    handler = SimpleNamespace(_stub=SimpleNamespace(Search=search, Query=query))
+    client = SimpleNamespace(_get_connection=lambda: handler, _config=SimpleNamespace(db_name="zhiwen"))
+    wire.search(
+        client,
+        "kb",
+        "dense",
+        np.ones(2, np.float32),
+        metric="IP",
+        params={},
+        limit=3,
+        expression="",
+        strong=True,
+        timeout=1,
+    )
+    assert wire.rows(client, "kb", 'id in ["1"]', ["id"], strong=False, timeout=1) == []
+    assert [request.db_name for request in asked] == ["zhiwen", "zhiwen"]
