@@ -16,7 +16,7 @@ from services.common.ledger import Scope
 from services.common.settings import is_loopback
 
 
-class needs(SecurityBase):  # noqa: N801 - read as a word: Depends(needs("read"))
+class Needs(SecurityBase):
     """A dependency that admits keys of at least `scope`, for the knowledge base in the path if there is one.
 
     One dependency that is its own security scheme: FastAPI spends as much on each as a key costs to check.

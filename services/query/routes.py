@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi import Query as Parameter
 from fastapi.responses import StreamingResponse
 
-from services.common.access import needs
+from services.common.access import Needs
 from services.common.errors import InvalidRequest, TooMany
 from services.common.index_specs import validated_search
 from services.common.lexical import is_relevant
@@ -58,7 +58,7 @@ async def get_base(request: Request, kb: str) -> KnowledgeBase:
 BaseDep = Annotated[KnowledgeBase, Depends(get_base)]
 
 
-@router.post("/search", response_model=SearchOut, responses=problems(404, 503), dependencies=[Depends(needs("read"))])
+@router.post("/search", response_model=SearchOut, responses=problems(404, 503), dependencies=[Depends(Needs("read"))])
 async def search(
     request: Request, kb: str, body: Annotated[SearchBody, Body(openapi_examples=SEARCH_EXAMPLES)]
 ) -> Response:
@@ -102,7 +102,7 @@ def search_in(query: Query, kb: str, body: SearchBody) -> SearchOut:
     )
 
 
-@router.get("/recall", responses=problems(404, 429, 503), dependencies=[Depends(needs("write"))])
+@router.get("/recall", responses=problems(404, 429, 503), dependencies=[Depends(Needs("write"))])
 async def recall(
     request: Request,
     base: BaseDep,
@@ -150,7 +150,7 @@ def checked_params(index: IndexSpec, text: str) -> dict[str, Any]:
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
     },
-    dependencies=[Depends(needs("read"))],
+    dependencies=[Depends(Needs("read"))],
 )
 async def ask(
     request: Request, base: BaseDep, body: Annotated[AskBody, Body(openapi_examples=ASK_EXAMPLES)]

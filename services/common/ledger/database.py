@@ -140,7 +140,7 @@ def _sqlite_engine(url: sa.URL) -> Engine:
         if connection.get_execution_options().get("zhiwen_write", False):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:  # takes no lock, so it cannot fail; SQLAlchemy's own way costs more than the search's query behind it
-            connection.connection.dbapi_connection.execute("BEGIN")  # type: ignore[union-attr]
+            connection.connection.cursor().execute("BEGIN")
 
     return engine
 

@@ -130,15 +130,7 @@ def _insert_version(c: Connection, now: float, current: Document, upload: Upload
             version=current.version,
             request_id=request_id,
         )
-    add_job(
-        c,
-        now,
-        JobKind.INGEST,
-        current.knowledge_base_id,
-        current.id,
-        version=version,
-        request_id=request_id,
-    )
+    _queue_indexing(c, now, current, version, request_id)
     return read_document(c, current.id)
 
 
@@ -165,13 +157,10 @@ def requeue(c: Connection, now: float, document: Document, request_id: str | Non
         .where(documents.c.id == document.id)
         .values(updated_at=now, **fresh_state(DocumentStatus.QUEUED))
     )
-    add_job(
-        c,
-        now,
-        JobKind.INGEST,
-        document.knowledge_base_id,
-        document.id,
-        version=document.version,
-        request_id=request_id,
-    )
+    _queue_indexing(c, now, document, document.version, request_id)
     return read_document(c, document.id)
+
+
+def _queue_indexing(c: Connection, now: float, document: Document, version: int, request_id: str | None) -> None:
+    kb = document.knowledge_base_id
+    add_job(c, now, JobKind.INGEST, kb, document.id, version=version, request_id=request_id)

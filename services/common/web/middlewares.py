@@ -92,7 +92,7 @@ class CatchAll:
             if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # no database takes it, so nothing has it
                 raise InvalidRequest("invalid-request", "An address cannot hold the character NUL.")
             await self.app(scope, receive, note_start)
-        except Exception as exc:
+        except Exception as exc:  # a defect, which the client is told of and the log names
             response = await self.render(Request(scope, receive), exc)
             if started:
                 raise

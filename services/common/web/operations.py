@@ -60,7 +60,7 @@ async def _outcome(check: Check) -> str:
         return f"no answer within {CHECK_SECONDS:g} s"
     except ServiceError as exc:
         return exc.detail
-    except Exception as exc:
+    except Exception as exc:  # whatever a dependency raises, it is not ready
         log.warning("readiness_check_failed", exc_info=exc)
         return f"failed ({type(exc).__name__})"
     return "ok"

@@ -11,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from services.common.access import needs
+from services.common.access import Needs
 from services.common.errors import InvalidRequest, NotFound
 from services.common.ledger import OnDuplicate
 from services.common.models import DocumentStatus, KnowledgeBase
@@ -77,7 +77,7 @@ RAW_BODY: dict[str, Any] = {
     status_code=202,
     responses=problems(404, 409, 413, 429, 503, 507),
     openapi_extra=UPLOAD_FORM,
-    dependencies=[Depends(needs("write"))],
+    dependencies=[Depends(Needs("write"))],
 )
 async def upload_documents(request: Request, ingest: IngestDep, base: BaseDep) -> Uploaded:
     """Upload files (field `file`, repeated; a zip is unpacked). Answers when all bytes are safely kept.
@@ -103,7 +103,7 @@ async def upload_documents(request: Request, ingest: IngestDep, base: BaseDep) -
     status_code=202,
     responses=problems(404, 409, 413, 415, 429, 503, 507),
     openapi_extra=RAW_BODY,
-    dependencies=[Depends(needs("write"))],
+    dependencies=[Depends(Needs("write"))],
 )
 async def put_document(
     request: Request,
@@ -171,7 +171,7 @@ def _on_duplicate(value: str) -> OnDuplicate:
     raise InvalidRequest("bad-on-duplicate", f"on_duplicate is one of {', '.join(ON_DUPLICATE)}.")
 
 
-@router.get("", responses=problems(404, 503), dependencies=[Depends(needs("read"))])
+@router.get("", responses=problems(404, 503), dependencies=[Depends(Needs("read"))])
 def list_documents(
     ingest: IngestDep,
     base: BaseDep,
@@ -192,7 +192,7 @@ def list_documents(
     )
 
 
-@router.get("/{id}", responses=problems(404, 503), dependencies=[Depends(needs("read"))])
+@router.get("/{id}", responses=problems(404, 503), dependencies=[Depends(Needs("read"))])
 def get_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
     """Show one document."""
     return document_out(ingest.ledger.documents.get(base.id, id))
@@ -208,7 +208,7 @@ def get_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
         },
     },
     response_class=StreamingResponse,
-    dependencies=[Depends(needs("read"))],
+    dependencies=[Depends(Needs("read"))],
 )
 async def document_events(ingest: IngestDep, base: BaseDep, id: str) -> Response:
     """Follow a document: an event at each change, the end when it is settled."""
@@ -252,7 +252,7 @@ def _event(document: DocumentOut) -> bytes:
         },
     },
     response_class=Response,
-    dependencies=[Depends(needs("read"))],
+    dependencies=[Depends(Needs("read"))],
 )
 def get_content(ingest: IngestDep, base: BaseDep, id: str) -> Response:
     """Download the original of the newest version."""
@@ -279,7 +279,7 @@ def _pieces(ingest: Ingest, sha256: str) -> Iterator[bytes]:
             yield piece
 
 
-@router.get("/{id}/chunks", responses=problems(404, 503), dependencies=[Depends(needs("read"))])
+@router.get("/{id}/chunks", responses=problems(404, 503), dependencies=[Depends(Needs("read"))])
 def list_chunks(
     ingest: IngestDep,
     base: BaseDep,
@@ -297,7 +297,7 @@ def list_chunks(
     return ChunkPage(items=items, next_cursor=encode_cursor([first + limit]) if len(found) > limit else None)
 
 
-@router.post("/{id}/retry", status_code=202, responses=problems(404, 409, 503), dependencies=[Depends(needs("write"))])
+@router.post("/{id}/retry", status_code=202, responses=problems(404, 409, 503), dependencies=[Depends(Needs("write"))])
 def retry_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
     """Index a failed or cancelled document again."""
     document = ingest.ledger.documents.retry(base.id, id, request_id=current_request_id())
@@ -305,7 +305,7 @@ def retry_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
     return document_out(document)
 
 
-@router.post("/{id}/cancel", status_code=202, responses=problems(404, 409, 503), dependencies=[Depends(needs("write"))])
+@router.post("/{id}/cancel", status_code=202, responses=problems(404, 409, 503), dependencies=[Depends(Needs("write"))])
 def cancel_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
     """Stop the indexing of a document; an older version that answers goes on answering."""
     document = ingest.ledger.documents.cancel(base.id, id)
@@ -313,7 +313,7 @@ def cancel_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
     return document_out(document)
 
 
-@router.delete("/{id}", status_code=202, responses=problems(404, 503), dependencies=[Depends(needs("write"))])
+@router.delete("/{id}", status_code=202, responses=problems(404, 503), dependencies=[Depends(Needs("write"))])
 def delete_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
     """Hide a document from search at once; chunks and original are removed, then it is reported as `deleted`."""
     document = ingest.ledger.documents.begin_delete(base.id, id, request_id=current_request_id())

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from services.common.access import needs
+from services.common.access import Needs
 from services.common.telemetry import current_request_id
 from services.common.web import problems
 from services.ingest.fsck import Findings, Fsck
@@ -34,13 +34,13 @@ class FsckReport(BaseModel):
     skipped_busy: int
 
 
-@router.get("", responses=problems(503), dependencies=[Depends(needs("admin"))])
+@router.get("", responses=problems(503), dependencies=[Depends(Needs("admin"))])
 def check(ingest: IngestDep) -> FsckReport:
     """Compare ledger, originals and Milvus; change nothing."""
     return _report(_fsck(ingest).run(repair=False))
 
 
-@router.post("", responses=problems(503), dependencies=[Depends(needs("admin"))])
+@router.post("", responses=problems(503), dependencies=[Depends(Needs("admin"))])
 def repair(ingest: IngestDep) -> FsckReport:
     """Compare and mend: what nobody owns is removed, what is missing is indexed again from the originals."""
     findings = _fsck(ingest).run(repair=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Query, Response
 
-from services.common.access import needs
+from services.common.access import Needs
 from services.common.models import KnowledgeBase
 from services.common.pages import decode_cursor, encode_cursor
 from services.common.telemetry import current_request_id
@@ -47,7 +47,7 @@ def _shown(ingest: Ingest, base: KnowledgeBase) -> KnowledgeBaseOut:
     return knowledge_base_out(base, counts, ingest.ledger.rebuilds.progress(base))
 
 
-@router.post("", status_code=201, responses=problems(409, 503), dependencies=[Depends(needs("admin"))])
+@router.post("", status_code=201, responses=problems(409, 503), dependencies=[Depends(Needs("admin"))])
 def create_knowledge_base(
     ingest: IngestDep, body: Annotated[CreateKnowledgeBase, Body(openapi_examples=CREATE_EXAMPLES)]
 ) -> KnowledgeBaseOut:
@@ -55,7 +55,7 @@ def create_knowledge_base(
     return _shown(ingest, ingest.create_knowledge_base(body))
 
 
-@router.get("", responses=problems(503), dependencies=[Depends(needs("read"))])
+@router.get("", responses=problems(503), dependencies=[Depends(Needs("read"))])
 def list_knowledge_bases(
     ingest: IngestDep, cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> KnowledgeBasePage:
@@ -66,13 +66,13 @@ def list_knowledge_bases(
     return KnowledgeBasePage(items=items, next_cursor=encode_cursor([items[-1].name]) if len(found) > limit else None)
 
 
-@router.get("/{kb}", responses=problems(404, 503), dependencies=[Depends(needs("read"))])
+@router.get("/{kb}", responses=problems(404, 503), dependencies=[Depends(Needs("read"))])
 def get_knowledge_base(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
     """Show one knowledge base, with its number of documents by status."""
     return _shown(ingest, base)
 
 
-@router.patch("/{kb}", responses=problems(404, 409, 503), dependencies=[Depends(needs("admin"))])
+@router.patch("/{kb}", responses=problems(404, 409, 503), dependencies=[Depends(Needs("admin"))])
 def update_knowledge_base(
     ingest: IngestDep, base: BaseDep, body: Annotated[UpdateKnowledgeBase, Body(openapi_examples=UPDATE_EXAMPLES)]
 ) -> KnowledgeBaseOut:
@@ -84,7 +84,7 @@ def update_knowledge_base(
 
 
 @router.delete(
-    "/{kb}/rebuild", status_code=202, responses=problems(404, 409, 503), dependencies=[Depends(needs("admin"))]
+    "/{kb}/rebuild", status_code=202, responses=problems(404, 409, 503), dependencies=[Depends(Needs("admin"))]
 )
 def cancel_rebuild(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
     """Give up the rebuild that is running; what answers now goes on answering."""
@@ -98,7 +98,7 @@ def cancel_rebuild(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
     status_code=202,
     responses=problems(404, 503),
     response_class=Response,
-    dependencies=[Depends(needs("admin"))],
+    dependencies=[Depends(Needs("admin"))],
 )
 def delete_knowledge_base(ingest: IngestDep, kb: str) -> Response:
     """Hide a knowledge base at once; its chunks, originals and rows are removed in the background."""
