@@ -40,7 +40,7 @@ transformers: $(VENV)/.embedded $(VENV)/.torch ## Install what sentence-transfor
 dev-venv: $(VENV)/.dev ## Install what its developers need, too
 
 demo: $(VENV)/.embedded ## Ask the example documents three questions: make demo [ARGS='your/folder']
-	$(BIN)/python -m services.cli.demo --data-dir $(DATA_DIR) $(ARGS)
+	$(BIN)/python -m zhiwen.cli.demo --data-dir $(DATA_DIR) $(ARGS)
 
 up: $(VENV)/.embedded ## Run Zhiwen on this machine until Ctrl-C
 	$(BIN)/zhiwen up $(ARGS)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.cli.launcher import Stack
+from zhiwen.cli.launcher import Stack
 
 SETS = Path("../shared/data/retrieval")
 NAMES = ("zh_cmrc2018", "zh_xquad", "en_xquad", "en_squad2_third")
@@ -39,7 +39,7 @@ MOST_WRONGLY_REFUSED = 0.05
 def run_eval(stack: Stack, passages: Path, questions: Path, *options: str) -> Json:
     """Run `zhiwen eval` against the stack; return its JSON."""
     addresses = {f"ZHIWEN_{name.upper()}_URL": url for name, url in stack.addresses.items()}
-    command = [sys.executable, "-m", "services.cli.main", "eval", "--json"]
+    command = [sys.executable, "-m", "zhiwen.cli.main", "eval", "--json"]
     command += ["--passages", str(passages), "--questions", str(questions), *options]
     environment = {**stack.environment, **addresses}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)

@@ -309,7 +309,7 @@ def gateway(upstream: str, folder: Path) -> Iterator[Server]:
         "ZHIWEN_GATEWAY_CONFIG": str(config),
         "ZHIWEN_DATA_DIR": str(folder),
     }
-    with running("zhiwen gateway", [sys.executable, "-m", "services.llm_gateway.app"], port, env) as server:
+    with running("zhiwen gateway", [sys.executable, "-m", "zhiwen.llm_gateway.app"], port, env) as server:
         yield server
 
 

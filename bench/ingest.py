@@ -18,9 +18,9 @@ from pathlib import Path
 import httpx
 import psutil
 
-from services.cli.launcher import Stack
-from services.common.embedding import embedders_from
-from services.common.settings import EmbeddingSettings
+from zhiwen.cli.launcher import Stack
+from zhiwen.common.embedding import embedders_from
+from zhiwen.common.settings import EmbeddingSettings
 
 WORDS_ZH = ["系统", "文档", "检索", "向量", "索引", "问题", "答案", "员工", "合同", "设备", "温度"]
 WORDS_EN = ["system", "document", "search", "vector", "index", "question", "answer", "contract", "machine"]

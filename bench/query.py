@@ -34,16 +34,16 @@ import psutil
 
 from bench.gateway import MODEL, STREAMS, free_port, running
 from bench.ingest import WORDS_EN, WORDS_ZH, documents, ingest
-from services.cli.launcher import Stack
-from services.common.embedding import embedders_from
-from services.common.ledger import open_ledger
-from services.common.lexical import query_vector
-from services.common.settings import EmbeddingSettings
-from services.common.store import ChunkStore
-from services.common.translations import Translations
-from services.query.retrieval import SPARE
-from services.query.settings import QuerySettings
-from services.query.statistics import CollectionStatistics
+from zhiwen.cli.launcher import Stack
+from zhiwen.common.embedding import embedders_from
+from zhiwen.common.ledger import open_ledger
+from zhiwen.common.lexical import query_vector
+from zhiwen.common.settings import EmbeddingSettings
+from zhiwen.common.store import ChunkStore
+from zhiwen.common.translations import Translations
+from zhiwen.query.retrieval import SPARE
+from zhiwen.query.settings import QuerySettings
+from zhiwen.query.statistics import CollectionStatistics
 
 CHUNKS_PER_DOCUMENT = 58
 TOKEN_SECONDS = 1 / 30

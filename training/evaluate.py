@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import rankdata
 
-from services.common.lexical import Bm25, QuerySettings, analyze, document_vector, query_vector
-from services.common.models import Block, ChunkingSpec
-from services.common.static_embedding import DEFAULT_ARTIFACT, StaticEmbedder
-from services.common.term_statistics import TermStatistics
-from services.common.translations import DEFAULT_TABLE, Translations
-from services.ingest.chunking import chunk_blocks
+from zhiwen.common.lexical import Bm25, QuerySettings, analyze, document_vector, query_vector
+from zhiwen.common.models import Block, ChunkingSpec
+from zhiwen.common.static_embedding import DEFAULT_ARTIFACT, StaticEmbedder
+from zhiwen.common.term_statistics import TermStatistics
+from zhiwen.common.translations import DEFAULT_TABLE, Translations
+from zhiwen.ingest.chunking import chunk_blocks
 
 Scores = NDArray[np.float32]
 CANDIDATES = 100

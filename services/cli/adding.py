@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from services.cli.client import Client, LocalFile
-from services.cli.problems import ApiError, Json, Usage, problem
-from services.common.models import SETTLED
+from zhiwen.cli.client import Client, LocalFile
+from zhiwen.cli.problems import ApiError, Json, Usage, problem
+from zhiwen.common.models import SETTLED
 
 BATCH_FILES = 8
 BATCH_BYTES = 64 * 1024 * 1024

@@ -22,8 +22,8 @@ from urllib.parse import quote
 import httpx
 from httpx_sse import connect_sse
 
-from services.cli.problems import ApiError, Json, error_of_response, problem, unexpected_answer
-from services.common.settings import is_loopback
+from zhiwen.cli.problems import ApiError, Json, error_of_response, problem, unexpected_answer
+from zhiwen.common.settings import is_loopback
 
 Service = Literal["ingest", "query", "gateway"]
 TITLES: Mapping[Service, str] = {"ingest": "the ingest API", "query": "the query API", "gateway": "the LLM gateway"}

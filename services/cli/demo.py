@@ -1,6 +1,6 @@
 """`make demo`: start Zhiwen on a folder, add documents, ask questions, stop.
 
-    python -m services.cli.demo [PATH…] [--data-dir demo-data] [--port-base 8000] [--examples examples]
+    python -m zhiwen.cli.demo [PATH…] [--data-dir demo-data] [--port-base 8000] [--examples examples]
 
 Without PATHs it takes the example documents and asks the questions marked `demo` in `questions.jsonl`; with PATHs it
 takes the user's own files and, on a terminal, the user's own questions.
@@ -19,17 +19,17 @@ from typing import Annotated
 
 import typer
 
-from services.cli.adding import BAD, Result, collect
-from services.cli.client import Addresses, Client, LocalFile
-from services.cli.commands.documents import add_files
-from services.cli.commands.operations import DEFAULT_PORT_BASE, ignore_signals, signals_interrupt
-from services.cli.commands.questions import print_answer
-from services.cli.launcher import LOOPBACK, OFFSETS, Stack, require_free_ports
-from services.cli.output import Output
-from services.cli.problems import ApiError, Usage
-from services.cli.session import errors_end_the_command
-from services.common.errors import ConfigurationError
-from services.common.telemetry import configure_logging
+from zhiwen.cli.adding import BAD, Result, collect
+from zhiwen.cli.client import Addresses, Client, LocalFile
+from zhiwen.cli.commands.documents import add_files
+from zhiwen.cli.commands.operations import DEFAULT_PORT_BASE, ignore_signals, signals_interrupt
+from zhiwen.cli.commands.questions import print_answer
+from zhiwen.cli.launcher import LOOPBACK, OFFSETS, Stack, require_free_ports
+from zhiwen.cli.output import Output
+from zhiwen.cli.problems import ApiError, Usage
+from zhiwen.cli.session import errors_end_the_command
+from zhiwen.common.errors import ConfigurationError
+from zhiwen.common.telemetry import configure_logging
 
 EXAMPLES_BASE = "演示"
 OWN_BASE = "我的文档"
@@ -162,7 +162,7 @@ def _headline(output: Output, text: str) -> None:
 
 
 def main() -> None:
-    """Entry point of `python -m services.cli.demo`."""
+    """Entry point of `python -m zhiwen.cli.demo`."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(demo)
     app()

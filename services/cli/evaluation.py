@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from services.cli.client import Client, LocalFile
-from services.cli.problems import Json, Usage
+from zhiwen.cli.client import Client, LocalFile
+from zhiwen.cli.problems import Json, Usage
 
 DEPTH = 10
 HITS = 50

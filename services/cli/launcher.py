@@ -27,7 +27,7 @@ from typing import IO
 
 import structlog
 
-from services.common.errors import ConfigurationError
+from zhiwen.common.errors import ConfigurationError
 
 log = structlog.get_logger(__name__)
 
@@ -172,16 +172,16 @@ class Stack:
         programs = [
             Program(
                 name,
-                [sys.executable, "-c", f"from services.{module} import main; main()"],
+                [sys.executable, "-c", f"from zhiwen.{module} import main; main()"],
                 environment,
                 ready=self._answers(name, "/readyz"),
             )
             for name, module in names.items()
         ]
-        worker = [sys.executable, "-c", "from services.ingest.worker import main; main()"]
+        worker = [sys.executable, "-c", "from zhiwen.ingest.worker import main; main()"]
         programs.append(Program("worker", worker, environment, ready=self._answers("worker", "/metrics")))
         if self.webui:
-            page = [sys.executable, "-c", "from services.webui.app import main; main()"]
+            page = [sys.executable, "-c", "from zhiwen.webui.app import main; main()"]
             programs.append(Program("page", page, environment, ready=self._answers("page", "/healthz")))
         return programs
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from services.cli.problems import Usage
-from services.cli.settings import CliSettings
+from zhiwen.cli.problems import Usage
+from zhiwen.cli.settings import CliSettings
 
 if TYPE_CHECKING:
-    from services.common.ledger import Ledger
+    from zhiwen.common.ledger import Ledger
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def opened_ledger(settings: CliSettings, *, create: bool = False, migrate: bool 
 
     Raises `Usage` when there is none.
     """
-    from services.common.ledger import open_ledger
+    from zhiwen.common.ledger import open_ledger
 
     folder = settings.data_dir
     if not settings.database_url and not create and not (folder / "ledger.db").exists():

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from services import __version__
-from services.cli.commands import bases, documents, evaluate, keys, operations, questions, usage
+from zhiwen import __version__
+from zhiwen.cli.commands import bases, documents, evaluate, keys, operations, questions, usage
 
 
 def _version(asked: bool) -> None:

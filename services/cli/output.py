@@ -21,8 +21,8 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.adding import BAD, STAGES, Result, Watcher, counts
-from services.cli.problems import Json
+from zhiwen.cli.adding import BAD, STAGES, Result, Watcher, counts
+from zhiwen.cli.problems import Json
 
 SNIPPET_COLUMNS = 180
 PIPE_COLUMNS = 200

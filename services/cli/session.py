@@ -13,11 +13,11 @@ import httpx
 import typer
 from pydantic import ValidationError
 
-from services.cli.client import Addresses, Client
-from services.cli.output import Output
-from services.cli.problems import EXIT_FAILED, EXIT_USAGE, ApiError, Json, Usage, problem
-from services.cli.settings import CliSettings
-from services.common.errors import ConfigurationError, ServiceError
+from zhiwen.cli.client import Addresses, Client
+from zhiwen.cli.output import Output
+from zhiwen.cli.problems import EXIT_FAILED, EXIT_USAGE, ApiError, Json, Usage, problem
+from zhiwen.cli.settings import CliSettings
+from zhiwen.common.errors import ConfigurationError, ServiceError
 
 P = ParamSpec("P")
 

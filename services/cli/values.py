@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
-from services.cli.problems import Json, Usage
+from zhiwen.cli.problems import Json, Usage
 
 
 def json_object(option: str, text: str | None) -> Json | None:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.common.errors import Forbidden, Unauthorized
-from services.common.ledger import Ledger, Scope
+from zhiwen.common.errors import Forbidden, Unauthorized
+from zhiwen.common.ledger import Ledger, Scope
 
 MEMORY_SECONDS = 5.0
 MEMORY_KEYS = 1024

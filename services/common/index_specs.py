@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.common.errors import InvalidRequest
-from services.common.models import IndexSpec
+from zhiwen.common.errors import InvalidRequest
+from zhiwen.common.models import IndexSpec
 
 METRICS = ("COSINE", "IP", "L2")
 

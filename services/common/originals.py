@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from services.common.errors import NotFound, ServiceError, Unavailable
+from zhiwen.common.errors import NotFound, ServiceError, Unavailable
 
 if TYPE_CHECKING:
-    from services.common.settings import CommonSettings
+    from zhiwen.common.settings import CommonSettings
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 """The name of an original; whatever else lies beside the originals is somebody else's."""

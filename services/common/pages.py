@@ -7,7 +7,7 @@ import binascii
 import json
 from typing import Any
 
-from services.common.errors import InvalidRequest
+from zhiwen.common.errors import InvalidRequest
 
 
 def encode_cursor(position: list[Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from services.common.errors import InvalidRequest
+from zhiwen.common.errors import InvalidRequest
 
 CHINESE_TEMPLATE = """已知信息:{context}
 根据上述已知信息,简洁和专业的来回答用户的问题。如果无法从中得到答案,请说 “根据已知信息无法回答该问题” 或 “没有提供足够的相关信息”,不允许在答案中添加编造成分,答案请使用中文。

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.common.errors import ConfigurationError
+from zhiwen.common.errors import ConfigurationError
 
 BUILT_IN_MODEL = "zhiwen-static-v1"
 

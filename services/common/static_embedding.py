@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.folding import fold_text
-from services.common.words import HAN, stem
+from zhiwen.common.folding import fold_text
+from zhiwen.common.words import HAN, stem
 
 DEFAULT_ARTIFACT: Final = Path(__file__).parent / "data" / "embedder"
 

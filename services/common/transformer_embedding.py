@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from services.common.embedding import ModelDescription, Vectors, unit_rows, unknown_model
-from services.common.errors import InvalidRequest, ServiceError
+from zhiwen.common.embedding import ModelDescription, Vectors, unit_rows, unknown_model
+from zhiwen.common.errors import InvalidRequest, ServiceError
 
 if TYPE_CHECKING:
-    from services.common.settings import EmbeddingSettings
+    from zhiwen.common.settings import EmbeddingSettings
 
 BATCH: Final = 8
 FUSION_WEIGHT: Final = 0.5

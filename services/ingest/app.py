@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from services.common.auth import KeyRing
-from services.common.ledger import Ledger, open_ledger
-from services.common.originals import Originals, open_originals
-from services.common.settings import require_loopback_or_key
-from services.common.store import ChunkStore
-from services.common.telemetry import configure_logging
-from services.common.web import (
+from zhiwen.common.auth import KeyRing
+from zhiwen.common.ledger import Ledger, open_ledger
+from zhiwen.common.originals import Originals, open_originals
+from zhiwen.common.settings import require_loopback_or_key
+from zhiwen.common.store import ChunkStore
+from zhiwen.common.telemetry import configure_logging
+from zhiwen.common.web import (
     Check,
     add_operations_routes,
     configuration_errors_end_the_process,
@@ -24,11 +24,11 @@ from services.common.web import (
     new_app,
     serve,
 )
-from services.ingest.broker import Broker, make_celery, redis_url_for_celery
-from services.ingest.incoming import remove_leftovers
-from services.ingest.routes import documents, fsck, knowledge_bases
-from services.ingest.service import Ingest
-from services.ingest.settings import IngestSettings
+from zhiwen.ingest.broker import Broker, make_celery, redis_url_for_celery
+from zhiwen.ingest.incoming import remove_leftovers
+from zhiwen.ingest.routes import documents, fsck, knowledge_bases
+from zhiwen.ingest.service import Ingest
+from zhiwen.ingest.settings import IngestSettings
 
 UPLOADS = re.compile(r"/v1/knowledge-bases/[^/]+/documents(/by-name/.*)?")
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from services.common.errors import DocumentError
-from services.common.names import is_plain
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.names import is_plain
 
 FLAG_ENCRYPTED, FLAG_UTF8 = 0x1, 0x800
 COPY_BYTES = 1 << 16

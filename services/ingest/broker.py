@@ -14,7 +14,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from services.common.errors import Unavailable
+from zhiwen.common.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from services.common.models import Block, Chunk, ChunkingSpec
+from zhiwen.common.models import Block, Chunk, ChunkingSpec
 
 CountTokens = Callable[[str], int]
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from services.common.errors import NotFound
-from services.common.ledger import Ledger
-from services.common.models import Generation, KnowledgeBase
-from services.common.originals import Originals
-from services.common.store import ChunkKey, ChunkStore
+from zhiwen.common.errors import NotFound
+from zhiwen.common.ledger import Ledger
+from zhiwen.common.models import Generation, KnowledgeBase
+from zhiwen.common.originals import Originals
+from zhiwen.common.store import ChunkKey, ChunkStore
 
 Version = tuple[str, int]
 

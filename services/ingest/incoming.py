@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from services.common.originals import storage_error
+from zhiwen.common.originals import storage_error
 
 
 @asynccontextmanager

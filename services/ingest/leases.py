@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from services.common.errors import Unavailable
-from services.common.ledger import Jobs, LeaseLost
-from services.common.models import Job
+from zhiwen.common.errors import Unavailable
+from zhiwen.common.ledger import Jobs, LeaseLost
+from zhiwen.common.models import Job
 
 log = structlog.get_logger(__name__)
 

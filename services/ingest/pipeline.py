@@ -13,18 +13,18 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.common.embedding import Embedder, Embedders
-from services.common.errors import DocumentError, NotFound, Unavailable
-from services.common.ledger import Jobs, LeaseLost, Ledger
-from services.common.lexical import analyze, document_vector
-from services.common.models import Block, Chunk, Document, DocumentStatus, Generation, Job, JobKind
-from services.common.originals import Originals
-from services.common.store import ChunkRow, ChunkStore
-from services.common.telemetry import CHUNKS
-from services.common.term_statistics import TermStatistics
-from services.ingest.chunking import chunk_blocks
-from services.ingest.leases import Lease
-from services.ingest.parsing import ParseCancelled, ParserPool
+from zhiwen.common.embedding import Embedder, Embedders
+from zhiwen.common.errors import DocumentError, NotFound, Unavailable
+from zhiwen.common.ledger import Jobs, LeaseLost, Ledger
+from zhiwen.common.lexical import analyze, document_vector
+from zhiwen.common.models import Block, Chunk, Document, DocumentStatus, Generation, Job, JobKind
+from zhiwen.common.originals import Originals
+from zhiwen.common.store import ChunkRow, ChunkStore
+from zhiwen.common.telemetry import CHUNKS
+from zhiwen.common.term_statistics import TermStatistics
+from zhiwen.ingest.chunking import chunk_blocks
+from zhiwen.ingest.leases import Lease
+from zhiwen.ingest.parsing import ParseCancelled, ParserPool
 
 log = structlog.get_logger(__name__)
 

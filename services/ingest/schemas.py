@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from services.common.models import (
+from zhiwen.common.models import (
     DEFAULT_METRIC,
     Document,
     DocumentStatus,
@@ -16,7 +16,7 @@ from services.common.models import (
     KnowledgeBase,
     Rebuild,
 )
-from services.common.names import is_plain
+from zhiwen.common.names import is_plain
 
 
 def _checked_base_name(name: str) -> str:

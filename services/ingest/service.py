@@ -10,20 +10,20 @@ from typing import Any
 
 import structlog
 
-from services.common.embedding import describe_model
-from services.common.errors import Conflict, DocumentError, InvalidRequest, NotFound, ServiceError, TooMany, Unsupported
-from services.common.index_specs import validated_index
-from services.common.ledger import Ledger, NewGeneration, OnDuplicate, Upload, new_id
-from services.common.models import DEFAULT_METRIC, ChunkingSpec, IndexSpec, KnowledgeBase
-from services.common.originals import Originals, storage_error
-from services.common.prompts import validated_template
-from services.common.store import ChunkStore
-from services.ingest.archives import unpack
-from services.ingest.broker import Broker
-from services.ingest.parsing import detect_media_type
-from services.ingest.schemas import Chunking, CreateKnowledgeBase, ErrorOut, Index, UpdateKnowledgeBase, UploadItem
-from services.ingest.settings import IngestSettings
-from services.ingest.uploads import ReceivedFile, checked_name
+from zhiwen.common.embedding import describe_model
+from zhiwen.common.errors import Conflict, DocumentError, InvalidRequest, NotFound, ServiceError, TooMany, Unsupported
+from zhiwen.common.index_specs import validated_index
+from zhiwen.common.ledger import Ledger, NewGeneration, OnDuplicate, Upload, new_id
+from zhiwen.common.models import DEFAULT_METRIC, ChunkingSpec, IndexSpec, KnowledgeBase
+from zhiwen.common.originals import Originals, storage_error
+from zhiwen.common.prompts import validated_template
+from zhiwen.common.store import ChunkStore
+from zhiwen.ingest.archives import unpack
+from zhiwen.ingest.broker import Broker
+from zhiwen.ingest.parsing import detect_media_type
+from zhiwen.ingest.schemas import Chunking, CreateKnowledgeBase, ErrorOut, Index, UpdateKnowledgeBase, UploadItem
+from zhiwen.ingest.settings import IngestSettings
+from zhiwen.ingest.uploads import ReceivedFile, checked_name
 
 log = structlog.get_logger(__name__)
 

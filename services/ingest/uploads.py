@@ -14,9 +14,9 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from services.common.errors import InvalidRequest, TooLarge
-from services.common.names import is_plain
-from services.common.originals import storage_error
+from zhiwen.common.errors import InvalidRequest, TooLarge
+from zhiwen.common.names import is_plain
+from zhiwen.common.originals import storage_error
 
 MAX_FIELD_BYTES = 1 << 20
 MAX_FIELDS = 32

@@ -23,19 +23,19 @@ from celery.platforms import EX_OK
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from prometheus_client import start_http_server
 
-from services.common.embedding import embedders_from
-from services.common.errors import DocumentError, ServiceError, Unavailable
-from services.common.ledger import MAX_ATTEMPTS, LeaseLost, Ledger, open_ledger
-from services.common.models import Job, JobKind
-from services.common.originals import open_originals
-from services.common.store import ChunkStore
-from services.common.telemetry import JOB_SECONDS, JOBS, configure_logging
-from services.common.web import configuration_errors_end_the_process
-from services.ingest.broker import RECONCILE, WORK, Broker, make_celery, redis_url_for_celery
-from services.ingest.leases import Lease, LeaseKeeper
-from services.ingest.parsing import ParserLimits, ParserPool
-from services.ingest.pipeline import Pipeline
-from services.ingest.settings import WorkerSettings
+from zhiwen.common.embedding import embedders_from
+from zhiwen.common.errors import DocumentError, ServiceError, Unavailable
+from zhiwen.common.ledger import MAX_ATTEMPTS, LeaseLost, Ledger, open_ledger
+from zhiwen.common.models import Job, JobKind
+from zhiwen.common.originals import open_originals
+from zhiwen.common.store import ChunkStore
+from zhiwen.common.telemetry import JOB_SECONDS, JOBS, configure_logging
+from zhiwen.common.web import configuration_errors_end_the_process
+from zhiwen.ingest.broker import RECONCILE, WORK, Broker, make_celery, redis_url_for_celery
+from zhiwen.ingest.leases import Lease, LeaseKeeper
+from zhiwen.ingest.parsing import ParserLimits, ParserPool
+from zhiwen.ingest.pipeline import Pipeline
+from zhiwen.ingest.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 

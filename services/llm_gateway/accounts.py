@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from services.common.models import UsageRow
+from zhiwen.common.models import UsageRow
 
 log = structlog.get_logger(__name__)
 

@@ -15,13 +15,13 @@ from fastapi.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from services import __version__
-from services.common.access import principal_of
-from services.common.auth import KeyRing
-from services.common.ledger import Ledger, open_ledger
-from services.common.settings import require_loopback_or_key
-from services.common.telemetry import configure_logging
-from services.common.web import (
+from zhiwen import __version__
+from zhiwen.common.access import principal_of
+from zhiwen.common.auth import KeyRing
+from zhiwen.common.ledger import Ledger, open_ledger
+from zhiwen.common.settings import require_loopback_or_key
+from zhiwen.common.telemetry import configure_logging
+from zhiwen.common.web import (
     CatchAll,
     RequestContext,
     add_docs,
@@ -31,18 +31,18 @@ from services.common.web import (
     install,
     serve,
 )
-from services.llm_gateway import openapi
-from services.llm_gateway.accounts import WriteUsage
-from services.llm_gateway.call import Door
-from services.llm_gateway.config import load_config
-from services.llm_gateway.doors import DoorApp
-from services.llm_gateway.embeddings import BuiltInEmbeddings
-from services.llm_gateway.errors import render
-from services.llm_gateway.gateway import Gateway
-from services.llm_gateway.settings import GatewaySettings
+from zhiwen.llm_gateway import openapi
+from zhiwen.llm_gateway.accounts import WriteUsage
+from zhiwen.llm_gateway.call import Door
+from zhiwen.llm_gateway.config import load_config
+from zhiwen.llm_gateway.doors import DoorApp
+from zhiwen.llm_gateway.embeddings import BuiltInEmbeddings
+from zhiwen.llm_gateway.errors import render
+from zhiwen.llm_gateway.gateway import Gateway
+from zhiwen.llm_gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
-    from services.common.embedding import Embedder
+    from zhiwen.common.embedding import Embedder
 
 
 class GatewayApp(FastAPI):
@@ -123,8 +123,8 @@ def find_ledger(settings: GatewaySettings) -> Ledger | None:
 
 
 def _load_embedder() -> Embedder:
-    from services.common.embedding import embedders_from  # needs numpy and the model's library
-    from services.common.settings import EmbeddingSettings
+    from zhiwen.common.embedding import embedders_from  # needs numpy and the model's library
+    from zhiwen.common.settings import EmbeddingSettings
 
     settings = EmbeddingSettings()
     return embedders_from(settings).get(settings.embedding_model)

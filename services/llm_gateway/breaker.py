@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from services.llm_gateway.config import BreakerPolicy
+from zhiwen.llm_gateway.config import BreakerPolicy
 
 
 class State(StrEnum):

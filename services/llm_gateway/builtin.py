@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from services.common.errors import InvalidRequest
-from services.llm_gateway import extractive
-from services.llm_gateway.call import Call, Door, message_text, messages_of, prompt_text
-from services.llm_gateway.sse import DONE, event_of
+from zhiwen.common.errors import InvalidRequest
+from zhiwen.llm_gateway import extractive
+from zhiwen.llm_gateway.call import Call, Door, message_text, messages_of, prompt_text
+from zhiwen.llm_gateway.sse import DONE, event_of
 
 PIECE = 12  # characters a streamed piece holds
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from services.common.errors import InvalidRequest
-from services.llm_gateway import jsonbytes
+from zhiwen.common.errors import InvalidRequest
+from zhiwen.llm_gateway import jsonbytes
 
 _READ_FIELDS = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
 INCLUDE_USAGE = b'{"include_usage":true}'

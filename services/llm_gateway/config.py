@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from yarl import URL
 
-from services.common.errors import ConfigurationError
-from services.llm_gateway.settings import GatewaySettings
+from zhiwen.common.errors import ConfigurationError
+from zhiwen.llm_gateway.settings import GatewaySettings
 
 
 class _Part(BaseModel):

@@ -13,16 +13,16 @@ from typing import Any
 import orjson
 import structlog
 
-from services.common.errors import ServiceError
-from services.llm_gateway import failures, jsonbytes
-from services.llm_gateway.call import Call, body_for
-from services.llm_gateway.errors import UpstreamError, error_in, error_object
-from services.llm_gateway.failures import Kind, UpstreamFailure
-from services.llm_gateway.metrics import upstream_call
-from services.llm_gateway.pool import Lease, Pool
-from services.llm_gateway.routing import Route
-from services.llm_gateway.stream import AnswerStream
-from services.llm_gateway.upstream import Reply, UpstreamClient
+from zhiwen.common.errors import ServiceError
+from zhiwen.llm_gateway import failures, jsonbytes
+from zhiwen.llm_gateway.call import Call, body_for
+from zhiwen.llm_gateway.errors import UpstreamError, error_in, error_object
+from zhiwen.llm_gateway.failures import Kind, UpstreamFailure
+from zhiwen.llm_gateway.metrics import upstream_call
+from zhiwen.llm_gateway.pool import Lease, Pool
+from zhiwen.llm_gateway.routing import Route
+from zhiwen.llm_gateway.stream import AnswerStream
+from zhiwen.llm_gateway.upstream import Reply, UpstreamClient
 
 log = structlog.get_logger(__name__)
 

@@ -12,11 +12,11 @@ import structlog
 from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
 
-from services.common.access import principal_of
-from services.common.errors import TooLarge
-from services.llm_gateway.call import Door
-from services.llm_gateway.exchange import Exchange
-from services.llm_gateway.gateway import Gateway
+from zhiwen.common.access import principal_of
+from zhiwen.common.errors import TooLarge
+from zhiwen.llm_gateway.call import Door
+from zhiwen.llm_gateway.exchange import Exchange
+from zhiwen.llm_gateway.gateway import Gateway
 
 log = structlog.get_logger(__name__)
 

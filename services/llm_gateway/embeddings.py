@@ -6,11 +6,11 @@ import asyncio
 import base64
 from typing import TYPE_CHECKING, Any
 
-from services.common.errors import InvalidRequest
-from services.llm_gateway.call import Call
+from zhiwen.common.errors import InvalidRequest
+from zhiwen.llm_gateway.call import Call
 
 if TYPE_CHECKING:
-    from services.common.embedding import Embedder
+    from zhiwen.common.embedding import Embedder
 
 MAX_TEXTS = 2048
 

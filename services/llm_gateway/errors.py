@@ -14,8 +14,8 @@ import orjson
 from fastapi import Request
 from fastapi.responses import Response
 
-from services.common.errors import ServiceError
-from services.common.web import service_error_of
+from zhiwen.common.errors import ServiceError
+from zhiwen.common.web import service_error_of
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 504: "timeout_error"}
 _FASTCHAT = {40001: 400, 40101: 401, 40102: 401, 40103: 403, 40301: 404, 40302: 400, 40303: 400, 42901: 429}

@@ -12,20 +12,20 @@ import orjson
 import structlog
 from starlette.types import Scope, Send
 
-from services.common.auth import Principal
-from services.common.errors import Forbidden, InvalidRequest, NotFound, ServiceError
-from services.common.telemetry import current_request_id
-from services.llm_gateway import builtin, metrics
-from services.llm_gateway.accounts import Usage, usage_from
-from services.llm_gateway.call import Call, Door, messages_of, prompt_text, read_call
-from services.llm_gateway.dispatch import Attempt, Headers, OpenAnswer, WholeAnswer, dispatch
-from services.llm_gateway.errors import error_event
-from services.llm_gateway.failures import Kind, UpstreamFailure, as_error
-from services.llm_gateway.gateway import Gateway
-from services.llm_gateway.limits import Admission, estimated_tokens, limits_of
-from services.llm_gateway.pool import deadline_exceeded
-from services.llm_gateway.routing import Route, may_use
-from services.llm_gateway.stream import choice_texts
+from zhiwen.common.auth import Principal
+from zhiwen.common.errors import Forbidden, InvalidRequest, NotFound, ServiceError
+from zhiwen.common.telemetry import current_request_id
+from zhiwen.llm_gateway import builtin, metrics
+from zhiwen.llm_gateway.accounts import Usage, usage_from
+from zhiwen.llm_gateway.call import Call, Door, messages_of, prompt_text, read_call
+from zhiwen.llm_gateway.dispatch import Attempt, Headers, OpenAnswer, WholeAnswer, dispatch
+from zhiwen.llm_gateway.errors import error_event
+from zhiwen.llm_gateway.failures import Kind, UpstreamFailure, as_error
+from zhiwen.llm_gateway.gateway import Gateway
+from zhiwen.llm_gateway.limits import Admission, estimated_tokens, limits_of
+from zhiwen.llm_gateway.pool import deadline_exceeded
+from zhiwen.llm_gateway.routing import Route, may_use
+from zhiwen.llm_gateway.stream import choice_texts
 
 log = structlog.get_logger(__name__)
 

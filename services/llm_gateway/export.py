@@ -18,7 +18,7 @@ from typing import IO, Any
 import orjson
 import structlog
 
-from services.llm_gateway.metrics import EXPORT_DROPPED
+from zhiwen.llm_gateway.metrics import EXPORT_DROPPED
 
 log = structlog.get_logger(__name__)
 

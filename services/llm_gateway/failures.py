@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from services.llm_gateway.config import RetryPolicy
-from services.llm_gateway.errors import UpstreamError, translate
+from zhiwen.llm_gateway.config import RetryPolicy
+from zhiwen.llm_gateway.errors import UpstreamError, translate
 
 
 class Kind(StrEnum):

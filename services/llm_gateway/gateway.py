@@ -11,21 +11,21 @@ from collections.abc import Mapping
 import orjson
 import structlog
 
-from services.common.auth import KeyRing
-from services.common.errors import ConfigurationError, Unavailable
-from services.common.web import Check
-from services.llm_gateway import metrics
-from services.llm_gateway.accounts import Accounts, Usage, WriteUsage
-from services.llm_gateway.breaker import State, state
-from services.llm_gateway.config import GatewayConfig, load_config
-from services.llm_gateway.embeddings import BuiltInEmbeddings
-from services.llm_gateway.export import Exporter
-from services.llm_gateway.failures import UpstreamFailure
-from services.llm_gateway.limits import Limiter, LocalLimiter, RedisLimiter, limits_of
-from services.llm_gateway.pool import Pool, Upstream
-from services.llm_gateway.routing import may_use
-from services.llm_gateway.settings import GatewaySettings
-from services.llm_gateway.upstream import Timeouts, UpstreamClient
+from zhiwen.common.auth import KeyRing
+from zhiwen.common.errors import ConfigurationError, Unavailable
+from zhiwen.common.web import Check
+from zhiwen.llm_gateway import metrics
+from zhiwen.llm_gateway.accounts import Accounts, Usage, WriteUsage
+from zhiwen.llm_gateway.breaker import State, state
+from zhiwen.llm_gateway.config import GatewayConfig, load_config
+from zhiwen.llm_gateway.embeddings import BuiltInEmbeddings
+from zhiwen.llm_gateway.export import Exporter
+from zhiwen.llm_gateway.failures import UpstreamFailure
+from zhiwen.llm_gateway.limits import Limiter, LocalLimiter, RedisLimiter, limits_of
+from zhiwen.llm_gateway.pool import Pool, Upstream
+from zhiwen.llm_gateway.routing import may_use
+from zhiwen.llm_gateway.settings import GatewaySettings
+from zhiwen.llm_gateway.upstream import Timeouts, UpstreamClient
 
 log = structlog.get_logger(__name__)
 

@@ -19,9 +19,9 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.common.errors import TooMany
-from services.llm_gateway.call import Call
-from services.llm_gateway.config import KeyLimits
+from zhiwen.common.errors import TooMany
+from zhiwen.llm_gateway.call import Call
+from zhiwen.llm_gateway.config import KeyLimits
 
 log = structlog.get_logger(__name__)
 

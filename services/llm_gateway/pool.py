@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from yarl import URL
 
-from services.common.errors import NotFound, ServiceError, TooMany, Unavailable
-from services.llm_gateway import breaker, routing
-from services.llm_gateway.config import GatewayConfig
-from services.llm_gateway.config import Upstream as UpstreamConfig
-from services.llm_gateway.errors import UpstreamError
-from services.llm_gateway.extractive import MODEL as EXTRACTIVE
-from services.llm_gateway.failures import UpstreamFailure, counts_against
-from services.llm_gateway.upstream import Timeouts
+from zhiwen.common.errors import NotFound, ServiceError, TooMany, Unavailable
+from zhiwen.llm_gateway import breaker, routing
+from zhiwen.llm_gateway.config import GatewayConfig
+from zhiwen.llm_gateway.config import Upstream as UpstreamConfig
+from zhiwen.llm_gateway.errors import UpstreamError
+from zhiwen.llm_gateway.extractive import MODEL as EXTRACTIVE
+from zhiwen.llm_gateway.failures import UpstreamFailure, counts_against
+from zhiwen.llm_gateway.upstream import Timeouts
 
 Clock = Callable[[], float]
 

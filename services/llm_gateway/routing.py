@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 
-from services.llm_gateway.config import GatewayConfig
-from services.llm_gateway.extractive import MODEL as EXTRACTIVE
+from zhiwen.llm_gateway.config import GatewayConfig
+from zhiwen.llm_gateway.extractive import MODEL as EXTRACTIVE
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from services.common.settings import CommonSettings
+from zhiwen.common.settings import CommonSettings
 
 
 class GatewaySettings(CommonSettings):

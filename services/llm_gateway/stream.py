@@ -10,10 +10,10 @@ from typing import Any
 
 import orjson
 
-from services.llm_gateway import jsonbytes
-from services.llm_gateway.errors import UpstreamError, error_event, error_in
-from services.llm_gateway.failures import Kind, UpstreamFailure
-from services.llm_gateway.sse import DONE, EventSplitter, EventTooLong, data_of, with_data
+from zhiwen.llm_gateway import jsonbytes
+from zhiwen.llm_gateway.errors import UpstreamError, error_event, error_in
+from zhiwen.llm_gateway.failures import Kind, UpstreamFailure
+from zhiwen.llm_gateway.sse import DONE, EventSplitter, EventTooLong, data_of, with_data
 
 
 class AnswerStream:

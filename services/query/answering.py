@@ -11,16 +11,16 @@ from typing import Any
 import orjson
 import structlog
 
-from services.common.errors import InvalidRequest, ServiceError
-from services.common.models import Hit, KnowledgeBase
-from services.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
-from services.common.telemetry import current_request_id
-from services.query.condensing import Condensed, Condenser
-from services.query.filters import compile_filter
-from services.query.generation import Generated, Generator, Prompt
-from services.query.passages import context_of, within_budget
-from services.query.retrieval import Found, Retriever, Search
-from services.query.schemas import Answer, AskBody, SourceOut, TookAsk, Usage, source_out
+from zhiwen.common.errors import InvalidRequest, ServiceError
+from zhiwen.common.models import Hit, KnowledgeBase
+from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
+from zhiwen.common.telemetry import current_request_id
+from zhiwen.query.condensing import Condensed, Condenser
+from zhiwen.query.filters import compile_filter
+from zhiwen.query.generation import Generated, Generator, Prompt
+from zhiwen.query.passages import context_of, within_budget
+from zhiwen.query.retrieval import Found, Retriever, Search
+from zhiwen.query.schemas import Answer, AskBody, SourceOut, TookAsk, Usage, source_out
 
 log = structlog.get_logger(__name__)
 

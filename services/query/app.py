@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 
-from services.common.auth import KeyRing
-from services.common.embedding import Embedders, embedders_from
-from services.common.ledger import Ledger, open_ledger
-from services.common.settings import require_loopback_or_key
-from services.common.store import ChunkStore
-from services.common.telemetry import configure_logging
-from services.common.translations import Translations
-from services.common.web import (
+from zhiwen.common.auth import KeyRing
+from zhiwen.common.embedding import Embedders, embedders_from
+from zhiwen.common.ledger import Ledger, open_ledger
+from zhiwen.common.settings import require_loopback_or_key
+from zhiwen.common.store import ChunkStore
+from zhiwen.common.telemetry import configure_logging
+from zhiwen.common.translations import Translations
+from zhiwen.common.web import (
     Check,
     add_operations_routes,
     configuration_errors_end_the_process,
@@ -25,13 +25,13 @@ from services.common.web import (
     new_app,
     serve,
 )
-from services.query import routes
-from services.query.answering import Answerer
-from services.query.condensing import Condenser
-from services.query.generation import Generator
-from services.query.reranking import reranker_from
-from services.query.retrieval import Retriever
-from services.query.settings import QuerySettings
+from zhiwen.query import routes
+from zhiwen.query.answering import Answerer
+from zhiwen.query.condensing import Condenser
+from zhiwen.query.generation import Generator
+from zhiwen.query.reranking import reranker_from
+from zhiwen.query.retrieval import Retriever
+from zhiwen.query.settings import QuerySettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from services.common.errors import ServiceError
-from services.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
-from services.common.telemetry import current_request_id
-from services.common.words import is_chinese
-from services.query.generation import Generated, Generator, Prompt
-from services.query.schemas import Message
+from zhiwen.common.errors import ServiceError
+from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
+from zhiwen.common.telemetry import current_request_id
+from zhiwen.common.words import is_chinese
+from zhiwen.query.generation import Generated, Generator, Prompt
+from zhiwen.query.schemas import Message
 
 log = structlog.get_logger(__name__)
 

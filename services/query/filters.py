@@ -20,9 +20,9 @@ import operator as operators
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from services.common.errors import InvalidRequest
-from services.common.names import is_plain
-from services.common.store import quoted
+from zhiwen.common.errors import InvalidRequest
+from zhiwen.common.names import is_plain
+from zhiwen.common.store import quoted
 
 FIELDS: Mapping[str, type] = {"source": str, "heading": str, "document_id": str, "page": int}
 COMPARISONS: Mapping[str, str] = {"eq": "==", "ne": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}

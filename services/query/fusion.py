@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from services.common.store import Ranking
+from zhiwen.common.store import Ranking
 
 Fusion = Literal["relevance", "min_max", "rrf"]
 RRF_K = 60

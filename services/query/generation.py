@@ -9,8 +9,8 @@ from typing import Any
 import openai
 from openai import AsyncOpenAI, AsyncStream
 
-from services.common.errors import ServiceError, Unavailable
-from services.common.telemetry import REQUEST_ID_HEADER
+from zhiwen.common.errors import ServiceError, Unavailable
+from zhiwen.common.telemetry import REQUEST_ID_HEADER
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.models import Generation
-from services.common.store import ChunkStore
+from zhiwen.common.models import Generation
+from zhiwen.common.store import ChunkStore
 
 SEED = 20
 TIES = 20

@@ -17,12 +17,12 @@ import httpx
 import structlog
 from prometheus_client import Counter
 
-from services.common.errors import InvalidRequest, ServiceError, Unavailable
-from services.common.models import Hit
-from services.common.retrying import is_busy, post_json, refusal_of
+from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
+from zhiwen.common.models import Hit
+from zhiwen.common.retrying import is_busy, post_json, refusal_of
 
 if TYPE_CHECKING:
-    from services.query.settings import QuerySettings
+    from zhiwen.query.settings import QuerySettings
 
 log = structlog.get_logger(__name__)
 
@@ -123,7 +123,7 @@ def _load(model: str, device: str, dtype: str) -> Any:
         import torch
         from sentence_transformers import CrossEncoder
 
-        from services.common.transformer_embedding import Runtime, chosen_device, model_arguments
+        from zhiwen.common.transformer_embedding import Runtime, chosen_device, model_arguments
     except ImportError as exc:
         raise _unknown(model) from exc
     runtime = Runtime(device=device, dtype=dtype)

@@ -12,19 +12,19 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.embedding import Embedders
-from services.common.errors import NotFound, ServiceError
-from services.common.ledger import Ledger
-from services.common.lexical import ACROSS_LANGUAGES, is_relevant, query_vector
-from services.common.lexical import QuerySettings as LexicalSettings
-from services.common.models import Hit, KnowledgeBase, parse_chunk_id
-from services.common.store import ChunkStore, CollectionGone, Ranking, require_full_text
-from services.common.translations import Translations
-from services.query.fusion import Fusion, Halves, rest_of
-from services.query.passages import distinct, with_neighbours
-from services.query.reranking import RERANKED_HITS, Reranker, required, rerank
-from services.query.schemas import Mode
-from services.query.statistics import CollectionStatistics
+from zhiwen.common.embedding import Embedders
+from zhiwen.common.errors import NotFound, ServiceError
+from zhiwen.common.ledger import Ledger
+from zhiwen.common.lexical import ACROSS_LANGUAGES, is_relevant, query_vector
+from zhiwen.common.lexical import QuerySettings as LexicalSettings
+from zhiwen.common.models import Hit, KnowledgeBase, parse_chunk_id
+from zhiwen.common.store import ChunkStore, CollectionGone, Ranking, require_full_text
+from zhiwen.common.translations import Translations
+from zhiwen.query.fusion import Fusion, Halves, rest_of
+from zhiwen.query.passages import distinct, with_neighbours
+from zhiwen.query.reranking import RERANKED_HITS, Reranker, required, rerank
+from zhiwen.query.schemas import Mode
+from zhiwen.query.statistics import CollectionStatistics
 
 OVERFETCH = 10
 """Hits fetched beyond those asked for, since some may be of versions that no longer answer."""

@@ -11,16 +11,16 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi import Query as Parameter
 from fastapi.responses import StreamingResponse
 
-from services.common.access import Needs
-from services.common.errors import InvalidRequest, TooMany
-from services.common.index_specs import validated_search
-from services.common.lexical import is_relevant
-from services.common.models import IndexSpec, KnowledgeBase
-from services.common.web import problems
-from services.query.filters import compile_filter
-from services.query.recall import measure_recall
-from services.query.retrieval import Search
-from services.query.schemas import (
+from zhiwen.common.access import Needs
+from zhiwen.common.errors import InvalidRequest, TooMany
+from zhiwen.common.index_specs import validated_search
+from zhiwen.common.lexical import is_relevant
+from zhiwen.common.models import IndexSpec, KnowledgeBase
+from zhiwen.common.web import problems
+from zhiwen.query.filters import compile_filter
+from zhiwen.query.recall import measure_recall
+from zhiwen.query.retrieval import Search
+from zhiwen.query.schemas import (
     Answer,
     AskBody,
     RecallOut,
@@ -32,7 +32,7 @@ from services.query.schemas import (
 )
 
 if TYPE_CHECKING:
-    from services.query.app import Query
+    from zhiwen.query.app import Query
 
 router = APIRouter(prefix="/v1/knowledge-bases/{kb}", tags=["questions"])
 

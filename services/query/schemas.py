@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from services.common.models import Hit
-from services.query.fusion import Fusion
+from zhiwen.common.models import Hit
+from zhiwen.query.fusion import Fusion
 
 Mode = Literal["hybrid", "dense", "full_text"]
 

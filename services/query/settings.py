@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from services.common.settings import CommonSettings, EmbeddingSettings
-from services.query.fusion import Fusion
+from zhiwen.common.settings import CommonSettings, EmbeddingSettings
+from zhiwen.query.fusion import Fusion
 
 
 class QuerySettings(CommonSettings, EmbeddingSettings):

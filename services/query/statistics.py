@@ -12,9 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from services.common.ledger import Ledger
-from services.common.models import KnowledgeBase
-from services.common.term_statistics import TermStatistics
+from zhiwen.common.ledger import Ledger
+from zhiwen.common.models import KnowledgeBase
+from zhiwen.common.term_statistics import TermStatistics
 
 LONGEST_PAUSE = 1.0
 PAUSE_SHARE = 10.0

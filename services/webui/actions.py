@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from services.cli.client import Client, LocalFile
-from services.cli.problems import ApiError, Json
-from services.common.models import SETTLED
-from services.webui.views import Row, document_rows, status_label, upload_rows
+from zhiwen.cli.client import Client, LocalFile
+from zhiwen.cli.problems import ApiError, Json
+from zhiwen.common.models import SETTLED
+from zhiwen.webui.views import Row, document_rows, status_label, upload_rows
 
 SHOWN_DOCUMENTS = 500
 FOLLOWED_AT_ONCE = 50

@@ -16,14 +16,14 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.cli.client import Addresses, Client, Service
-from services.cli.problems import ApiError
-from services.common.errors import Unavailable
-from services.common.settings import require_loopback_or_key
-from services.common.telemetry import configure_logging
-from services.common.web import Check, add_operations_routes, configuration_errors_end_the_process, serve
-from services.webui.actions import Actions
-from services.webui.settings import WebuiSettings
+from zhiwen.cli.client import Addresses, Client, Service
+from zhiwen.cli.problems import ApiError
+from zhiwen.common.errors import Unavailable
+from zhiwen.common.settings import require_loopback_or_key
+from zhiwen.common.telemetry import configure_logging
+from zhiwen.common.web import Check, add_operations_routes, configuration_errors_end_the_process, serve
+from zhiwen.webui.actions import Actions
+from zhiwen.webui.settings import WebuiSettings
 
 LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 HEADERS: Mapping[str, str] = {
@@ -62,7 +62,7 @@ def create_app(
     if not key:  # a foreign page whose name was pointed at this machine must not get in
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES, www_redirect=False)
 
-    from services.webui import page
+    from zhiwen.webui import page
 
     return page.mount(app, Actions(client), key=key)
 

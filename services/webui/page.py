@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import gradio as gr
 from fastapi import FastAPI
 
-from services.cli.problems import ApiError
-from services.webui.actions import Actions, Turn, choices
-from services.webui.views import DOCUMENT_HEADERS, UPLOAD_HEADERS, Row, document_rows, sources_html
+from zhiwen.cli.problems import ApiError
+from zhiwen.webui.actions import Actions, Turn, choices
+from zhiwen.webui.views import DOCUMENT_HEADERS, UPLOAD_HEADERS, Row, document_rows, sources_html
 
 T = TypeVar("T")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.common.index_specs import METRICS, validated_index
-from services.common.ledger import Ledger
-from services.common.models import Chunk, ChunkingSpec, Generation, IndexSpec
-from services.common.store import ChunkRow, ChunkStore
+from zhiwen.common.index_specs import METRICS, validated_index
+from zhiwen.common.ledger import Ledger
+from zhiwen.common.models import Chunk, ChunkingSpec, Generation, IndexSpec
+from zhiwen.common.store import ChunkRow, ChunkStore
 from tests.servers.ledgers import Clock, empty_ledger, ledger_on
 from tests.servers.milvus import ROOT_TOKEN, milvus_lite_3_server, milvus_server
 from tests.servers.stores import Server, milvus_lite_server, new_database, running

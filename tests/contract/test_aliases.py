@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from services.common.ledger import Ledger, NewGeneration
-from services.common.models import ChunkingSpec, JobKind
-from services.common.store import ChunkStore, alias_of
-from services.ingest.leases import Lease
-from services.ingest.pipeline import Pipeline
-from services.ingest.schemas import CreateKnowledgeBase
-from services.ingest.service import Ingest
-from services.ingest.settings import IngestSettings
+from zhiwen.common.ledger import Ledger, NewGeneration
+from zhiwen.common.models import ChunkingSpec, JobKind
+from zhiwen.common.store import ChunkStore, alias_of
+from zhiwen.ingest.leases import Lease
+from zhiwen.ingest.pipeline import Pipeline
+from zhiwen.ingest.schemas import CreateKnowledgeBase
+from zhiwen.ingest.service import Ingest
+from zhiwen.ingest.settings import IngestSettings
 from tests.contract.conftest import DIMENSION, Spares
 from tests.servers.ledgers import Clock
 

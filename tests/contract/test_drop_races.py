@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from services.common.errors import NotFound
-from services.common.ledger import Ledger, NewGeneration
-from services.common.models import ChunkingSpec, IndexSpec, JobKind, KnowledgeBase
-from services.common.originals import DiskOriginals
-from services.ingest.fsck import Fsck
-from services.ingest.schemas import Chunking, UpdateKnowledgeBase
-from services.ingest.service import Ingest
-from services.ingest.settings import IngestSettings
+from zhiwen.common.errors import NotFound
+from zhiwen.common.ledger import Ledger, NewGeneration
+from zhiwen.common.models import ChunkingSpec, IndexSpec, JobKind, KnowledgeBase
+from zhiwen.common.originals import DiskOriginals
+from zhiwen.ingest.fsck import Fsck
+from zhiwen.ingest.schemas import Chunking, UpdateKnowledgeBase
+from zhiwen.ingest.service import Ingest
+from zhiwen.ingest.settings import IngestSettings
 from tests.servers.ledgers import Clock, claim, new_base
 
 UNUSED = cast(Any, None)

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from services.common.ledger import LeaseLost, Ledger
-from services.common.models import Job, JobKind, KnowledgeBase
-from services.common.originals import DiskOriginals
-from services.ingest.leases import Lease
-from services.ingest.pipeline import Pipeline
+from zhiwen.common.ledger import LeaseLost, Ledger
+from zhiwen.common.models import Job, JobKind, KnowledgeBase
+from zhiwen.common.originals import DiskOriginals
+from zhiwen.ingest.leases import Lease
+from zhiwen.ingest.pipeline import Pipeline
 from tests.servers.ledgers import LEASE, Clock, add, add_ready, claim, new_base
 
 UNUSED = cast(Any, None)

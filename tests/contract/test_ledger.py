@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from services.common.errors import Conflict, NotFound
-from services.common.ledger import Ledger
-from services.common.models import Document, DocumentStatus, JobKind, KnowledgeBase
+from zhiwen.common.errors import Conflict, NotFound
+from zhiwen.common.ledger import Ledger
+from zhiwen.common.models import Document, DocumentStatus, JobKind, KnowledgeBase
 from tests.servers.ledgers import Clock, add, add_ready, an_upload, claim, index, new_base, record
 
 

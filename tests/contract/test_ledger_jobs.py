@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from services.common.ledger import LeaseLost, Ledger, NewGeneration
-from services.common.models import ChunkingSpec, Document, DocumentStatus, IndexSpec, Job, JobKind, KnowledgeBase
+from zhiwen.common.ledger import LeaseLost, Ledger, NewGeneration
+from zhiwen.common.models import ChunkingSpec, Document, DocumentStatus, IndexSpec, Job, JobKind, KnowledgeBase
 from tests.servers.ledgers import LEASE, Clock, add, add_ready, an_upload, claim, index, new_base, record
 
 End = Callable[[Ledger, KnowledgeBase, Job], object]

@@ -13,10 +13,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from services.common.errors import ConfigurationError, Unavailable
-from services.common.ledger import Database, Ledger
-from services.common.ledger.database import MIGRATIONS
-from services.common.ledger.schema import metadata
+from zhiwen.common.errors import ConfigurationError, Unavailable
+from zhiwen.common.ledger import Database, Ledger
+from zhiwen.common.ledger.database import MIGRATIONS
+from zhiwen.common.ledger.schema import metadata
 from tests.servers.ledgers import ledger_on, new_base, unique
 from tests.servers.stores import free_port, new_database
 

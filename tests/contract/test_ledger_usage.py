@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.common.ledger import Ledger
-from services.common.models import UsageRow
+from zhiwen.common.ledger import Ledger
+from zhiwen.common.models import UsageRow
 
 THREADS = 8
 DAY = "2026-01-31"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common.errors import NotFound, ServiceError, Unavailable
-from services.common.originals import DiskOriginals, Originals, S3Originals, open_originals
-from services.common.settings import CommonSettings
+from zhiwen.common.errors import NotFound, ServiceError, Unavailable
+from zhiwen.common.originals import DiskOriginals, Originals, S3Originals, open_originals
+from zhiwen.common.settings import CommonSettings
 from tests.servers.ledgers import unique
 from tests.servers.stores import free_port
 

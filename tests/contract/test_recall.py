@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from services.common.index_specs import BUILD
-from services.common.store import ChunkStore
-from services.query.recall import measure_recall
+from zhiwen.common.index_specs import BUILD
+from zhiwen.common.store import ChunkStore
+from zhiwen.query.recall import measure_recall
 from tests.contract.conftest import Indexed, Spares
 
 LOSSY = {"IVF_PQ": 0.3, "SCANN": 0.6}

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.common.embedding import Embedders, HashEmbedder
-from services.common.errors import InvalidRequest
-from services.common.ledger import Ledger, NewGeneration
-from services.common.models import Chunk, ChunkingSpec, KnowledgeBase
-from services.common.store import ChunkRow, ChunkStore
-from services.common.translations import Translations
-from services.query.retrieval import Retriever, Search
+from zhiwen.common.embedding import Embedders, HashEmbedder
+from zhiwen.common.errors import InvalidRequest
+from zhiwen.common.ledger import Ledger, NewGeneration
+from zhiwen.common.models import Chunk, ChunkingSpec, KnowledgeBase
+from zhiwen.common.store import ChunkRow, ChunkStore
+from zhiwen.common.translations import Translations
+from zhiwen.query.retrieval import Retriever, Search
 from tests.contract.conftest import DIMENSION, Spares
 from tests.servers.ledgers import add_ready, new_base
 

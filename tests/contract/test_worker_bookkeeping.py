@@ -10,13 +10,13 @@ from typing import cast
 
 import pytest
 
-from services.common.errors import DocumentError, Unavailable
-from services.common.ledger import Jobs, LeaseLost, Ledger
-from services.common.models import DocumentStatus, Job, KnowledgeBase
-from services.ingest.broker import Broker
-from services.ingest.leases import Lease, LeaseKeeper
-from services.ingest.pipeline import Pipeline
-from services.ingest.worker import Worker
+from zhiwen.common.errors import DocumentError, Unavailable
+from zhiwen.common.ledger import Jobs, LeaseLost, Ledger
+from zhiwen.common.models import DocumentStatus, Job, KnowledgeBase
+from zhiwen.ingest.broker import Broker
+from zhiwen.ingest.leases import Lease, LeaseKeeper
+from zhiwen.ingest.pipeline import Pipeline
+from zhiwen.ingest.worker import Worker
 from tests.servers.ledgers import LEASE, Clock, add, new_base
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.cli.launcher import OFFSETS, Stack, require_free_ports
-from services.common.errors import ConfigurationError
+from zhiwen.cli.launcher import OFFSETS, Stack, require_free_ports
+from zhiwen.common.errors import ConfigurationError
 
 
 def free_port_base(start: int = 41000) -> int:

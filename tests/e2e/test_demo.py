@@ -11,7 +11,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from services.cli.launcher import OFFSETS
+from zhiwen.cli.launcher import OFFSETS
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -25,7 +25,7 @@ def demo(folder: Path, here: Path) -> str:
     """Run the demo from the folder `here`; return what it printed."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("ZHIWEN_")}
     command = [
-        *(sys.executable, "-m", "services.cli.demo", "--data-dir", str(folder)),
+        *(sys.executable, "-m", "zhiwen.cli.demo", "--data-dir", str(folder)),
         *("--port-base", str(free_base()), "--examples", str(EXAMPLES)),
     ]
     ended = subprocess.run(command, cwd=here, env=clean, capture_output=True, text=True, timeout=240, check=False)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.cli.launcher import Stack
+from zhiwen.cli.launcher import Stack
 
 FACTS = [
     ("年假", "满十年的员工每年享有十五天年假。", "满十年的员工有几天年假？"),
@@ -25,7 +25,7 @@ NOWHERE = "How many moons has Jupiter?"
 
 def zhiwen(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **{f"ZHIWEN_{name.upper()}_URL": url for name, url in stack.addresses.items()}}
-    command = [sys.executable, "-m", "services.cli.main", *arguments]
+    command = [sys.executable, "-m", "zhiwen.cli.main", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 

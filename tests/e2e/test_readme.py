@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.launcher import Stack
-from services.common.errors import ConfigurationError
+from zhiwen.cli.launcher import Stack
+from zhiwen.common.errors import ConfigurationError
 from tests.conftest import ROOT
 from tests.e2e.conftest import free_port_base
 

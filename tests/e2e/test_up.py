@@ -16,10 +16,10 @@ import httpx
 import psutil
 import pytest
 
-from services.cli.launcher import OFFSETS, answers_http
+from zhiwen.cli.launcher import OFFSETS, answers_http
 from tests.servers.stores import wait_until
 
-UP = [sys.executable, "-c", "from services.cli.main import main; main()", "up", "--no-webui"]
+UP = [sys.executable, "-c", "from zhiwen.cli.main import main; main()", "up", "--no-webui"]
 READY_SECONDS = 120
 
 

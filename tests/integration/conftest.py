@@ -36,7 +36,7 @@ def gateway_url(model_server: FakeOpenAI, tmp_path_factory: pytest.TempPathFacto
         "ZHIWEN_DATA_DIR": str(folder),
         "ZHIWEN_GATEWAY_CONFIG": str(write_config(folder, config)),
     }
-    command = [sys.executable, "-c", "from services.llm_gateway.app import main; main()"]
+    command = [sys.executable, "-c", "from zhiwen.llm_gateway.app import main; main()"]
     with service(command, environment, f"{url}/readyz", folder / "gateway.log"):
         yield url
 

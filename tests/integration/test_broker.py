@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import redis
 
-from services.common.errors import Unavailable
-from services.ingest.broker import QUEUE, Broker, make_celery, redis_url_for_celery
+from zhiwen.common.errors import Unavailable
+from zhiwen.ingest.broker import QUEUE, Broker, make_celery, redis_url_for_celery
 from tests.servers.stores import Server, redis_server_in, running
 
 PASSWORD = "p@ss/w:rd?"

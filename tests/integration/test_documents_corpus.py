@@ -20,12 +20,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from services.common.errors import DocumentError
-from services.common.models import Block, ChunkingSpec
-from services.ingest.chunking import join, split_blocks
-from services.ingest.parsing import ParserLimits, ParserPool
-from services.ingest.parsing.decode import decode_text
-from services.ingest.parsing.normalise import clean_text
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block, ChunkingSpec
+from zhiwen.ingest.chunking import join, split_blocks
+from zhiwen.ingest.parsing import ParserLimits, ParserPool
+from zhiwen.ingest.parsing.decode import decode_text
+from zhiwen.ingest.parsing.normalise import clean_text
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"

@@ -14,12 +14,12 @@ from starlette.testclient import TestClient
 HEAVY = ["torch", "transformers", "sentence_transformers", "gradio", "spacy"]
 PARSERS = ["unstructured", "pypdfium2", "langchain_text_splitters", "docx", "openpyxl"]
 FORBIDDEN = {
-    "services.llm_gateway.app": [*HEAVY, *PARSERS, "pymilvus", "celery", "openai", "boto3", "typer"],
-    "services.ingest.app": [*HEAVY, *PARSERS, "openai", "aiohttp", "typer"],
-    "services.query.app": [*HEAVY, *PARSERS, "celery", "aiohttp", "typer", "boto3"],
-    "services.ingest.worker": [*HEAVY, "unstructured", "openai", "aiohttp", "typer"],
-    "services.webui.app": ["torch", "pymilvus", "celery", "sqlalchemy", "openai", *PARSERS],
-    "services.cli.main": [*HEAVY, *PARSERS, "celery", "openai", "pymilvus"],
+    "zhiwen.llm_gateway.app": [*HEAVY, *PARSERS, "pymilvus", "celery", "openai", "boto3", "typer"],
+    "zhiwen.ingest.app": [*HEAVY, *PARSERS, "openai", "aiohttp", "typer"],
+    "zhiwen.query.app": [*HEAVY, *PARSERS, "celery", "aiohttp", "typer", "boto3"],
+    "zhiwen.ingest.worker": [*HEAVY, "unstructured", "openai", "aiohttp", "typer"],
+    "zhiwen.webui.app": ["torch", "pymilvus", "celery", "sqlalchemy", "openai", *PARSERS],
+    "zhiwen.cli.main": [*HEAVY, *PARSERS, "celery", "openai", "pymilvus"],
 }
 
 PROGRAM = """
@@ -40,7 +40,7 @@ def test_service_imports_without_the_packages_of_others(module: str) -> None:
 @pytest.mark.parametrize("service", ["ingest", "query", "llm_gateway"])
 def test_docs_need_nothing_from_the_network(service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZHIWEN_DATA_DIR", str(tmp_path))
-    app = importlib.import_module(f"services.{service}.app").create_app()
+    app = importlib.import_module(f"zhiwen.{service}.app").create_app()
     client = TestClient(app)
     page = client.get("/docs").text
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)

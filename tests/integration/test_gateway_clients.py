@@ -16,8 +16,8 @@ import openai
 import pytest
 from langchain_openai import ChatOpenAI
 
-from services.common.embedding import HashEmbedder
-from services.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
+from zhiwen.common.embedding import HashEmbedder
+from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
 from tests.servers.gateways import gateway, upstream
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port, service, stop
 
@@ -181,7 +181,7 @@ def test_the_built_in_answerer_only_answers(alone: str, door: str) -> None:
 
 
 def gateway_command() -> list[str]:
-    return [sys.executable, "-m", "services.llm_gateway.app"]
+    return [sys.executable, "-m", "zhiwen.llm_gateway.app"]
 
 
 def test_a_process_pointed_at_a_model_server_by_three_variables(fake: FakeOpenAI, tmp_path: Path) -> None:

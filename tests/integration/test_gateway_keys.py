@@ -20,11 +20,11 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from services.common.errors import TooMany
-from services.common.ledger import open_ledger
-from services.common.models import UsageRow
-from services.llm_gateway.config import KeyLimits
-from services.llm_gateway.limits import RedisLimiter
+from zhiwen.common.errors import TooMany
+from zhiwen.common.ledger import open_ledger
+from zhiwen.common.models import UsageRow
+from zhiwen.llm_gateway.config import KeyLimits
+from zhiwen.llm_gateway.limits import RedisLimiter
 from tests.servers.gateways import gateway, upstream, write_config
 from tests.servers.processes import ROOT, FakeOpenAI, fake_openai, free_port, service
 
@@ -163,7 +163,7 @@ def test_tokens_of_a_gateway_process_end_in_the_ledger_and_in_zhiwen_usage(fake:
         "ZHIWEN_GATEWAY_USAGE_INTERVAL": "0.2",
         "ZHIWEN_DATA_DIR": str(tmp_path),
     }
-    command = [sys.executable, "-c", "from services.llm_gateway.app import main; main()"]
+    command = [sys.executable, "-c", "from zhiwen.llm_gateway.app import main; main()"]
     with service(command, environment, f"{url}/readyz", tmp_path / "gateway.log"):
         for stream in (False, True):
             assert ask(url, key, stream=stream).status_code == 200
@@ -184,7 +184,7 @@ def test_tokens_of_a_gateway_process_end_in_the_ledger_and_in_zhiwen_usage(fake:
 def told_usage(folder: Path, *options: str) -> Any:
     """What `zhiwen usage --json` prints, of yesterday and today, so that midnight is no matter."""
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
-    command = [sys.executable, "-m", "services.cli.main", "usage", "--json", "--since", yesterday, *options]
+    command = [sys.executable, "-m", "zhiwen.cli.main", "usage", "--json", "--since", yesterday, *options]
     done = subprocess.run([*command, "--data-dir", str(folder)], cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

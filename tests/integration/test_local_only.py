@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from services.ingest.app import create_app
-from services.ingest.settings import IngestSettings
-from services.llm_gateway.app import create_app as create_gateway
-from services.llm_gateway.settings import GatewaySettings
+from zhiwen.ingest.app import create_app
+from zhiwen.ingest.settings import IngestSettings
+from zhiwen.llm_gateway.app import create_app as create_gateway
+from zhiwen.llm_gateway.settings import GatewaySettings
 
 HERE = ("127.0.0.1", 50000)
 FOREIGN = [

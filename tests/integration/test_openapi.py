@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from services.ingest.app import create_app as create_ingest
-from services.ingest.settings import IngestSettings
-from services.query.app import create_app as create_query
-from services.query.settings import QuerySettings
+from zhiwen.ingest.app import create_app as create_ingest
+from zhiwen.ingest.settings import IngestSettings
+from zhiwen.query.app import create_app as create_query
+from zhiwen.query.settings import QuerySettings
 
 BODIES = {"post", "put", "patch"}
 

@@ -16,9 +16,9 @@ import pptx
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from services.common.errors import DocumentError
-from services.common.models import Block
-from services.ingest.parsing import ParserLimits, ParserPool
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing import ParserLimits, ParserPool
 
 SENTENCE = "春眠不觉晓，处处闻啼鸟。"
 NEEDS_TESSERACT = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")

@@ -15,9 +15,9 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from services.common.errors import DocumentError
-from services.common.models import Block
-from services.ingest.parsing import ParserLimits, ParserPool
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing import ParserLimits, ParserPool
 
 MEBIBYTE = 1024 * 1024
 LIMITS = ParserLimits(memory_bytes=1024 * MEBIBYTE, cpu_seconds=20, wall_seconds=30, output_bytes=16 * MEBIBYTE)

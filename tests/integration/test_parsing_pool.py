@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from services.common.errors import DocumentError
-from services.common.models import Block
-from services.ingest.parsing import ParseCancelled, ParserLimits, ParserPool, wire
-from services.ingest.parsing.process import ChildTimeout, ParserProcess
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing import ParseCancelled, ParserLimits, ParserPool, wire
+from zhiwen.ingest.parsing.process import ChildTimeout, ParserProcess
 
 TEXT = [Block("能读。")]
 
@@ -201,7 +201,7 @@ def test_children_die_with_their_parent(good: Path) -> None:
     done = run_python(f"""
         import os, signal
         from pathlib import Path
-        from services.ingest.parsing import ParserPool
+        from zhiwen.ingest.parsing import ParserPool
         pool = ParserPool(1)
         pool.parse(Path({str(good)!r}), "a.txt")
         print(*pool.child_pids(), flush=True)
@@ -214,7 +214,7 @@ def test_children_die_with_their_parent(good: Path) -> None:
 def test_child_has_no_network_and_limits_are_set() -> None:
     done = run_python("""
         import resource, socket, sys
-        from services.ingest.parsing import sandbox
+        from zhiwen.ingest.parsing import sandbox
         sandbox.cut_network()
         sandbox.limit_memory(1 << 30)
         sandbox.limit_cpu(10)
@@ -236,11 +236,11 @@ def test_common_formats_need_no_heavy_import(tmp_path: Path) -> None:
     done = run_python(f"""
         import sys
         from pathlib import Path
-        import services.ingest.parsing, services.ingest.chunking, services.ingest.parsing.child
-        from services.ingest.parsing.readers import read_document
+        import zhiwen.ingest.parsing, zhiwen.ingest.chunking, zhiwen.ingest.parsing.child
+        from zhiwen.ingest.parsing.readers import read_document
         for name in ("a.html", "a.md"):
             assert list(read_document(Path({str(tmp_path)!r}) / name, name))
-        import services.ingest.parsing.pdf
+        import zhiwen.ingest.parsing.pdf
         heavy = {{"unstructured", "pandas", "spacy", "torch", "numpy", "requests", "langchain_text_splitters"}}
         print(sorted(heavy & sys.modules.keys()))
     """)
@@ -305,7 +305,7 @@ def test_folders_of_killed_parents_are_removed(good: Path, tmp_path: Path, monke
 def test_child_refuses_to_work_in_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     precious = tmp_path / "precious.txt"
     precious.write_text("x", encoding="utf-8")
-    command = [sys.executable, "-m", "services.ingest.parsing.child", str(os.getpid()), "1", str(1 << 30)]
+    command = [sys.executable, "-m", "zhiwen.ingest.parsing.child", str(os.getpid()), "1", str(1 << 30)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         command, cwd=tmp_path, input=b"", capture_output=True, env=environment, check=False, timeout=60

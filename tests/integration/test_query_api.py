@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.common.prompts import CHINESE_TEMPLATE, REFUSAL
+from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL
 from tests.servers.house import Event, House, events_of, problem_of, texts
 from tests.servers.ledgers import unique
 from tests.servers.processes import FakeOpenAI

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from services.common.ledger import Scope, open_ledger
+from zhiwen.common.ledger import Scope, open_ledger
 from tests.servers.house import House, house, problem_of
 from tests.servers.processes import free_port, service
 from tests.servers.stores import Server, milvus_lite_server, redis_server_in, running, wait_until
@@ -22,7 +22,7 @@ MEBIBYTE = 1 << 20
 
 
 def command(module: str) -> list[str]:
-    return [sys.executable, "-c", f"from services.{module} import main; main()"]
+    return [sys.executable, "-c", f"from zhiwen.{module} import main; main()"]
 
 
 # Keys

@@ -12,10 +12,10 @@ from typing import Any
 
 import uvicorn
 
-from services.common.embedding import Embedder
-from services.llm_gateway.accounts import WriteUsage
-from services.llm_gateway.app import create_app
-from services.llm_gateway.settings import GatewaySettings
+from zhiwen.common.embedding import Embedder
+from zhiwen.llm_gateway.accounts import WriteUsage
+from zhiwen.llm_gateway.app import create_app
+from zhiwen.llm_gateway.settings import GatewaySettings
 
 
 @contextlib.contextmanager

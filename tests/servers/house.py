@@ -18,19 +18,19 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from services.common.embedding import Embedders, HashEmbedder
-from services.common.ledger import Ledger, open_ledger
-from services.common.originals import DiskOriginals
-from services.common.store import ChunkStore
-from services.ingest.app import create_app as create_ingest
-from services.ingest.broker import Broker, make_celery, redis_url_for_celery
-from services.ingest.leases import LeaseKeeper
-from services.ingest.parsing import ParserPool
-from services.ingest.pipeline import Pipeline
-from services.ingest.settings import IngestSettings
-from services.ingest.worker import Worker
-from services.query.app import create_app as create_query
-from services.query.settings import QuerySettings
+from zhiwen.common.embedding import Embedders, HashEmbedder
+from zhiwen.common.ledger import Ledger, open_ledger
+from zhiwen.common.originals import DiskOriginals
+from zhiwen.common.store import ChunkStore
+from zhiwen.ingest.app import create_app as create_ingest
+from zhiwen.ingest.broker import Broker, make_celery, redis_url_for_celery
+from zhiwen.ingest.leases import LeaseKeeper
+from zhiwen.ingest.parsing import ParserPool
+from zhiwen.ingest.pipeline import Pipeline
+from zhiwen.ingest.settings import IngestSettings
+from zhiwen.ingest.worker import Worker
+from zhiwen.query.app import create_app as create_query
+from zhiwen.query.settings import QuerySettings
 from tests.servers.ledgers import unique
 
 DIMENSION = 384  # the built-in model's, which new knowledge bases get

@@ -7,15 +7,15 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from services.common.ledger import Database, Ledger, NewGeneration, OnDuplicate, Recorded, Upload, open_ledger
-from services.common.ledger.bases import KnowledgeBases
-from services.common.ledger.documents import Documents
-from services.common.ledger.jobs import Jobs
-from services.common.ledger.keys import ApiKeys
-from services.common.ledger.rebuilds import Rebuilds
-from services.common.ledger.schema import metadata
-from services.common.ledger.usage import Usage
-from services.common.models import ChunkingSpec, Document, IndexSpec, Job, KnowledgeBase
+from zhiwen.common.ledger import Database, Ledger, NewGeneration, OnDuplicate, Recorded, Upload, open_ledger
+from zhiwen.common.ledger.bases import KnowledgeBases
+from zhiwen.common.ledger.documents import Documents
+from zhiwen.common.ledger.jobs import Jobs
+from zhiwen.common.ledger.keys import ApiKeys
+from zhiwen.common.ledger.rebuilds import Rebuilds
+from zhiwen.common.ledger.schema import metadata
+from zhiwen.common.ledger.usage import Usage
+from zhiwen.common.models import ChunkingSpec, Document, IndexSpec, Job, KnowledgeBase
 
 LEASE = 30.0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.launcher import answers_on
+from zhiwen.cli.launcher import answers_on
 from tests.servers.loopback_only import in_namespace
 from tests.servers.stores import Server, free_port, socket_path
 

@@ -20,10 +20,10 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from services.cli.launcher import answers_http
-from services.common.ledger import Ledger, open_ledger
-from services.common.models import DocumentStatus
-from services.common.store import ChunkStore
+from zhiwen.cli.launcher import answers_http
+from zhiwen.common.ledger import Ledger, open_ledger
+from zhiwen.common.models import DocumentStatus
+from zhiwen.common.store import ChunkStore
 from tests.servers.stores import Server, free_port, milvus_lite_server, redis_server_in, running, wait_until
 
 LEASE_SECONDS = 2
@@ -99,7 +99,7 @@ class Rig:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("ZHIWEN_")}
         return Server(
             url=url,
-            command=[sys.executable, "-c", f"from services.{module} import main; main()"],
+            command=[sys.executable, "-c", f"from zhiwen.{module} import main; main()"],
             ready=lambda: answers_http(url + ready),
             environment={**clean, **{f"ZHIWEN_{key}": value for key, value in ours.items()}},
             log=self.logs / f"{name}.log",
@@ -254,7 +254,7 @@ class Rig:
     def parser_children(self) -> list[psutil.Process]:
         """Return the worker's parser children."""
         children = psutil.Process(self.worker.pid).children()
-        return [child for child in children if "services.ingest.parsing.child" in child.cmdline()]
+        return [child for child in children if "zhiwen.ingest.parsing.child" in child.cmdline()]
 
     def freeze_worker(self) -> None:
         """Stop the worker at a moment when it does not hold the ledger's write lock, which others need."""

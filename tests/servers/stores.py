@@ -19,7 +19,7 @@ import psutil
 import psycopg
 import pytest
 
-from services.cli.launcher import answers_http, answers_on, milvus_lite_binary, redis_binary
+from zhiwen.cli.launcher import answers_http, answers_on, milvus_lite_binary, redis_binary
 
 READY_SECONDS = 60.0
 

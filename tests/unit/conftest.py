@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.ledger import Ledger
+from zhiwen.common.ledger import Ledger
 from tests.servers.ledgers import ledger_on
 
 

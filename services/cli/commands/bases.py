@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from services.cli.problems import EXIT_FAILED, Json
-from services.cli.session import Session, command
-from services.cli.values import integers, optional_text_file
+from zhiwen.cli.problems import EXIT_FAILED, Json
+from zhiwen.cli.session import Session, command
+from zhiwen.cli.values import integers, optional_text_file
 
 app = typer.Typer(help="Knowledge bases.", no_args_is_help=True)
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from services.cli.adding import BAD, Adder, Result, collect, counts
-from services.cli.client import Client, LocalFile
-from services.cli.output import Output, file_size
-from services.cli.problems import EXIT_FAILED, ApiError, Json, Usage
-from services.cli.session import Kb, Session, command
-from services.cli.values import json_object
-from services.common.models import DocumentStatus
+from zhiwen.cli.adding import BAD, Adder, Result, collect, counts
+from zhiwen.cli.client import Client, LocalFile
+from zhiwen.cli.output import Output, file_size
+from zhiwen.cli.problems import EXIT_FAILED, ApiError, Json, Usage
+from zhiwen.cli.session import Kb, Session, command
+from zhiwen.cli.values import json_object
+from zhiwen.common.models import DocumentStatus
 
 app = typer.Typer(help="Documents of a knowledge base.", no_args_is_help=True)
 

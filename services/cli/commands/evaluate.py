@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from services.cli.eval_report import METRICS, render
-from services.cli.evaluation import MODES, Evaluation, Passages, Report, read_lines
-from services.cli.output import Output
-from services.cli.problems import ApiError
-from services.cli.session import Session, command
+from zhiwen.cli.eval_report import METRICS, render
+from zhiwen.cli.evaluation import MODES, Evaluation, Passages, Report, read_lines
+from zhiwen.cli.output import Output
+from zhiwen.cli.problems import ApiError
+from zhiwen.cli.session import Session, command
 
 
 def register(root: typer.Typer) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from services.cli.ledgers import opened_ledger
-from services.cli.session import DATA, Session, command
+from zhiwen.cli.ledgers import opened_ledger
+from zhiwen.cli.session import DATA, Session, command
 
 if TYPE_CHECKING:
-    from services.common.ledger import ApiKey
+    from zhiwen.common.ledger import ApiKey
 
 Scope = Literal["read", "write", "admin"]
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from services.cli.client import Client, Service
-from services.cli.commands.bases import documents_of
-from services.cli.ledgers import opened_ledger
-from services.cli.output import Output
-from services.cli.problems import EXIT_FAILED, ApiError, Json
-from services.cli.session import DATA, Session, command
-from services.common.telemetry import configure_logging
+from zhiwen.cli.client import Client, Service
+from zhiwen.cli.commands.bases import documents_of
+from zhiwen.cli.ledgers import opened_ledger
+from zhiwen.cli.output import Output
+from zhiwen.cli.problems import EXIT_FAILED, ApiError, Json
+from zhiwen.cli.session import DATA, Session, command
+from zhiwen.common.telemetry import configure_logging
 
 if TYPE_CHECKING:
-    from services.common.ledger import Ledger
+    from zhiwen.common.ledger import Ledger
 
 DEFAULT_PORT_BASE = 8000
 FINDINGS = (
@@ -51,7 +51,7 @@ def up(
     webui: Annotated[bool, typer.Option("--webui/--no-webui", help="Serve the page, too.")] = True,
 ) -> None:
     """Run everything on this machine until Ctrl-C."""
-    from services.cli.launcher import Stack
+    from zhiwen.cli.launcher import Stack
 
     output, folder = session.output, session.settings.data_dir
     configure_logging("launcher", session.settings.log_level, "console")

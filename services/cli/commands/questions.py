@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from services.cli.client import Client
-from services.cli.output import Output, place_of, snippet
-from services.cli.problems import Json
-from services.cli.session import Kb, Session, command
-from services.cli.values import json_object
+from zhiwen.cli.client import Client
+from zhiwen.cli.output import Output, place_of, snippet
+from zhiwen.cli.problems import Json
+from zhiwen.cli.session import Kb, Session, command
+from zhiwen.cli.values import json_object
 
 Mode = Literal["hybrid", "dense", "full_text"]
 TopK = Annotated[int, typer.Option("--top-k", min=1, help="How many passages.")]

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.ledgers import opened_ledger
-from services.cli.problems import Usage
-from services.cli.session import DATA, Session, command
-from services.common.models import UsageRow
+from zhiwen.cli.ledgers import opened_ledger
+from zhiwen.cli.problems import Usage
+from zhiwen.cli.session import DATA, Session, command
+from zhiwen.common.models import UsageRow
 
 HEADERS = ("key", "model", "requests", "unmetered", "prompt tokens", "completion tokens")
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.common.ledger.bases import KnowledgeBases, NewGeneration
-from services.common.ledger.claiming import MAX_ATTEMPTS
-from services.common.ledger.database import Database, new_id
-from services.common.ledger.documents import Documents
-from services.common.ledger.fencing import LeaseLost
-from services.common.ledger.jobs import Jobs, Reconciled
-from services.common.ledger.keys import ApiKey, ApiKeys, Scope
-from services.common.ledger.rebuilds import Rebuilds
-from services.common.ledger.uploads import OnDuplicate, Outcome, Recorded, Upload
-from services.common.ledger.usage import Usage
+from zhiwen.common.ledger.bases import KnowledgeBases, NewGeneration
+from zhiwen.common.ledger.claiming import MAX_ATTEMPTS
+from zhiwen.common.ledger.database import Database, new_id
+from zhiwen.common.ledger.documents import Documents
+from zhiwen.common.ledger.fencing import LeaseLost
+from zhiwen.common.ledger.jobs import Jobs, Reconciled
+from zhiwen.common.ledger.keys import ApiKey, ApiKeys, Scope
+from zhiwen.common.ledger.rebuilds import Rebuilds
+from zhiwen.common.ledger.uploads import OnDuplicate, Outcome, Recorded, Upload
+from zhiwen.common.ledger.usage import Usage
 
 __all__ = [
     "MAX_ATTEMPTS",

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from services.common.errors import Conflict, NotFound
-from services.common.ledger.database import Database, from_driver, moment
-from services.common.ledger.queue import add_job
-from services.common.ledger.schema import api_keys, generations, jobs, knowledge_bases
-from services.common.models import ChunkingSpec, Generation, IndexSpec, JobKind, KnowledgeBase
+from zhiwen.common.errors import Conflict, NotFound
+from zhiwen.common.ledger.database import Database, from_driver, moment
+from zhiwen.common.ledger.queue import add_job
+from zhiwen.common.ledger.schema import api_keys, generations, jobs, knowledge_bases
+from zhiwen.common.models import ChunkingSpec, Generation, IndexSpec, JobKind, KnowledgeBase
 
 
 @dataclass(frozen=True, slots=True)

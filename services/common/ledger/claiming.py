@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services.common.ledger.queue import REMOVALS
-from services.common.ledger.schema import documents, jobs, knowledge_bases
-from services.common.models import Job, JobKind
+from zhiwen.common.ledger.queue import REMOVALS
+from zhiwen.common.ledger.schema import documents, jobs, knowledge_bases
+from zhiwen.common.models import Job, JobKind
 
 MAX_ATTEMPTS = 3
 

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from services.common.errors import ConfigurationError, ServiceError, Unavailable
+from zhiwen.common.errors import ConfigurationError, ServiceError, Unavailable
 
 BUSY_SECONDS = 30
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -7,10 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services.common.errors import NotFound
-from services.common.ledger.database import moment
-from services.common.ledger.schema import documents, indexed, jobs, knowledge_bases, versions
-from services.common.models import Document, DocumentStatus, Progress
+from zhiwen.common.errors import NotFound
+from zhiwen.common.ledger.database import moment
+from zhiwen.common.ledger.schema import documents, indexed, jobs, knowledge_bases, versions
+from zhiwen.common.models import Document, DocumentStatus, Progress
 
 ACTIVE = documents.c.status.not_in([DocumentStatus.DELETING, DocumentStatus.DELETED])
 

@@ -9,9 +9,9 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from services.common.errors import Conflict, NotFound
-from services.common.ledger.database import Database
-from services.common.ledger.document_rows import (
+from zhiwen.common.errors import Conflict, NotFound
+from zhiwen.common.ledger.database import Database
+from zhiwen.common.ledger.document_rows import (
     ACTIVE,
     document_query,
     fresh_state,
@@ -19,11 +19,11 @@ from services.common.ledger.document_rows import (
     read_document,
     to_document,
 )
-from services.common.ledger.queue import add_job, cancel_ingests, note_change
-from services.common.ledger.schema import documents, indexed, jobs, knowledge_bases, versions
-from services.common.ledger.touching import touch_originals
-from services.common.ledger.uploads import OnDuplicate, Recorded, Upload, record_upload, requeue
-from services.common.models import Document, DocumentStatus, JobKind
+from zhiwen.common.ledger.queue import add_job, cancel_ingests, note_change
+from zhiwen.common.ledger.schema import documents, indexed, jobs, knowledge_bases, versions
+from zhiwen.common.ledger.touching import touch_originals
+from zhiwen.common.ledger.uploads import OnDuplicate, Recorded, Upload, record_upload, requeue
+from zhiwen.common.models import Document, DocumentStatus, JobKind
 
 _LIVE = sa.select(documents.c.id, documents.c.live_version).where(documents.c.live_version.is_not(None))
 _LIVE_OF_ARRAY = _LIVE.where(documents.c.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.String))))

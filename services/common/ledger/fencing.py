@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services.common.ledger.schema import jobs
-from services.common.models import Job
+from zhiwen.common.ledger.schema import jobs
+from zhiwen.common.models import Job
 
 
 class LeaseLost(Exception):

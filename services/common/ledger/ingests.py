@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services.common.errors import Unavailable
-from services.common.ledger.fencing import require_held
-from services.common.ledger.queue import follow_up, note_change
-from services.common.ledger.schema import documents, indexed, jobs, knowledge_bases, versions
-from services.common.models import DocumentStatus, Job, JobKind
+from zhiwen.common.errors import Unavailable
+from zhiwen.common.ledger.fencing import require_held
+from zhiwen.common.ledger.queue import follow_up, note_change
+from zhiwen.common.ledger.schema import documents, indexed, jobs, knowledge_bases, versions
+from zhiwen.common.models import DocumentStatus, Job, JobKind
 
 
 def make_live(c: Connection, now: float, job: Job, generation_id: int, chunks: int, terms: bytes | None) -> None:

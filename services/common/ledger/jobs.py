@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from services.common.ledger.claiming import ANY_DUE, ANY_DUE_OF, MAX_ATTEMPTS, claim_next
-from services.common.ledger.database import Database
-from services.common.ledger.fencing import is_held, require_held
-from services.common.ledger.ingests import fail_ingest, make_live, turn_into_purge
-from services.common.ledger.late_work import mend_late_work
-from services.common.ledger.removals import finish_delete, finish_drop, finish_purge
-from services.common.ledger.schema import documents, generations, jobs, originals, versions
-from services.common.ledger.touching import touch_originals
-from services.common.models import DocumentStatus, Job, JobKind
+from zhiwen.common.ledger.claiming import ANY_DUE, ANY_DUE_OF, MAX_ATTEMPTS, claim_next
+from zhiwen.common.ledger.database import Database
+from zhiwen.common.ledger.fencing import is_held, require_held
+from zhiwen.common.ledger.ingests import fail_ingest, make_live, turn_into_purge
+from zhiwen.common.ledger.late_work import mend_late_work
+from zhiwen.common.ledger.removals import finish_delete, finish_drop, finish_purge
+from zhiwen.common.ledger.schema import documents, generations, jobs, originals, versions
+from zhiwen.common.ledger.touching import touch_originals
+from zhiwen.common.models import DocumentStatus, Job, JobKind
 
 TOMBSTONE_SECONDS = 24 * 3600.0
 

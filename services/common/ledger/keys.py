@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from services.common.errors import NotFound
-from services.common.ledger.database import Database, moment, new_id
-from services.common.ledger.schema import api_keys
+from zhiwen.common.errors import NotFound
+from zhiwen.common.ledger.database import Database, moment, new_id
+from zhiwen.common.ledger.schema import api_keys
 
 Scope = Literal["read", "write", "admin"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services.common.ledger.queue import follow_up
-from services.common.ledger.schema import documents, indexed, knowledge_bases, versions
-from services.common.models import Job, JobKind
+from zhiwen.common.ledger.queue import follow_up
+from zhiwen.common.ledger.schema import documents, indexed, knowledge_bases, versions
+from zhiwen.common.models import Job, JobKind
 
 
 def mend_late_work(c: Connection, now: float, job: Job) -> None:

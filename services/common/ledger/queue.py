@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy.engine import Connection
 
-from services.common.ledger.database import new_id
-from services.common.ledger.schema import jobs, knowledge_bases
-from services.common.models import Job, JobKind
+from zhiwen.common.ledger.database import new_id
+from zhiwen.common.ledger.schema import jobs, knowledge_bases
+from zhiwen.common.models import Job, JobKind
 
 REMOVALS = frozenset({JobKind.DELETE, JobKind.PURGE, JobKind.DROP, JobKind.RETIRE})
 

@@ -12,15 +12,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services.common.errors import Conflict, NotFound
-from services.common.ledger.bases import NewGeneration, insert_generation, read_generation, read_knowledge_base
-from services.common.ledger.claiming import MAX_ATTEMPTS
-from services.common.ledger.database import Database
-from services.common.ledger.fencing import require_held
-from services.common.ledger.ingests import mark_indexed
-from services.common.ledger.queue import add_job, note_change
-from services.common.ledger.schema import documents, generations, indexed, jobs, knowledge_bases
-from services.common.models import Generation, Job, JobKind, KnowledgeBase, Rebuild
+from zhiwen.common.errors import Conflict, NotFound
+from zhiwen.common.ledger.bases import NewGeneration, insert_generation, read_generation, read_knowledge_base
+from zhiwen.common.ledger.claiming import MAX_ATTEMPTS
+from zhiwen.common.ledger.database import Database
+from zhiwen.common.ledger.fencing import require_held
+from zhiwen.common.ledger.ingests import mark_indexed
+from zhiwen.common.ledger.queue import add_job, note_change
+from zhiwen.common.ledger.schema import documents, generations, indexed, jobs, knowledge_bases
+from zhiwen.common.models import Generation, Job, JobKind, KnowledgeBase, Rebuild
 
 RETIRE_DELAY = 10.0
 """Seconds for which searches that began on the old generation may still read it."""

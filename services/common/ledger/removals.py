@@ -9,9 +9,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from services.common.ledger.schema import documents, indexed, jobs, knowledge_bases, versions
-from services.common.ledger.touching import touch_originals
-from services.common.models import DocumentStatus, Job
+from zhiwen.common.ledger.schema import documents, indexed, jobs, knowledge_bases, versions
+from zhiwen.common.ledger.touching import touch_originals
+from zhiwen.common.models import DocumentStatus, Job
 
 
 def finish_purge(c: Connection, now: float, job: Job) -> list[str]:

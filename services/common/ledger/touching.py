@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
 
-from services.common.ledger.schema import originals
+from zhiwen.common.ledger.schema import originals
 
 
 def touch_originals(c: Connection, now: float, sha256s: Iterable[str]) -> None:

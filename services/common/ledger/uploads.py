@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from sqlalchemy.engine import Connection
 
-from services.common.errors import Conflict
-from services.common.ledger.bases import read_knowledge_base
-from services.common.ledger.database import new_id
-from services.common.ledger.document_rows import ACTIVE, find_document, fresh_state, lock_base, read_document
-from services.common.ledger.queue import add_job, cancel_ingests
-from services.common.ledger.schema import documents, knowledge_bases, versions
-from services.common.ledger.touching import touch_originals
-from services.common.models import Document, DocumentStatus, JobKind
+from zhiwen.common.errors import Conflict
+from zhiwen.common.ledger.bases import read_knowledge_base
+from zhiwen.common.ledger.database import new_id
+from zhiwen.common.ledger.document_rows import ACTIVE, find_document, fresh_state, lock_base, read_document
+from zhiwen.common.ledger.queue import add_job, cancel_ingests
+from zhiwen.common.ledger.schema import documents, knowledge_bases, versions
+from zhiwen.common.ledger.touching import touch_originals
+from zhiwen.common.models import Document, DocumentStatus, JobKind
 
 OnDuplicate = Literal["keep", "skip", "error"]
 Outcome = Literal["created", "replaced", "unchanged", "duplicate"]

@@ -8,9 +8,9 @@ from dataclasses import astuple
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from services.common.ledger.database import Database
-from services.common.ledger.schema import usage
-from services.common.models import UsageRow
+from zhiwen.common.ledger.database import Database
+from zhiwen.common.ledger.schema import usage
+from zhiwen.common.models import UsageRow
 
 PLACE = ("day", "key", "model")
 SUMS = ("requests", "unmetered", "prompt_tokens", "completion_tokens")

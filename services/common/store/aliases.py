@@ -8,8 +8,8 @@ from typing import Any
 import structlog
 from pymilvus import MilvusException
 
-from services.common.errors import ServiceError
-from services.common.store.connection import Connection
+from zhiwen.common.errors import ServiceError
+from zhiwen.common.store.connection import Connection
 
 log = structlog.get_logger(__name__)
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.errors import Unavailable
-from services.common.index_specs import fitted_search
-from services.common.models import Generation, Hit, IndexSpec
-from services.common.store import wire
-from services.common.store.aliases import Aliases
-from services.common.store.connection import Connection
-from services.common.store.engine import Capabilities, require_full_text
-from services.common.store.rows import (
+from zhiwen.common.errors import Unavailable
+from zhiwen.common.index_specs import fitted_search
+from zhiwen.common.models import Generation, Hit, IndexSpec
+from zhiwen.common.store import wire
+from zhiwen.common.store.aliases import Aliases
+from zhiwen.common.store.connection import Connection
+from zhiwen.common.store.engine import Capabilities, require_full_text
+from zhiwen.common.store.rows import (
     OUTPUT,
     ChunkKey,
     ChunkRow,

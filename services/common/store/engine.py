@@ -9,7 +9,7 @@ import grpc
 import pymilvus
 import structlog
 
-from services.common.errors import InvalidRequest, ServiceError, Unavailable
+from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
 
 log = structlog.get_logger(__name__)
 

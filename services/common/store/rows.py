@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pymilvus import DataType
 
-from services.common.errors import ServiceError
-from services.common.models import Chunk, Hit, IndexSpec, chunk_id
+from zhiwen.common.errors import ServiceError
+from zhiwen.common.models import Chunk, Hit, IndexSpec, chunk_id
 
 OUTPUT = ["id", "document_id", "version", "ordinal", "text", "source", "page", "heading", "metadata"]
 MIN_SCALE = 1e-9

@@ -23,7 +23,7 @@ from pymilvus.grpc_gen.common_pb2 import (
 )
 from pymilvus.grpc_gen.milvus_pb2 import QueryRequest, SearchRequest
 
-from services.common.store.rows import SparseVector
+from zhiwen.common.store.rows import SparseVector
 
 EVENTUALLY = 1
 """A guaranteed timestamp that every server has passed: the collection's own consistency level counts."""

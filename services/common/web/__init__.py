@@ -1,10 +1,10 @@
 """What every FastAPI service is built on: errors, request ids, health, metrics, and the uvicorn runner."""
 
-from services.common.web.application import add_docs, install, new_app
-from services.common.web.middlewares import MAX_BODY_BYTES, BodyLimit, CatchAll, RequestContext
-from services.common.web.operations import Check, add_operations_routes, in_thread
-from services.common.web.problems import Problem, problem_response, problems, service_error_of
-from services.common.web.running import configuration_errors_end_the_process, serve
+from zhiwen.common.web.application import add_docs, install, new_app
+from zhiwen.common.web.middlewares import MAX_BODY_BYTES, BodyLimit, CatchAll, RequestContext
+from zhiwen.common.web.operations import Check, add_operations_routes, in_thread
+from zhiwen.common.web.problems import Problem, problem_response, problems, service_error_of
+from zhiwen.common.web.running import configuration_errors_end_the_process, serve
 
 __all__ = [
     "MAX_BODY_BYTES",

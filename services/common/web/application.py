@@ -15,10 +15,10 @@ from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from services import __version__
-from services.common.errors import ServiceError
-from services.common.web.middlewares import BodyLimit, CatchAll, RequestContext
-from services.common.web.problems import Problem, render_problem
+from zhiwen import __version__
+from zhiwen.common.errors import ServiceError
+from zhiwen.common.web.middlewares import BodyLimit, CatchAll, RequestContext
+from zhiwen.common.web.problems import Problem, render_problem
 
 
 def new_app(title: str, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:

@@ -16,8 +16,8 @@ from fastapi.responses import Response
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.common.errors import InvalidRequest, TooLarge
-from services.common.telemetry import REQUEST_ID_HEADER, REQUEST_SECONDS, REQUESTS, request_id_from
+from zhiwen.common.errors import InvalidRequest, TooLarge
+from zhiwen.common.telemetry import REQUEST_ID_HEADER, REQUEST_SECONDS, REQUESTS, request_id_from
 
 log = structlog.get_logger(__package__)
 

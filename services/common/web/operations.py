@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from services.common.errors import ServiceError
+from zhiwen.common.errors import ServiceError
 
 log = structlog.get_logger(__package__)
 

@@ -13,8 +13,8 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from services.common.errors import InvalidRequest, NotFound, ServiceError
-from services.common.telemetry import current_request_id
+from zhiwen.common.errors import InvalidRequest, NotFound, ServiceError
+from zhiwen.common.telemetry import current_request_id
 
 log = structlog.get_logger(__package__)
 

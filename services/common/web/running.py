@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from services.common.errors import ConfigurationError
+from zhiwen.common.errors import ConfigurationError
 
 
 def serve(create_app: Callable[[], FastAPI], *, host: str, port: int) -> None:

@@ -15,14 +15,14 @@ from typing import Any
 
 from lxml import etree
 
-from services.common.errors import DocumentError
-from services.common.models import Block
-from services.ingest.parsing import quiet_spacy
-from services.ingest.parsing.decode import decode_text
-from services.ingest.parsing.markup import local_name, parse_html
-from services.ingest.parsing.normalise import Outline, clean_text
-from services.ingest.parsing.rtf import with_unicode_escapes
-from services.ingest.parsing.tables import table_blocks
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing import quiet_spacy
+from zhiwen.ingest.parsing.decode import decode_text
+from zhiwen.ingest.parsing.markup import local_name, parse_html
+from zhiwen.ingest.parsing.normalise import Outline, clean_text
+from zhiwen.ingest.parsing.rtf import with_unicode_escapes
+from zhiwen.ingest.parsing.tables import table_blocks
 
 # Languages are not asked for: their detection is slow and nothing here needs it.
 NO_LANGUAGE = [""]

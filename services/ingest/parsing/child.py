@@ -1,6 +1,6 @@
 """The program of a parser child: read a request, read the document, write its blocks or its error, again and again.
 
-Started by `process.ParserProcess` as `python -m services.ingest.parsing.child PARENT_PID ANSWERS_FD MEMORY_BYTES`.
+Started by `process.ParserProcess` as `python -m zhiwen.ingest.parsing.child PARENT_PID ANSWERS_FD MEMORY_BYTES`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from services.common.errors import DocumentError
-from services.common.models import Block
-from services.ingest.parsing import heartbeat, sandbox, wire
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing import heartbeat, sandbox, wire
 
 BLOCK_OVERHEAD_BYTES = 64
 MAX_RECURSION = 3000
@@ -96,7 +96,7 @@ def _error(code: str, detail: str, retire: bool = False) -> dict[str, Any]:
 
 
 def _read(path: Path, name: str, output_bytes: int) -> list[Block]:
-    from services.ingest.parsing.readers import read_document
+    from zhiwen.ingest.parsing.readers import read_document
 
     blocks: list[Block] = []
     size = 0

@@ -8,8 +8,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from services.common.errors import DocumentError
-from services.ingest.parsing import media
+from zhiwen.common.errors import DocumentError
+from zhiwen.ingest.parsing import media
 
 MAX_MEMBERS = 20_000
 MAX_UNPACKED_BYTES = 1 << 30

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.common.models import Block
-from services.ingest.parsing.decode import decode_text
-from services.ingest.parsing.tables import table_blocks
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.decode import decode_text
+from zhiwen.ingest.parsing.tables import table_blocks
 
 DELIMITERS = ",;\t|"
 SAMPLE_LINES = 50

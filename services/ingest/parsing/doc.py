@@ -13,13 +13,13 @@ from pathlib import Path
 
 import olefile
 
-from services.common.models import Block
-from services.ingest.parsing import doc_fib
-from services.ingest.parsing.doc_fib import Paragraph, Piece
-from services.ingest.parsing.docx import read_docx
-from services.ingest.parsing.legacy_office import damaged, or_by_libreoffice
-from services.ingest.parsing.normalise import Outline, one_line
-from services.ingest.parsing.tables import table_blocks
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing import doc_fib
+from zhiwen.ingest.parsing.doc_fib import Paragraph, Piece
+from zhiwen.ingest.parsing.docx import read_docx
+from zhiwen.ingest.parsing.legacy_office import damaged, or_by_libreoffice
+from zhiwen.ingest.parsing.normalise import Outline, one_line
+from zhiwen.ingest.parsing.tables import table_blocks
 
 FIELD_BEGIN, FIELD_SEPARATOR, FIELD_END = "\x13", "\x14", "\x15"
 CELL_MARK = "\x07"

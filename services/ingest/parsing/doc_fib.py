@@ -10,8 +10,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.ingest.parsing.containers import encrypted
-from services.ingest.parsing.legacy_office import damaged
+from zhiwen.ingest.parsing.containers import encrypted
+from zhiwen.ingest.parsing.legacy_office import damaged
 
 MAGICS = (0xA5EC, 0xA5DC)
 FIRST_WORD_97 = 0x00C1

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from lxml import etree
 
-from services.common.models import Block
-from services.ingest.parsing.docx_numbering import BULLET, Numbering
-from services.ingest.parsing.docx_styles import Style, paragraph_style, read_styles
-from services.ingest.parsing.markup import attribute, local_name
-from services.ingest.parsing.normalise import Outline, one_line
-from services.ingest.parsing.ooxml import Package
-from services.ingest.parsing.tables import table_blocks
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.docx_numbering import BULLET, Numbering
+from zhiwen.ingest.parsing.docx_styles import Style, paragraph_style, read_styles
+from zhiwen.ingest.parsing.markup import attribute, local_name
+from zhiwen.ingest.parsing.normalise import Outline, one_line
+from zhiwen.ingest.parsing.ooxml import Package
+from zhiwen.ingest.parsing.tables import table_blocks
 
 SKIPPED = frozenset(
     {"del", "movefrom", "instrtext", "fallback", "deltext", "rpr", "ppr", "pict_fallback", "annotation"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from services.ingest.parsing.markup import attribute, local_name
+from zhiwen.ingest.parsing.markup import attribute, local_name
 
 BULLET = "-"
 DIGITS = "零一二三四五六七八九"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from services.ingest.parsing.docx_numbering import Numbering
-from services.ingest.parsing.markup import attribute, local_name
+from zhiwen.ingest.parsing.docx_numbering import Numbering
+from zhiwen.ingest.parsing.markup import attribute, local_name
 
 HEADING_STYLE = re.compile(r"^(?:heading|标题|標題|título|überschrift|titre)\s*([1-9])$", re.I)
 TITLE_STYLE = re.compile(r"^(?:title|标题|標題)$", re.I)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from lxml import etree
 
-from services.common.models import Block
-from services.ingest.parsing.decode import decode_text
-from services.ingest.parsing.markup import local_name, parse_html
-from services.ingest.parsing.normalise import Outline, one_line, unwrap_lines
-from services.ingest.parsing.tables import table_blocks
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.decode import decode_text
+from zhiwen.ingest.parsing.markup import local_name, parse_html
+from zhiwen.ingest.parsing.normalise import Outline, one_line, unwrap_lines
+from zhiwen.ingest.parsing.tables import table_blocks
 
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 SKIPPED = frozenset(

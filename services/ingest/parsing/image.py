@@ -8,11 +8,11 @@ from pathlib import Path
 
 from PIL import Image, ImageSequence
 
-from services.common.errors import DocumentError
-from services.common.models import Block
-from services.ingest.parsing.normalise import clean_text
-from services.ingest.parsing.ocr import MAX_PIXELS, recognise
-from services.ingest.parsing.pdf import paragraphs
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.normalise import clean_text
+from zhiwen.ingest.parsing.ocr import MAX_PIXELS, recognise
+from zhiwen.ingest.parsing.pdf import paragraphs
 
 MAX_FRAMES = 500
 REFUSED_PIXELS = 4 * MAX_PIXELS

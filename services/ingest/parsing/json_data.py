@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from services.common.models import Block
-from services.ingest.parsing.decode import decode_text
-from services.ingest.parsing.normalise import MAX_HEADING_CHARACTERS
-from services.ingest.parsing.plain import plain_blocks
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.decode import decode_text
+from zhiwen.ingest.parsing.normalise import MAX_HEADING_CHARACTERS
+from zhiwen.ingest.parsing.plain import plain_blocks
 
 HEADING_LEVELS = 4
 # A record of a list is one block, with what is nested in it, up to this size.

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from services.common.errors import DocumentError
-from services.common.models import Block
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
 
 Reader = Callable[[Path], Iterator[Block]]
 
@@ -30,7 +30,7 @@ def or_by_libreoffice(path: Path, kind: str, read: Reader, read_converted: Reade
     except DocumentError as exc:
         if exc.code != "corrupt" or shutil.which("soffice") is None:
             raise
-        from services.ingest.parsing.by_unstructured import by_libreoffice
+        from zhiwen.ingest.parsing.by_unstructured import by_libreoffice
 
         blocks = list(read_converted(by_libreoffice(path, kind)))
     yield from blocks

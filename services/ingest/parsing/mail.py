@@ -9,11 +9,11 @@ from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 
-from services.common.models import Block
-from services.ingest.parsing.by_unstructured import mail_body
-from services.ingest.parsing.containers import encrypted
-from services.ingest.parsing.decode import decode_text, find_encoding
-from services.ingest.parsing.normalise import one_line
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.by_unstructured import mail_body
+from zhiwen.ingest.parsing.containers import encrypted
+from zhiwen.ingest.parsing.decode import decode_text, find_encoding
+from zhiwen.ingest.parsing.normalise import one_line
 
 SHOWN = ("From", "To", "Cc", "Date")
 ENCRYPTED_TYPES = frozenset({"multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime"})

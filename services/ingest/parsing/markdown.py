@@ -9,9 +9,9 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from services.common.models import Block
-from services.ingest.parsing.decode import decode_text
-from services.ingest.parsing.normalise import Outline, clean_text
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.decode import decode_text
+from zhiwen.ingest.parsing.normalise import Outline, clean_text
 
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n(?:---|\.\.\.)(?:\n|\Z)", re.S)
 # `#标题` without a space is no heading in CommonMark, but everyone who writes it means one.

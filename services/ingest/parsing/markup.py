@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from lxml import etree
 
-from services.common.errors import DocumentError
+from zhiwen.common.errors import DocumentError
 
 DEPTH_ERROR = "Excessive depth"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from services.common.errors import DocumentError
-from services.ingest.parsing.decode import find_encoding
+from zhiwen.common.errors import DocumentError
+from zhiwen.ingest.parsing.decode import find_encoding
 
 OFFICE = "application/vnd.openxmlformats-officedocument"
 TEXT = "text/plain"

@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.common.errors import DocumentError
-from services.ingest.parsing import heartbeat
-from services.ingest.parsing.normalise import close_wide_gaps
-from services.ingest.parsing.sandbox import die_with_parent
+from zhiwen.common.errors import DocumentError
+from zhiwen.ingest.parsing import heartbeat
+from zhiwen.ingest.parsing.normalise import close_wide_gaps
+from zhiwen.ingest.parsing.sandbox import die_with_parent
 
 if TYPE_CHECKING:
     import pypdfium2

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lxml import etree
 
-from services.common.models import Block
-from services.ingest.parsing.markup import attribute, local_name, parse_xml
-from services.ingest.parsing.normalise import one_line
-from services.ingest.parsing.tables import table_blocks
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.markup import attribute, local_name, parse_xml
+from zhiwen.ingest.parsing.normalise import one_line
+from zhiwen.ingest.parsing.tables import table_blocks
 
 
 def read_odp(path: Path) -> Iterator[Block]:

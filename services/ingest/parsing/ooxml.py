@@ -7,8 +7,8 @@ from pathlib import Path
 
 from lxml import etree
 
-from services.common.errors import DocumentError
-from services.ingest.parsing.markup import attribute, local_name, parse_xml, resolve_part
+from zhiwen.common.errors import DocumentError
+from zhiwen.ingest.parsing.markup import attribute, local_name, parse_xml, resolve_part
 
 
 class Package:

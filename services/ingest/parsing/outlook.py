@@ -7,11 +7,11 @@ from pathlib import Path
 
 from oxmsg import Message
 
-from services.common.models import Block
-from services.ingest.parsing.by_unstructured import mail_body
-from services.ingest.parsing.containers import encrypted
-from services.ingest.parsing.mail import envelope, under
-from services.ingest.parsing.normalise import one_line
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.by_unstructured import mail_body
+from zhiwen.ingest.parsing.containers import encrypted
+from zhiwen.ingest.parsing.mail import envelope, under
+from zhiwen.ingest.parsing.normalise import one_line
 
 ENCRYPTED_SUFFIXES = (".p7m", ".pgp-encrypted", ".pgp")
 

@@ -12,11 +12,11 @@ from statistics import median
 
 import pypdfium2 as pdfium
 
-from services.common.errors import DocumentError
-from services.common.models import Block
-from services.ingest.parsing.containers import encrypted
-from services.ingest.parsing.normalise import clean_text, unwrap_lines
-from services.ingest.parsing.pdf_order import ordered_text
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.containers import encrypted
+from zhiwen.ingest.parsing.normalise import clean_text, unwrap_lines
+from zhiwen.ingest.parsing.pdf_order import ordered_text
 
 MIN_PAGE_CHARACTERS = 8
 MAX_PAGES = 20_000
@@ -58,7 +58,7 @@ def _page_blocks(document: pdfium.PdfDocument, index: int, heading: tuple[str, .
     try:
         text = _page_text(page)
         if len(text.strip()) < MIN_PAGE_CHARACTERS and _has_image(page):
-            from services.ingest.parsing.ocr import recognise_page
+            from zhiwen.ingest.parsing.ocr import recognise_page
 
             text = recognise_page(page) or text
         for paragraph in paragraphs(clean_text(text)):

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import pypdfium2
 from pypdfium2 import raw
 
-from services.ingest.parsing.normalise import close_wide_gaps
+from zhiwen.ingest.parsing.normalise import close_wide_gaps
 
 EMPTY_PAIR = re.compile(r"“\s?”|‘\s?’|「\s?」|『\s?』|《\s?》|（\s?）|【\s?】|”\s?“")
 # (character code, x, y) of each character in drawing order; x and y in points from the page's lower left corner.

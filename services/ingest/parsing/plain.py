@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.common.models import Block
-from services.ingest.parsing.decode import decode_text
-from services.ingest.parsing.normalise import Outline, clean_text
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.decode import decode_text
+from zhiwen.ingest.parsing.normalise import Outline, clean_text
 
 PARAGRAPHS = re.compile(r"\n[ \t\u3000]*\n+")
 CHAPTER = re.compile(

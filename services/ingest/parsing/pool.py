@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.common.errors import DocumentError, Unavailable
-from services.common.models import Block
-from services.ingest.parsing import wire
-from services.ingest.parsing.process import (
+from zhiwen.common.errors import DocumentError, Unavailable
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing import wire
+from zhiwen.ingest.parsing.process import (
     POLL_SECONDS,
     ChildCancelled,
     ChildGone,

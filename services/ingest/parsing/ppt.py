@@ -13,11 +13,11 @@ from pathlib import Path
 
 import olefile
 
-from services.common.models import Block
-from services.ingest.parsing.containers import encrypted
-from services.ingest.parsing.legacy_office import damaged, or_by_libreoffice
-from services.ingest.parsing.normalise import one_line
-from services.ingest.parsing.pptx import read_pptx
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.containers import encrypted
+from zhiwen.ingest.parsing.legacy_office import damaged, or_by_libreoffice
+from zhiwen.ingest.parsing.normalise import one_line
+from zhiwen.ingest.parsing.pptx import read_pptx
 
 HEADER = struct.Struct("<HHI")
 CONTAINER = 0xF

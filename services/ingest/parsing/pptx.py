@@ -7,11 +7,11 @@ from pathlib import Path
 
 from lxml import etree
 
-from services.common.models import Block
-from services.ingest.parsing.markup import attribute, local_name
-from services.ingest.parsing.normalise import one_line
-from services.ingest.parsing.ooxml import Package
-from services.ingest.parsing.tables import table_blocks
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.markup import attribute, local_name
+from zhiwen.ingest.parsing.normalise import one_line
+from zhiwen.ingest.parsing.ooxml import Package
+from zhiwen.ingest.parsing.tables import table_blocks
 
 TITLES = frozenset({"title", "ctrTitle"})
 FURNITURE = frozenset({"sldNum", "dt", "ftr", "hdr", "sldImg"})

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from services.ingest.parsing import wire
+from zhiwen.ingest.parsing import wire
 
 POLL_SECONDS = 0.2
 MAX_PATIENCE = 20
@@ -82,7 +82,7 @@ class ParserProcess:
             os.close(answers_end)
 
     def _start(self, answers_end: int, memory_bytes: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-P", "-W", "ignore", "-m", "services.ingest.parsing.child"]
+        command = [sys.executable, "-P", "-W", "ignore", "-m", "zhiwen.ingest.parsing.child"]
         return subprocess.Popen(
             [*command, str(os.getpid()), str(answers_end), str(memory_bytes)],
             stdin=subprocess.PIPE,

@@ -7,10 +7,10 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 
-from services.common.errors import DocumentError
-from services.common.models import Block
-from services.ingest.parsing import media
-from services.ingest.parsing.normalise import clean_text, one_line
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing import media
+from zhiwen.ingest.parsing.normalise import clean_text, one_line
 
 Reader = Callable[[Path], Iterator[Block]]
 
@@ -50,7 +50,7 @@ def read_document(path: Path, name: str) -> Iterator[Block]:
         head = file.read(media.LOOK_BYTES)
     media_type = media.detect_media_type(head, name)
     if head.startswith((b"PK", b"\xd0\xcf")):
-        from services.ingest.parsing.containers import inspect_container
+        from zhiwen.ingest.parsing.containers import inspect_container
 
         media_type = inspect_container(path, media_type)
     reader = find_reader(media_type, name)
@@ -67,7 +67,7 @@ def find_reader(media_type: str, name: str) -> Reader:
     if media_type not in READERS:
         raise media.unsupported(PurePosixPath(name).suffix.lower())
     module, function = READERS[media_type].split(":")
-    reader: Reader = getattr(import_module(f"services.ingest.parsing.{module}"), function)
+    reader: Reader = getattr(import_module(f"zhiwen.ingest.parsing.{module}"), function)
     return reader
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from services.common.models import Block
-from services.ingest.parsing.normalise import one_line
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.normalise import one_line
 
 ROWS_PER_BLOCK = 500
 CELL_SEPARATOR = " | "

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from services.common.models import Block
+from zhiwen.common.models import Block
 
 FOLDER_PREFIX = "zhiwen-parser-"
 """How the name of a child's own folder begins; a child works, and cleans up, nowhere else."""

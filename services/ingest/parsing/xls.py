@@ -10,11 +10,11 @@ from typing import Any
 import xlrd
 from xlrd.xldate import XLDateError, xldate_as_datetime
 
-from services.common.errors import DocumentError
-from services.common.models import Block
-from services.ingest.parsing.containers import encrypted
-from services.ingest.parsing.tables import sheet_blocks
-from services.ingest.parsing.xlsx import cell_text
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.containers import encrypted
+from zhiwen.ingest.parsing.tables import sheet_blocks
+from zhiwen.ingest.parsing.xlsx import cell_text
 
 
 def read_xls(path: Path) -> Iterator[Block]:

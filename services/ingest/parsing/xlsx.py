@@ -9,9 +9,9 @@ from typing import Any
 
 import openpyxl
 
-from services.common.errors import DocumentError
-from services.common.models import Block
-from services.ingest.parsing.tables import sheet_blocks
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.tables import sheet_blocks
 
 MAX_EMPTY_ROWS = 10_000
 MAX_COLUMNS = 1_000

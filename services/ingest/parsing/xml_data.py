@@ -11,11 +11,11 @@ from pathlib import Path
 
 from lxml import etree
 
-from services.common.models import Block
-from services.ingest.parsing.decode import decode_text, find_encoding
-from services.ingest.parsing.html import html_blocks
-from services.ingest.parsing.markup import local_name, parse_xml
-from services.ingest.parsing.normalise import one_line
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.decode import decode_text, find_encoding
+from zhiwen.ingest.parsing.html import html_blocks
+from zhiwen.ingest.parsing.markup import local_name, parse_xml
+from zhiwen.ingest.parsing.normalise import one_line
 
 DECLARATION = re.compile(r"\A\s*<\?xml[^>]*\?>")
 INNER_HTML = re.compile(r"</(?:p|div|li|a|span|table|h[1-6]|b|strong|em|ul)>|<(?:br|p|img)\b[^>]*>", re.I)

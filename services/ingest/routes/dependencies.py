@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.common.models import KnowledgeBase
-from services.ingest.service import Ingest
+from zhiwen.common.models import KnowledgeBase
+from zhiwen.ingest.service import Ingest
 
 
 def get_ingest(request: Request) -> Ingest:

@@ -11,16 +11,16 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from services.common.access import Needs
-from services.common.errors import InvalidRequest, NotFound
-from services.common.ledger import OnDuplicate
-from services.common.models import DocumentStatus, KnowledgeBase
-from services.common.pages import decode_cursor, encode_cursor
-from services.common.telemetry import current_request_id
-from services.common.web import problems
-from services.ingest.incoming import incoming_folder
-from services.ingest.routes.dependencies import BaseDep, IngestDep
-from services.ingest.schemas import (
+from zhiwen.common.access import Needs
+from zhiwen.common.errors import InvalidRequest, NotFound
+from zhiwen.common.ledger import OnDuplicate
+from zhiwen.common.models import DocumentStatus, KnowledgeBase
+from zhiwen.common.pages import decode_cursor, encode_cursor
+from zhiwen.common.telemetry import current_request_id
+from zhiwen.common.web import problems
+from zhiwen.ingest.incoming import incoming_folder
+from zhiwen.ingest.routes.dependencies import BaseDep, IngestDep
+from zhiwen.ingest.schemas import (
     ChunkPage,
     DocumentOut,
     DocumentPage,
@@ -29,8 +29,8 @@ from services.ingest.schemas import (
     chunk_out,
     document_out,
 )
-from services.ingest.service import Ingest
-from services.ingest.uploads import ReceivedFile, receive_body, receive_form
+from zhiwen.ingest.service import Ingest
+from zhiwen.ingest.uploads import ReceivedFile, receive_body, receive_form
 
 router = APIRouter(prefix="/v1/knowledge-bases/{kb}/documents", tags=["documents"])
 

@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from services.common.access import Needs
-from services.common.telemetry import current_request_id
-from services.common.web import problems
-from services.ingest.fsck import Findings, Fsck
-from services.ingest.routes.dependencies import IngestDep
-from services.ingest.service import Ingest
+from zhiwen.common.access import Needs
+from zhiwen.common.telemetry import current_request_id
+from zhiwen.common.web import problems
+from zhiwen.ingest.fsck import Findings, Fsck
+from zhiwen.ingest.routes.dependencies import IngestDep
+from zhiwen.ingest.service import Ingest
 
 router = APIRouter(prefix="/v1/fsck", tags=["operations"])
 

@@ -6,20 +6,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Query, Response
 
-from services.common.access import Needs
-from services.common.models import KnowledgeBase
-from services.common.pages import decode_cursor, encode_cursor
-from services.common.telemetry import current_request_id
-from services.common.web import problems
-from services.ingest.routes.dependencies import BaseDep, IngestDep
-from services.ingest.schemas import (
+from zhiwen.common.access import Needs
+from zhiwen.common.models import KnowledgeBase
+from zhiwen.common.pages import decode_cursor, encode_cursor
+from zhiwen.common.telemetry import current_request_id
+from zhiwen.common.web import problems
+from zhiwen.ingest.routes.dependencies import BaseDep, IngestDep
+from zhiwen.ingest.schemas import (
     CreateKnowledgeBase,
     KnowledgeBaseOut,
     KnowledgeBasePage,
     UpdateKnowledgeBase,
     knowledge_base_out,
 )
-from services.ingest.service import Ingest
+from zhiwen.ingest.service import Ingest
 
 router = APIRouter(prefix="/v1/knowledge-bases", tags=["knowledge bases"])
 

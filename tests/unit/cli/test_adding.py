@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.adding import BATCH_BYTES, BATCH_FILES, Adder, batches, collect, counts, stages_passed
-from services.cli.client import Client, LocalFile
-from services.cli.problems import ApiError, Usage
+from zhiwen.cli.adding import BATCH_BYTES, BATCH_FILES, Adder, batches, collect, counts, stages_passed
+from zhiwen.cli.client import Client, LocalFile
+from zhiwen.cli.problems import ApiError, Usage
 from tests.unit.cli.fake_api import FakeApi, document, problem
 from tests.unit.cli.test_rest_client import ADDRESSES
 

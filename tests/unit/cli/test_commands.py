@@ -13,11 +13,11 @@ from rich.cells import cell_len
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from services.cli.commands import operations
-from services.cli.main import create_app
-from services.cli.output import Output
-from services.common.ledger import open_ledger
-from services.common.models import UsageRow
+from zhiwen.cli.commands import operations
+from zhiwen.cli.main import create_app
+from zhiwen.cli.output import Output
+from zhiwen.common.ledger import open_ledger
+from zhiwen.common.models import UsageRow
 from tests.servers.ledgers import add, index, new_base
 from tests.unit.cli.fake_api import FakeApi, document, source
 

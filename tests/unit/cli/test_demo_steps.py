@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.demo import demo_questions, example_documents, free_port_base
-from services.common.errors import ConfigurationError
+from zhiwen.cli.demo import demo_questions, example_documents, free_port_base
+from zhiwen.common.errors import ConfigurationError
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

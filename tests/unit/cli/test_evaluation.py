@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.evaluation import Outcome, Passages, Question, auroc, figures_of, judge, read_lines, refusal_of
-from services.cli.problems import Usage
+from zhiwen.cli.evaluation import Outcome, Passages, Question, auroc, figures_of, judge, read_lines, refusal_of
+from zhiwen.cli.problems import Usage
 
 
 def passages(**texts: str) -> Passages:

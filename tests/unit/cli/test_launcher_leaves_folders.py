@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.launcher import Stack, lock_folder
-from services.common.errors import ConfigurationError
+from zhiwen.cli.launcher import Stack, lock_folder
+from zhiwen.common.errors import ConfigurationError
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.launcher import MAX_RESTART_SECONDS, WELL_SECONDS, Program, Stack, restart_pause
+from zhiwen.cli.launcher import MAX_RESTART_SECONDS, WELL_SECONDS, Program, Stack, restart_pause
 
 
 def program(name: str, code: str) -> Program:

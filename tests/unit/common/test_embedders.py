@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.common.embedding import FAILURE_SECONDS, Embedder, Embedders, HashEmbedder
-from services.common.errors import Unavailable
+from zhiwen.common.embedding import FAILURE_SECONDS, Embedder, Embedders, HashEmbedder
+from zhiwen.common.errors import Unavailable
 from tests.servers.ledgers import Clock
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.common.errors import InvalidRequest
-from services.common.index_specs import (
+from zhiwen.common.errors import InvalidRequest
+from zhiwen.common.index_specs import (
     BUILD,
     DEFAULTS,
     METRICS,
@@ -16,7 +16,7 @@ from services.common.index_specs import (
     validated_index,
     validated_search,
 )
-from services.common.models import IndexSpec
+from zhiwen.common.models import IndexSpec
 
 EVERYTHING = frozenset(BUILD)
 

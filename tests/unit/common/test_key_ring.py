@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.common.auth import MEMORY_SECONDS, KeyRing, Principal
-from services.common.errors import Forbidden, Unauthorized
-from services.common.ledger import Ledger, Scope
+from zhiwen.common.auth import MEMORY_SECONDS, KeyRing, Principal
+from zhiwen.common.errors import Forbidden, Unauthorized
+from zhiwen.common.ledger import Ledger, Scope
 from tests.servers.ledgers import Clock
 
 

@@ -7,9 +7,9 @@ import sqlite3
 import pytest
 import sqlalchemy as sa
 
-from services.common.errors import Unavailable
-from services.common.ledger import Ledger
-from services.common.ledger.database import _translated
+from zhiwen.common.errors import Unavailable
+from zhiwen.common.ledger import Ledger
+from zhiwen.common.ledger.database import _translated
 
 
 def fill_up(ledger: Ledger) -> None:

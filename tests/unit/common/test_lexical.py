@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.folding import fold_text
-from services.common.lexical import (
+from zhiwen.common.folding import fold_text
+from zhiwen.common.lexical import (
     Bm25,
     QuerySettings,
     SparseQuery,
@@ -20,9 +20,9 @@ from services.common.lexical import (
     query_vector,
     term_id,
 )
-from services.common.term_statistics import TermStatistics
-from services.common.translations import Translation, Translations
-from services.common.words import is_chinese
+from zhiwen.common.term_statistics import TermStatistics
+from zhiwen.common.translations import Translation, Translations
+from zhiwen.common.words import is_chinese
 
 TABLE = Translations.of(
     {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from services.common.telemetry import configure_logging
+from zhiwen.common.telemetry import configure_logging
 
 
 @pytest.fixture

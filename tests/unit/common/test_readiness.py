@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from services.common.web import in_thread
+from zhiwen.common.web import in_thread
 
 
 async def test_checks_that_come_together_ask_once_and_the_next_one_again() -> None:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.errors import ConfigurationError, InvalidRequest
-from services.common.names import is_plain
-from services.common.pages import decode_cursor, encode_cursor
-from services.common.prompts import CHINESE_TEMPLATE, ENGLISH_TEMPLATE, REFUSAL, fill, validated_template
-from services.common.settings import CommonSettings, require_loopback_or_key
+from zhiwen.common.errors import ConfigurationError, InvalidRequest
+from zhiwen.common.names import is_plain
+from zhiwen.common.pages import decode_cursor, encode_cursor
+from zhiwen.common.prompts import CHINESE_TEMPLATE, ENGLISH_TEMPLATE, REFUSAL, fill, validated_template
+from zhiwen.common.settings import CommonSettings, require_loopback_or_key
 
 # Prompts
 

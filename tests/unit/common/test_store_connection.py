@@ -11,9 +11,9 @@ import pytest
 from pymilvus import MilvusException
 from pymilvus.grpc_gen.milvus_pb2 import QueryRequest, QueryResults, SearchRequest, SearchResults
 
-from services.common.errors import Unavailable
-from services.common.store import wire
-from services.common.store.connection import Connection
+from zhiwen.common.errors import Unavailable
+from zhiwen.common.store import wire
+from zhiwen.common.store.connection import Connection
 
 
 class Late(grpc.RpcError):  # type: ignore[misc]
@@ -48,7 +48,7 @@ class Client:
 
 
 def connected(monkeypatch: pytest.MonkeyPatch, client: Client) -> Connection:
-    monkeypatch.setattr("services.common.store.connection.MilvusClient", lambda *_a, **_k: client)
+    monkeypatch.setattr("zhiwen.common.store.connection.MilvusClient", lambda *_a, **_k: client)
     return Connection("unix:/nowhere", "", timeout=0.5)
 
 

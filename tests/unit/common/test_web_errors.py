@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
-from services.common.errors import (
+from zhiwen.common.errors import (
     Conflict,
     DocumentError,
     Forbidden,
@@ -28,8 +28,8 @@ from services.common.errors import (
     Unavailable,
     Unsupported,
 )
-from services.common.telemetry import request_id_from
-from services.common.web import MAX_BODY_BYTES, add_operations_routes, install
+from zhiwen.common.telemetry import request_id_from
+from zhiwen.common.web import MAX_BODY_BYTES, add_operations_routes, install
 
 SECRET = "password=hunter2"
 

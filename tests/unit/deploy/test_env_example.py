@@ -16,7 +16,7 @@ from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-import services
+import zhiwen
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = (ROOT / "deploy/.env.example").read_text(encoding="utf-8")
@@ -28,8 +28,8 @@ ENTRIES = {entry["name"]: entry["value"] for entry in ENTRY.finditer(EXAMPLE)}
 
 def settings_classes() -> Iterator[type[BaseSettings]]:
     """Every settings class in a `settings` module of a package in `services`."""
-    for package in pkgutil.iter_modules(services.__path__):
-        name = f"services.{package.name}.settings"
+    for package in pkgutil.iter_modules(zhiwen.__path__):
+        name = f"zhiwen.{package.name}.settings"
         if not package.ispkg or find_spec(name) is None:
             continue
         for value in vars(importlib.import_module(name)).values():

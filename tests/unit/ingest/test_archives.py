@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.errors import DocumentError
-from services.ingest.archives import unpack
+from zhiwen.common.errors import DocumentError
+from zhiwen.ingest.archives import unpack
 
 MEBIBYTE = 1024 * 1024
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common.models import Block, ChunkingSpec
-from services.ingest.chunking import chunk_blocks, document_text, join, split_blocks, split_sentences
+from zhiwen.common.models import Block, ChunkingSpec
+from zhiwen.ingest.chunking import chunk_blocks, document_text, join, split_blocks, split_sentences
 
 
 def characters(text: str) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.ingest.parsing.docx_numbering import Numbering, format_number
-from services.ingest.parsing.markup import parse_xml
+from zhiwen.ingest.parsing.docx_numbering import Numbering, format_number
+from zhiwen.ingest.parsing.markup import parse_xml
 
 NAMESPACE = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 

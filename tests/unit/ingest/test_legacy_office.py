@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common.errors import DocumentError
-from services.ingest.parsing import doc_fib, ppt
-from services.ingest.parsing.doc import visible_text
-from services.ingest.parsing.rtf import with_unicode_escapes
+from zhiwen.common.errors import DocumentError
+from zhiwen.ingest.parsing import doc_fib, ppt
+from zhiwen.ingest.parsing.doc import visible_text
+from zhiwen.ingest.parsing.rtf import with_unicode_escapes
 
 CHINESE = "中文，段落。"
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common.errors import DocumentError
-from services.ingest.parsing import SUPPORTED_SUFFIXES, detect_media_type, media
-from services.ingest.parsing.readers import READERS
+from zhiwen.common.errors import DocumentError
+from zhiwen.ingest.parsing import SUPPORTED_SUFFIXES, detect_media_type, media
+from zhiwen.ingest.parsing.readers import READERS
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 OFFICE_ZIP = b"PK\x03\x04" + b"\0" * 26 + b"[Content_Types].xml"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.ingest import worker
+from zhiwen.ingest import worker
 
 
 @dataclass

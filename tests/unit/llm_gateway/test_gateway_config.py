@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from services.common.errors import ConfigurationError
-from services.llm_gateway.config import load_config, parse_config
-from services.llm_gateway.settings import GatewaySettings
+from zhiwen.common.errors import ConfigurationError
+from zhiwen.llm_gateway.config import load_config, parse_config
+from zhiwen.llm_gateway.settings import GatewaySettings
 
 FULL = """
 default_model: qwen

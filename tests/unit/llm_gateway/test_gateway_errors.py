@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.common.errors import InvalidRequest, TooMany
-from services.llm_gateway.errors import error_body, error_event, error_object, translate
+from zhiwen.common.errors import InvalidRequest, TooMany
+from zhiwen.llm_gateway.errors import error_body, error_event, error_object, translate
 
 
 @pytest.mark.parametrize(

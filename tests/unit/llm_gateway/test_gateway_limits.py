@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from services.common.errors import TooMany
-from services.common.models import UsageRow
-from services.llm_gateway.accounts import Accounts, Usage, usage_from
-from services.llm_gateway.call import Door, read_call
-from services.llm_gateway.config import KeyLimits
-from services.llm_gateway.export import QUEUE, Exporter
-from services.llm_gateway.limits import LocalLimiter, estimated_tokens, limits_of
-from services.llm_gateway.metrics import EXPORT_DROPPED
+from zhiwen.common.errors import TooMany
+from zhiwen.common.models import UsageRow
+from zhiwen.llm_gateway.accounts import Accounts, Usage, usage_from
+from zhiwen.llm_gateway.call import Door, read_call
+from zhiwen.llm_gateway.config import KeyLimits
+from zhiwen.llm_gateway.export import QUEUE, Exporter
+from zhiwen.llm_gateway.limits import LocalLimiter, estimated_tokens, limits_of
+from zhiwen.llm_gateway.metrics import EXPORT_DROPPED
 
 
 class Clock:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.llm_gateway.config import parse_config
-from services.llm_gateway.routing import Candidate, Verdict, View, choose, may_use, public_models, resolve
+from zhiwen.llm_gateway.config import parse_config
+from zhiwen.llm_gateway.routing import Candidate, Verdict, View, choose, may_use, public_models, resolve
 
 
 def config(**parts: Any) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from services.common.errors import Unavailable
-from services.common.ledger import Ledger
-from services.common.models import KnowledgeBase
-from services.common.term_statistics import TermStatistics
-from services.query.statistics import LONGEST_PAUSE, CollectionStatistics
+from zhiwen.common.errors import Unavailable
+from zhiwen.common.ledger import Ledger
+from zhiwen.common.models import KnowledgeBase
+from zhiwen.common.term_statistics import TermStatistics
+from zhiwen.query.statistics import LONGEST_PAUSE, CollectionStatistics
 from tests.servers.ledgers import add, an_upload, claim, new_base, record
 
 

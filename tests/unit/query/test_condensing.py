@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
-from services.query.condensing import LAST_TURNS, TURN_CHARACTERS, cleaned, conversation
-from services.query.schemas import Message
+from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
+from zhiwen.query.condensing import LAST_TURNS, TURN_CHARACTERS, cleaned, conversation
+from zhiwen.query.schemas import Message
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.errors import InvalidRequest
-from services.query.filters import MAX_DEPTH, MAX_TERMS, compile_filter
+from zhiwen.common.errors import InvalidRequest
+from zhiwen.query.filters import MAX_DEPTH, MAX_TERMS, compile_filter
 
 LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
 FIELD = re.compile(r'(?:source|heading|document_id|page|metadata\["(?:[^"\\]|\\.)*"\])')

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.models import Hit
-from services.query.passages import (
+from zhiwen.common.models import Hit
+from zhiwen.query.passages import (
     context_of,
     count_tokens,
     distinct,

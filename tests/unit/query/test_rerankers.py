@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.common.errors import InvalidRequest, ServiceError
-from services.common.models import Hit
-from services.query.reranking import FAILURES, RERANKED_HITS, required, rerank, unit_scores
+from zhiwen.common.errors import InvalidRequest, ServiceError
+from zhiwen.common.models import Hit
+from zhiwen.query.reranking import FAILURES, RERANKED_HITS, required, rerank, unit_scores
 
 
 class ByLength:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.common.embedding import Embedders, HashEmbedder
-from services.common.errors import NotFound
-from services.common.ledger import Ledger, NewGeneration
-from services.common.models import ChunkingSpec, Generation, Hit, IndexSpec, KnowledgeBase, chunk_id, parse_chunk_id
-from services.common.store import Capabilities, ChunkStore, CollectionGone, Ranking
-from services.common.translations import Translations
-from services.query.reranking import Reranker
-from services.query.retrieval import Retriever, Search
+from zhiwen.common.embedding import Embedders, HashEmbedder
+from zhiwen.common.errors import NotFound
+from zhiwen.common.ledger import Ledger, NewGeneration
+from zhiwen.common.models import ChunkingSpec, Generation, Hit, IndexSpec, KnowledgeBase, chunk_id, parse_chunk_id
+from zhiwen.common.store import Capabilities, ChunkStore, CollectionGone, Ranking
+from zhiwen.common.translations import Translations
+from zhiwen.query.reranking import Reranker
+from zhiwen.query.retrieval import Retriever, Search
 from tests.servers.ledgers import add, index, new_base
 
 

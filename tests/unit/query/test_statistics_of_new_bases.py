@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from services.common.ledger import Ledger, NewGeneration, Upload, new_id
-from services.common.models import ChunkingSpec, IndexSpec, KnowledgeBase
-from services.common.term_statistics import TermStatistics
-from services.query.statistics import CollectionStatistics
+from zhiwen.common.ledger import Ledger, NewGeneration, Upload, new_id
+from zhiwen.common.models import ChunkingSpec, IndexSpec, KnowledgeBase
+from zhiwen.common.term_statistics import TermStatistics
+from zhiwen.query.statistics import CollectionStatistics
 
 
 def base_with_one_document(ledger: Ledger, terms: list[int]) -> KnowledgeBase:

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.cli.client import Client
-from services.cli.problems import ApiError
-from services.webui.actions import Actions, Turn, choices, history
+from zhiwen.cli.client import Client
+from zhiwen.cli.problems import ApiError
+from zhiwen.webui.actions import Actions, Turn, choices, history
 from tests.unit.cli.fake_api import FakeApi, document, problem
 from tests.unit.cli.test_rest_client import ADDRESSES
 

@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from services.common.errors import ConfigurationError
-from services.webui.app import create_app
-from services.webui.settings import WebuiSettings
+from zhiwen.common.errors import ConfigurationError
+from zhiwen.webui.app import create_app
+from zhiwen.webui.settings import WebuiSettings
 from tests.unit.cli.fake_api import FakeApi
 
 
