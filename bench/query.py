@@ -35,12 +35,12 @@ import psutil
 from bench.gateway import MODEL, STREAMS, free_port, running
 from bench.ingest import WORDS_EN, WORDS_ZH, documents, ingest
 from zhiwen.cli.launcher import Stack
-from zhiwen.common.embedding import embedders_from
+from zhiwen.common.embedding.base import embedders_from
 from zhiwen.common.ledger import open_ledger
-from zhiwen.common.lexical import query_vector
+from zhiwen.common.lexical.bm25 import query_vector
 from zhiwen.common.settings import EmbeddingSettings
 from zhiwen.common.store import ChunkStore
-from zhiwen.common.translations import Translations
+from zhiwen.common.lexical.translations import Translations
 from zhiwen.query.retrieval import SPARE
 from zhiwen.query.settings import QuerySettings
 from zhiwen.query.statistics import CollectionStatistics

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zhiwen.common.folding import fold_text
-from zhiwen.common.static_embedding import StaticEmbedder, Tokenizer
+from zhiwen.common.lexical.folding import fold_text
+from zhiwen.common.embedding.static import StaticEmbedder, Tokenizer
 from training.card import card
 from training.contrastive import Encoded, Float, Ints, Plan, train
 from training.pairs import Pair, is_held_out, read_pairs

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from zhiwen.common.static_embedding import han_grams, word_pieces
-from zhiwen.common.words import runs, starts_chinese, stem
+from zhiwen.common.embedding.static import han_grams, word_pieces
+from zhiwen.common.lexical.words import runs, starts_chinese, stem
 
 RARE = 3
 COMMON_BIGRAM = 150

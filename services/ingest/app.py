@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from zhiwen.common.auth import KeyRing
+from zhiwen.common.auth.keyring import KeyRing
 from zhiwen.common.ledger import Ledger, open_ledger
 from zhiwen.common.originals import Originals, open_originals
 from zhiwen.common.settings import require_loopback_or_key

@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 
-from zhiwen.common.embedding import describe_model
+from zhiwen.common.embedding.base import describe_model
 from zhiwen.common.errors import Conflict, DocumentError, InvalidRequest, NotFound, ServiceError, TooMany, Unsupported
-from zhiwen.common.index_specs import validated_index
+from zhiwen.common.store.index_specs import validated_index
 from zhiwen.common.ledger import Ledger, NewGeneration, OnDuplicate, Upload, new_id
 from zhiwen.common.models import DEFAULT_METRIC, ChunkingSpec, IndexSpec, KnowledgeBase
 from zhiwen.common.originals import Originals, storage_error

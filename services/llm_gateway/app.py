@@ -16,8 +16,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from zhiwen import __version__
-from zhiwen.common.access import principal_of
-from zhiwen.common.auth import KeyRing
+from zhiwen.common.auth.dependency import principal_of
+from zhiwen.common.auth.keyring import KeyRing
 from zhiwen.common.ledger import Ledger, open_ledger
 from zhiwen.common.settings import require_loopback_or_key
 from zhiwen.common.telemetry import configure_logging
@@ -42,7 +42,7 @@ from zhiwen.llm_gateway.gateway import Gateway
 from zhiwen.llm_gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
-    from zhiwen.common.embedding import Embedder
+    from zhiwen.common.embedding.base import Embedder
 
 
 class GatewayApp(FastAPI):
@@ -123,7 +123,7 @@ def find_ledger(settings: GatewaySettings) -> Ledger | None:
 
 
 def _load_embedder() -> Embedder:
-    from zhiwen.common.embedding import embedders_from  # needs numpy and the model's library
+    from zhiwen.common.embedding.base import embedders_from  # needs numpy and the model's library
     from zhiwen.common.settings import EmbeddingSettings
 
     settings = EmbeddingSettings()

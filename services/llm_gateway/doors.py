@@ -12,7 +12,7 @@ import structlog
 from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
 
-from zhiwen.common.access import principal_of
+from zhiwen.common.auth.dependency import principal_of
 from zhiwen.common.errors import TooLarge
 from zhiwen.llm_gateway.call import Door
 from zhiwen.llm_gateway.exchange import Exchange

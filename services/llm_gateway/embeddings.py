@@ -10,7 +10,7 @@ from zhiwen.common.errors import InvalidRequest
 from zhiwen.llm_gateway.call import Call
 
 if TYPE_CHECKING:
-    from zhiwen.common.embedding import Embedder
+    from zhiwen.common.embedding.base import Embedder
 
 MAX_TEXTS = 2048
 

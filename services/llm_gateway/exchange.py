@@ -12,7 +12,7 @@ import orjson
 import structlog
 from starlette.types import Scope, Send
 
-from zhiwen.common.auth import Principal
+from zhiwen.common.auth.keyring import Principal
 from zhiwen.common.errors import Forbidden, InvalidRequest, NotFound, ServiceError
 from zhiwen.common.telemetry import current_request_id
 from zhiwen.llm_gateway import builtin, metrics

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import orjson
 import structlog
 
-from zhiwen.common.auth import KeyRing
+from zhiwen.common.auth.keyring import KeyRing
 from zhiwen.common.errors import ConfigurationError, Unavailable
 from zhiwen.common.web import Check
 from zhiwen.llm_gateway import metrics

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 
-from zhiwen.common.auth import KeyRing
-from zhiwen.common.embedding import Embedders, embedders_from
+from zhiwen.common.auth.keyring import KeyRing
+from zhiwen.common.embedding.base import Embedders, embedders_from
 from zhiwen.common.ledger import Ledger, open_ledger
 from zhiwen.common.settings import require_loopback_or_key
 from zhiwen.common.store import ChunkStore
 from zhiwen.common.telemetry import configure_logging
-from zhiwen.common.translations import Translations
+from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.web import (
     Check,
     add_operations_routes,

@@ -17,7 +17,7 @@ import structlog
 from zhiwen.common.errors import ServiceError
 from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
 from zhiwen.common.telemetry import current_request_id
-from zhiwen.common.words import is_chinese
+from zhiwen.common.lexical.words import is_chinese
 from zhiwen.query.generation import Generated, Generator, Prompt
 from zhiwen.query.schemas import Message
 

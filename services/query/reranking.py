@@ -19,7 +19,7 @@ from prometheus_client import Counter
 
 from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
 from zhiwen.common.models import Hit
-from zhiwen.common.retrying import is_busy, post_json, refusal_of
+from zhiwen.common.http_retry import is_busy, post_json, refusal_of
 
 if TYPE_CHECKING:
     from zhiwen.query.settings import QuerySettings
@@ -123,7 +123,7 @@ def _load(model: str, device: str, dtype: str) -> Any:
         import torch
         from sentence_transformers import CrossEncoder
 
-        from zhiwen.common.transformer_embedding import Runtime, chosen_device, model_arguments
+        from zhiwen.common.embedding.transformer import Runtime, chosen_device, model_arguments
     except ImportError as exc:
         raise _unknown(model) from exc
     runtime = Runtime(device=device, dtype=dtype)

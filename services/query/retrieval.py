@@ -12,14 +12,14 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from zhiwen.common.embedding import Embedders
+from zhiwen.common.embedding.base import Embedders
 from zhiwen.common.errors import NotFound, ServiceError
 from zhiwen.common.ledger import Ledger
-from zhiwen.common.lexical import ACROSS_LANGUAGES, is_relevant, query_vector
-from zhiwen.common.lexical import QuerySettings as LexicalSettings
+from zhiwen.common.lexical.bm25 import ACROSS_LANGUAGES, is_relevant, query_vector
+from zhiwen.common.lexical.bm25 import QuerySettings as LexicalSettings
 from zhiwen.common.models import Hit, KnowledgeBase, parse_chunk_id
 from zhiwen.common.store import ChunkStore, CollectionGone, Ranking, require_full_text
-from zhiwen.common.translations import Translations
+from zhiwen.common.lexical.translations import Translations
 from zhiwen.query.fusion import Fusion, Halves, rest_of
 from zhiwen.query.passages import distinct, with_neighbours
 from zhiwen.query.reranking import RERANKED_HITS, Reranker, required, rerank

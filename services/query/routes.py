@@ -11,10 +11,10 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi import Query as Parameter
 from fastapi.responses import StreamingResponse
 
-from zhiwen.common.access import Needs
+from zhiwen.common.auth.dependency import Needs
 from zhiwen.common.errors import InvalidRequest, TooMany
-from zhiwen.common.index_specs import validated_search
-from zhiwen.common.lexical import is_relevant
+from zhiwen.common.store.index_specs import validated_search
+from zhiwen.common.lexical.bm25 import is_relevant
 from zhiwen.common.models import IndexSpec, KnowledgeBase
 from zhiwen.common.web import problems
 from zhiwen.query.filters import compile_filter

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from zhiwen.common.ledger import Ledger
 from zhiwen.common.models import KnowledgeBase
-from zhiwen.common.term_statistics import TermStatistics
+from zhiwen.common.lexical.statistics import TermStatistics
 
 LONGEST_PAUSE = 1.0
 PAUSE_SHARE = 10.0

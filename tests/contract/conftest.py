@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zhiwen.common.index_specs import METRICS, validated_index
+from zhiwen.common.store.index_specs import METRICS, validated_index
 from zhiwen.common.ledger import Ledger
 from zhiwen.common.models import Chunk, ChunkingSpec, Generation, IndexSpec
 from zhiwen.common.store import ChunkRow, ChunkStore

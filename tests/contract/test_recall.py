@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from zhiwen.common.index_specs import BUILD
+from zhiwen.common.store.index_specs import BUILD
 from zhiwen.common.store import ChunkStore
 from zhiwen.query.recall import measure_recall
 from tests.contract.conftest import Indexed, Spares

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
-from zhiwen.common.index_specs import BUILD, METRICS
+from zhiwen.common.store.index_specs import BUILD, METRICS
 from zhiwen.common.models import Chunk, Generation, IndexSpec, chunk_id, parse_chunk_id
 from zhiwen.common.store import ChunkRow, ChunkStore, CollectionGone, Ranking, alias_of
 from zhiwen.query.filters import compile_filter

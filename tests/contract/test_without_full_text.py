@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from zhiwen.common.embedding import Embedders, HashEmbedder
+from zhiwen.common.embedding.base import Embedders, HashEmbedder
 from zhiwen.common.errors import InvalidRequest
 from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.models import Chunk, ChunkingSpec, KnowledgeBase
 from zhiwen.common.store import ChunkRow, ChunkStore
-from zhiwen.common.translations import Translations
+from zhiwen.common.lexical.translations import Translations
 from zhiwen.query.retrieval import Retriever, Search
 from tests.contract.conftest import DIMENSION, Spares
 from tests.servers.ledgers import add_ready, new_base

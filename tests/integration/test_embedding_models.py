@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zhiwen.common import embedding
-from zhiwen.common.embedding import ModelDescription, describe_model, embedders_from
+from zhiwen.common.embedding.base import base as embedding
+from zhiwen.common.embedding.base import ModelDescription, describe_model, embedders_from
 from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
-from zhiwen.common.remote_embedding import RemoteEmbedder
+from zhiwen.common.embedding.openai import RemoteEmbedder
 from zhiwen.common.settings import EmbeddingSettings
-from zhiwen.common.transformer_embedding import Runtime, SentenceTransformerEmbedder, describe_folder
+from zhiwen.common.embedding.transformer import Runtime, SentenceTransformerEmbedder, describe_folder
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port
 from tests.servers.tiny_models import HIDDEN, MAX_TOKENS, PROMPTS, write_embedding_model
 
@@ -78,7 +78,7 @@ def test_model_is_described_from_its_files_and_without_torch(model: str) -> None
     expected = ModelDescription(HIDDEN, MAX_TOKENS)
     assert describe_folder(Path(model)) == describe_model(model, EmbeddingSettings()) == expected
     code = (
-        "import sys; from zhiwen.common.embedding import describe_model; "
+        "import sys; from zhiwen.common.embedding.base import describe_model; "
         "from zhiwen.common.settings import EmbeddingSettings; "
         f"print(describe_model({model!r}, EmbeddingSettings())); assert 'torch' not in sys.modules"
     )
@@ -115,7 +115,7 @@ def test_files_of_older_models_are_understood(tmp_path: Path) -> None:
 def test_model_whose_files_leave_it_open_is_described_by_a_process_of_its_own(model: str, tmp_path: Path) -> None:
     assert describe_folder(tmp_path) is None
     done = subprocess.run(
-        [sys.executable, "-m", "zhiwen.common.transformer_embedding", model], capture_output=True, check=True
+        [sys.executable, "-m", "zhiwen.common.embedding.transformer", model], capture_output=True, check=True
     )
     assert b'{"dimension": 16, "max_tokens": 30}' in done.stdout
 

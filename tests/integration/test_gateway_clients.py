@@ -16,7 +16,7 @@ import openai
 import pytest
 from langchain_openai import ChatOpenAI
 
-from zhiwen.common.embedding import HashEmbedder
+from zhiwen.common.embedding.base import HashEmbedder
 from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
 from tests.servers.gateways import gateway, upstream
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port, service, stop

@@ -18,7 +18,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from zhiwen.common.embedding import Embedders, HashEmbedder
+from zhiwen.common.embedding.base import Embedders, HashEmbedder
 from zhiwen.common.ledger import Ledger, open_ledger
 from zhiwen.common.originals import DiskOriginals
 from zhiwen.common.store import ChunkStore

@@ -2,7 +2,7 @@
 
 from zhiwen.common.store.aliases import alias_of
 from zhiwen.common.store.client import ChunkStore, Ranking
-from zhiwen.common.store.engine import Capabilities, CollectionGone, require_full_text
+from zhiwen.common.store.capabilities import Capabilities, CollectionGone, require_full_text
 from zhiwen.common.store.rows import ChunkKey, ChunkRow, SparseVector, quoted
 
 __all__ = [

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhiwen.common.errors import Unavailable
-from zhiwen.common.index_specs import fitted_search
+from zhiwen.common.store.index_specs import fitted_search
 from zhiwen.common.models import Generation, Hit, IndexSpec
-from zhiwen.common.store import wire
+from zhiwen.common.store import milvus_messages as wire
 from zhiwen.common.store.aliases import Aliases
 from zhiwen.common.store.connection import Connection
-from zhiwen.common.store.engine import Capabilities, require_full_text
+from zhiwen.common.store.capabilities import Capabilities, require_full_text
 from zhiwen.common.store.rows import (
     OUTPUT,
     ChunkKey,

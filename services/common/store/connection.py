@@ -12,7 +12,7 @@ import grpc
 from pymilvus import MilvusClient, MilvusException
 
 from zhiwen.common.errors import Unavailable
-from zhiwen.common.store.engine import Capabilities, is_busy, probe, timed_out, translated
+from zhiwen.common.store.capabilities import Capabilities, is_busy, probe, timed_out, translated
 
 # gRPC shares the pause after a failed connection, up to two minutes, between all channels to an address: ours must not
 # wait for it when the server is back.

@@ -11,11 +11,11 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from zhiwen.common.access import Needs
+from zhiwen.common.auth.dependency import Needs
 from zhiwen.common.errors import InvalidRequest, NotFound
 from zhiwen.common.ledger import OnDuplicate
 from zhiwen.common.models import DocumentStatus, KnowledgeBase
-from zhiwen.common.pages import decode_cursor, encode_cursor
+from zhiwen.common.api.cursors import decode_cursor, encode_cursor
 from zhiwen.common.telemetry import current_request_id
 from zhiwen.common.web import problems
 from zhiwen.ingest.incoming import incoming_folder

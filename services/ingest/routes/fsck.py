@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from zhiwen.common.access import Needs
+from zhiwen.common.auth.dependency import Needs
 from zhiwen.common.telemetry import current_request_id
 from zhiwen.common.web import problems
 from zhiwen.ingest.fsck import Findings, Fsck

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from zhiwen.common.embedding import FAILURE_SECONDS, Embedder, Embedders, HashEmbedder
+from zhiwen.common.embedding.base import FAILURE_SECONDS, Embedder, Embedders, HashEmbedder
 from zhiwen.common.errors import Unavailable
 from tests.servers.ledgers import Clock
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from zhiwen.common.errors import InvalidRequest
-from zhiwen.common.index_specs import (
+from zhiwen.common.store.index_specs import (
     BUILD,
     DEFAULTS,
     METRICS,

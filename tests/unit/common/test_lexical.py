@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiwen.common.folding import fold_text
-from zhiwen.common.lexical import (
+from zhiwen.common.lexical.folding import fold_text
+from zhiwen.common.lexical.bm25 import (
     Bm25,
     QuerySettings,
     SparseQuery,
@@ -20,9 +20,9 @@ from zhiwen.common.lexical import (
     query_vector,
     term_id,
 )
-from zhiwen.common.term_statistics import TermStatistics
-from zhiwen.common.translations import Translation, Translations
-from zhiwen.common.words import is_chinese
+from zhiwen.common.lexical.statistics import TermStatistics
+from zhiwen.common.lexical.translations import Translation, Translations
+from zhiwen.common.lexical.words import is_chinese
 
 TABLE = Translations.of(
     {

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiwen.common.static_embedding import StaticEmbedder, Tokenizer, han_grams, word_pieces
+from zhiwen.common.embedding.static import StaticEmbedder, Tokenizer, han_grams, word_pieces
 
 VOCABULARY = ["大", "学", "大学", "university", "universiti", "databas", "#<mil", "#milv", "#lvus", "2024", "数据库"]
 

@@ -12,7 +12,7 @@ from pymilvus import MilvusException
 from pymilvus.grpc_gen.milvus_pb2 import QueryRequest, QueryResults, SearchRequest, SearchResults
 
 from zhiwen.common.errors import Unavailable
-from zhiwen.common.store import wire
+from zhiwen.common.store import milvus_messages as wire
 from zhiwen.common.store.connection import Connection
 
 

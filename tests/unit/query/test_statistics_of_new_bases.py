@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zhiwen.common.ledger import Ledger, NewGeneration, Upload, new_id
 from zhiwen.common.models import ChunkingSpec, IndexSpec, KnowledgeBase
-from zhiwen.common.term_statistics import TermStatistics
+from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.query.statistics import CollectionStatistics
 
 

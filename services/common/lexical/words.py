@@ -9,7 +9,7 @@ from typing import Final
 
 import Stemmer
 
-from zhiwen.common.folding import fold_text
+from zhiwen.common.lexical.folding import fold_text
 
 HAN: Final = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _RUNS: Final = re.compile(f"([{HAN}]+)|([^\\W_{HAN}]+)")

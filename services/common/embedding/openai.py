@@ -15,10 +15,10 @@ from typing import Any, Final
 import httpx
 import numpy as np
 
-from zhiwen.common.embedding import REMOTE, Vectors, unit_rows
+from zhiwen.common.embedding.base import REMOTE, Vectors, unit_rows
 from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
-from zhiwen.common.retrying import is_busy, post_json, refusal_of
-from zhiwen.common.words import HAN
+from zhiwen.common.http_retry import is_busy, post_json, refusal_of
+from zhiwen.common.lexical.words import HAN
 
 BATCH: Final = 64
 FUSION_WEIGHT: Final = 0.5

@@ -22,10 +22,10 @@ import numpy as np
 import rjieba
 from numpy.typing import NDArray
 
-from zhiwen.common import stopwords
-from zhiwen.common.term_statistics import TermStatistics
-from zhiwen.common.translations import Translations
-from zhiwen.common.words import character_pairs, is_chinese, runs, starts_chinese, stem
+from zhiwen.common.lexical.bm25 import stopwords
+from zhiwen.common.lexical.statistics import TermStatistics
+from zhiwen.common.lexical.translations import Translations
+from zhiwen.common.lexical.words import character_pairs, is_chinese, runs, starts_chinese, stem
 
 _LARGEST_ID: Final = 2**32 - 2  # Milvus keeps 2**32 - 1 for itself
 _CHARACTERS_A_WORD: Final = 1.7  # of Chinese text: so long is a word on average

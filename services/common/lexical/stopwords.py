@@ -1,7 +1,7 @@
 """Words that say nothing about what a question is about: grammar and question words, Chinese and English.
 
 They are left out of questions only (and only while something else remains), never out of documents. English words
-are Snowball stems, Chinese ones Simplified, as `zhiwen.common.lexical` sees them.
+are Snowball stems, Chinese ones Simplified, as `zhiwen.common.lexical.bm25` sees them.
 """
 
 from __future__ import annotations

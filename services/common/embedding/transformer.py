@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from zhiwen.common.embedding import ModelDescription, Vectors, unit_rows, unknown_model
+from zhiwen.common.embedding.base import ModelDescription, Vectors, unit_rows, unknown_model
 from zhiwen.common.errors import InvalidRequest, ServiceError
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from zhiwen.common.folding import fold_text
-from zhiwen.common.words import HAN, stem
+from zhiwen.common.lexical.folding import fold_text
+from zhiwen.common.lexical.words import HAN, stem
 
 DEFAULT_ARTIFACT: Final = Path(__file__).parent / "data" / "embedder"
 

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from zhiwen.common.errors import InvalidRequest, ServiceError
 from zhiwen.common.settings import BUILT_IN_MODEL
-from zhiwen.common.static_embedding import StaticEmbedder
+from zhiwen.common.embedding.static import StaticEmbedder
 
 if TYPE_CHECKING:
-    from zhiwen.common.remote_embedding import RemoteEmbedder
+    from zhiwen.common.embedding.openai import RemoteEmbedder
     from zhiwen.common.settings import EmbeddingSettings
 
 log = structlog.get_logger(__name__)
@@ -80,13 +80,13 @@ def describe_model(model: str, settings: EmbeddingSettings) -> ModelDescription:
     if model.startswith(REMOTE):
         with closing(_remote(model, settings)) as remote:
             return ModelDescription(remote.dimension, remote.max_tokens)
-    from zhiwen.common.transformer_embedding import describe_folder
+    from zhiwen.common.embedding.transformer import describe_folder
 
     return describe_folder(Path(model)) or _described_by_loading(model)
 
 
 def _described_by_loading(model: str) -> ModelDescription:
-    command = [sys.executable, "-m", "zhiwen.common.transformer_embedding", model]
+    command = [sys.executable, "-m", "zhiwen.common.embedding.transformer", model]
     try:
         done = subprocess.run(command, capture_output=True, timeout=DESCRIBE_SECONDS, check=False)
     except subprocess.TimeoutExpired as exc:
@@ -164,13 +164,13 @@ def _load(model: str, settings: EmbeddingSettings) -> Embedder:
         return StaticEmbedder()
     if model.startswith(REMOTE):
         return _remote(model, settings)
-    from zhiwen.common.transformer_embedding import Runtime, SentenceTransformerEmbedder
+    from zhiwen.common.embedding.transformer import Runtime, SentenceTransformerEmbedder
 
     return SentenceTransformerEmbedder(model, Runtime.of(settings))
 
 
 def _remote(model: str, settings: EmbeddingSettings) -> RemoteEmbedder:
-    from zhiwen.common.remote_embedding import RemoteEmbedder
+    from zhiwen.common.embedding.openai import RemoteEmbedder
 
     return RemoteEmbedder(
         model,
