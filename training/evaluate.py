@@ -23,7 +23,7 @@ from zhiwen.common.models import Block, ChunkingSpec
 from zhiwen.common.embedding.static import DEFAULT_ARTIFACT, StaticEmbedder
 from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import DEFAULT_TABLE, Translations
-from zhiwen.ingest.chunking import chunk_blocks
+from zhiwen.ingest.worker.chunking import chunk_blocks
 
 Scores = NDArray[np.float32]
 CANDIDATES = 100

@@ -178,7 +178,7 @@ class Stack:
             )
             for name, module in names.items()
         ]
-        worker = [sys.executable, "-c", "from zhiwen.ingest.worker import main; main()"]
+        worker = [sys.executable, "-c", "from zhiwen.ingest.worker.main import main; main()"]
         programs.append(Program("worker", worker, environment, ready=self._answers("worker", "/metrics")))
         if self.webui:
             page = [sys.executable, "-c", "from zhiwen.webui.app import main; main()"]

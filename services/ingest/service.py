@@ -18,12 +18,12 @@ from zhiwen.common.models import DEFAULT_METRIC, ChunkingSpec, IndexSpec, Knowle
 from zhiwen.common.originals import Originals, storage_error
 from zhiwen.common.prompts import validated_template
 from zhiwen.common.store import ChunkStore
-from zhiwen.ingest.archives import unpack
-from zhiwen.ingest.broker import Broker
+from zhiwen.ingest.upload.archives import unpack
+from zhiwen.ingest.worker.broker import Broker
 from zhiwen.ingest.parsing import detect_media_type
-from zhiwen.ingest.schemas import Chunking, CreateKnowledgeBase, ErrorOut, Index, UpdateKnowledgeBase, UploadItem
+from zhiwen.ingest.api.schemas import Chunking, CreateKnowledgeBase, ErrorOut, Index, UpdateKnowledgeBase, UploadItem
 from zhiwen.ingest.settings import IngestSettings
-from zhiwen.ingest.uploads import ReceivedFile, checked_name
+from zhiwen.ingest.upload.multipart import ReceivedFile, checked_name
 
 log = structlog.get_logger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.models import ChunkingSpec, JobKind
 from zhiwen.common.store import ChunkStore, alias_of
-from zhiwen.ingest.leases import Lease
-from zhiwen.ingest.pipeline import Pipeline
-from zhiwen.ingest.schemas import CreateKnowledgeBase
+from zhiwen.ingest.worker.leases import Lease
+from zhiwen.ingest.worker.pipeline import Pipeline
+from zhiwen.ingest.api.schemas import CreateKnowledgeBase
 from zhiwen.ingest.service import Ingest
 from zhiwen.ingest.settings import IngestSettings
 from tests.contract.conftest import DIMENSION, Spares

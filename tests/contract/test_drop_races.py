@@ -13,7 +13,7 @@ from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.models import ChunkingSpec, IndexSpec, JobKind, KnowledgeBase
 from zhiwen.common.originals import DiskOriginals
 from zhiwen.ingest.fsck import Fsck
-from zhiwen.ingest.schemas import Chunking, UpdateKnowledgeBase
+from zhiwen.ingest.api.schemas import Chunking, UpdateKnowledgeBase
 from zhiwen.ingest.service import Ingest
 from zhiwen.ingest.settings import IngestSettings
 from tests.servers.ledgers import Clock, claim, new_base

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from zhiwen.common.errors import Unavailable
-from zhiwen.ingest.broker import QUEUE, Broker, make_celery, redis_url_for_celery
+from zhiwen.ingest.worker.broker import QUEUE, Broker, make_celery, redis_url_for_celery
 from tests.servers.stores import Server, redis_server_in, running
 
 PASSWORD = "p@ss/w:rd?"

@@ -15,9 +15,9 @@ HEAVY = ["torch", "transformers", "sentence_transformers", "gradio", "spacy"]
 PARSERS = ["unstructured", "pypdfium2", "langchain_text_splitters", "docx", "openpyxl"]
 FORBIDDEN = {
     "zhiwen.llm_gateway.app": [*HEAVY, *PARSERS, "pymilvus", "celery", "openai", "boto3", "typer"],
-    "zhiwen.ingest.app": [*HEAVY, *PARSERS, "openai", "aiohttp", "typer"],
+    "zhiwen.ingest.api.app": [*HEAVY, *PARSERS, "openai", "aiohttp", "typer"],
     "zhiwen.query.app": [*HEAVY, *PARSERS, "celery", "aiohttp", "typer", "boto3"],
-    "zhiwen.ingest.worker": [*HEAVY, "unstructured", "openai", "aiohttp", "typer"],
+    "zhiwen.ingest.worker.main": [*HEAVY, "unstructured", "openai", "aiohttp", "typer"],
     "zhiwen.webui.app": ["torch", "pymilvus", "celery", "sqlalchemy", "openai", *PARSERS],
     "zhiwen.cli.main": [*HEAVY, *PARSERS, "celery", "openai", "pymilvus"],
 }

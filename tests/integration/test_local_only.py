@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from zhiwen.ingest.app import create_app
+from zhiwen.ingest.api.app import create_app
 from zhiwen.ingest.settings import IngestSettings
 from zhiwen.llm_gateway.app import create_app as create_gateway
 from zhiwen.llm_gateway.settings import GatewaySettings

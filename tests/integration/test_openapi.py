@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from zhiwen.ingest.app import create_app as create_ingest
+from zhiwen.ingest.api.app import create_app as create_ingest
 from zhiwen.ingest.settings import IngestSettings
 from zhiwen.query.app import create_app as create_query
 from zhiwen.query.settings import QuerySettings

@@ -17,8 +17,9 @@ import pytest
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.common.models import Block
-from zhiwen.ingest.parsing import ParseCancelled, ParserLimits, ParserPool, wire
-from zhiwen.ingest.parsing.process import ChildTimeout, ParserProcess
+from zhiwen.ingest.parsing import ParseCancelled, ParserLimits, ParserPool
+from zhiwen.ingest.parsing.runtime import wire
+from zhiwen.ingest.parsing.runtime.process import ChildTimeout, ParserProcess
 
 TEXT = [Block("能读。")]
 
@@ -214,7 +215,7 @@ def test_children_die_with_their_parent(good: Path) -> None:
 def test_child_has_no_network_and_limits_are_set() -> None:
     done = run_python("""
         import resource, socket, sys
-        from zhiwen.ingest.parsing import sandbox
+        from zhiwen.ingest.parsing.runtime import sandbox
         sandbox.cut_network()
         sandbox.limit_memory(1 << 30)
         sandbox.limit_cpu(10)
@@ -236,11 +237,11 @@ def test_common_formats_need_no_heavy_import(tmp_path: Path) -> None:
     done = run_python(f"""
         import sys
         from pathlib import Path
-        import zhiwen.ingest.parsing, zhiwen.ingest.chunking, zhiwen.ingest.parsing.child
-        from zhiwen.ingest.parsing.readers import read_document
+        import zhiwen.ingest.parsing, zhiwen.ingest.worker.chunking, zhiwen.ingest.parsing.runtime.child
+        from zhiwen.ingest.parsing.formats.readers import read_document
         for name in ("a.html", "a.md"):
             assert list(read_document(Path({str(tmp_path)!r}) / name, name))
-        import zhiwen.ingest.parsing.pdf
+        import zhiwen.ingest.parsing.formats.pdf
         heavy = {{"unstructured", "pandas", "spacy", "torch", "numpy", "requests", "langchain_text_splitters"}}
         print(sorted(heavy & sys.modules.keys()))
     """)
@@ -305,7 +306,7 @@ def test_folders_of_killed_parents_are_removed(good: Path, tmp_path: Path, monke
 def test_child_refuses_to_work_in_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     precious = tmp_path / "precious.txt"
     precious.write_text("x", encoding="utf-8")
-    command = [sys.executable, "-m", "zhiwen.ingest.parsing.child", str(os.getpid()), "1", str(1 << 30)]
+    command = [sys.executable, "-m", "zhiwen.ingest.parsing.runtime.child", str(os.getpid()), "1", str(1 << 30)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         command, cwd=tmp_path, input=b"", capture_output=True, env=environment, check=False, timeout=60

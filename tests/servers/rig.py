@@ -254,7 +254,7 @@ class Rig:
     def parser_children(self) -> list[psutil.Process]:
         """Return the worker's parser children."""
         children = psutil.Process(self.worker.pid).children()
-        return [child for child in children if "zhiwen.ingest.parsing.child" in child.cmdline()]
+        return [child for child in children if "zhiwen.ingest.parsing.runtime.child" in child.cmdline()]
 
     def freeze_worker(self) -> None:
         """Stop the worker at a moment when it does not hold the ledger's write lock, which others need."""

@@ -6,7 +6,7 @@ document only. `detect_media_type` is cheap and safe, and may be called in the A
 
 from __future__ import annotations
 
-from zhiwen.ingest.parsing.media import SUPPORTED_SUFFIXES, detect_media_type
-from zhiwen.ingest.parsing.pool import ParseCancelled, ParserLimits, ParserPool
+from zhiwen.ingest.parsing.detect.media import SUPPORTED_SUFFIXES, detect_media_type
+from zhiwen.ingest.parsing.runtime.pool import ParseCancelled, ParserLimits, ParserPool
 
 __all__ = ["SUPPORTED_SUFFIXES", "ParseCancelled", "ParserLimits", "ParserPool", "detect_media_type"]

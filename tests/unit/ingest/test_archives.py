@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zhiwen.common.errors import DocumentError
-from zhiwen.ingest.archives import unpack
+from zhiwen.ingest.upload.archives import unpack
 
 MEBIBYTE = 1024 * 1024
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhiwen.common.models import Block, ChunkingSpec
-from zhiwen.ingest.chunking import chunk_blocks, document_text, join, split_blocks, split_sentences
+from zhiwen.ingest.worker.chunking import chunk_blocks, document_text, join, split_blocks, split_sentences
 
 
 def characters(text: str) -> int:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhiwen.ingest.parsing.decode import decode_text, find_encoding
-from zhiwen.ingest.parsing.normalise import Outline, clean_text, unwrap_lines
+from zhiwen.ingest.parsing.detect.decode import decode_text, find_encoding
+from zhiwen.ingest.parsing.text.normalise import Outline, clean_text, unwrap_lines
 
 SIMPLIFIED = "中国的发展是世界的机会。我们要坚持以人民为中心的思想，2024年的工作有新的进步。\n"
 TRADITIONAL = "這是一個繁體中文的文件，說明我們的工作與計畫。請問這個問題要怎麼處理？\n"

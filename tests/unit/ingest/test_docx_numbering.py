@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from zhiwen.ingest.parsing.docx_numbering import Numbering, format_number
-from zhiwen.ingest.parsing.markup import parse_xml
+from zhiwen.ingest.parsing.formats.docx_numbering import Numbering, format_number
+from zhiwen.ingest.parsing.formats.markup import parse_xml
 
 NAMESPACE = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 

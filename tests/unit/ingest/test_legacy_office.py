@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhiwen.common.errors import DocumentError
-from zhiwen.ingest.parsing import doc_fib, ppt
-from zhiwen.ingest.parsing.doc import visible_text
-from zhiwen.ingest.parsing.rtf import with_unicode_escapes
+from zhiwen.ingest.parsing.formats import doc_fib
+from zhiwen.ingest.parsing.formats import ppt
+from zhiwen.ingest.parsing.formats.doc import visible_text
+from zhiwen.ingest.parsing.formats.rtf import with_unicode_escapes
 
 CHINESE = "中文，段落。"
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhiwen.common.errors import DocumentError
-from zhiwen.ingest.parsing import SUPPORTED_SUFFIXES, detect_media_type, media
-from zhiwen.ingest.parsing.readers import READERS
+from zhiwen.ingest.parsing import SUPPORTED_SUFFIXES, detect_media_type
+from zhiwen.ingest.parsing.detect import media
+from zhiwen.ingest.parsing.formats.readers import READERS
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 OFFICE_ZIP = b"PK\x03\x04" + b"\0" * 26 + b"[Content_Types].xml"

@@ -1,0 +1,59 @@
+"""Routes of the consistency check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+
+from zhiwen.common.auth.dependency import Needs
+from zhiwen.common.telemetry import current_request_id
+from zhiwen.common.web import problems
+from zhiwen.ingest.fsck import Findings, Fsck
+from zhiwen.ingest.api.dependencies import IngestDep
+from zhiwen.ingest.service import Ingest
+
+router = APIRouter(prefix="/v1/fsck", tags=["operations"])
+
+
+class FsckReport(BaseModel):
+    """What differs between ledger, originals and Milvus."""
+
+    clean: bool = Field(examples=[True])
+    repaired: bool
+    checked_chunks: int
+    checked_originals: int
+    missing: list[dict[str, Any]]
+    orphaned: list[dict[str, Any]]
+    duplicated: list[dict[str, Any]]
+    missing_collections: list[str]
+    unknown_collections: list[str]
+    missing_originals: list[str]
+    orphaned_originals: list[str]
+    skipped_busy: int
+
+
+@router.get("", responses=problems(503), dependencies=[Depends(Needs("admin"))])
+def check(ingest: IngestDep) -> FsckReport:
+    """Compare ledger, originals and Milvus; change nothing."""
+    return _report(_fsck(ingest).run(repair=False))
+
+
+@router.post("", responses=problems(503), dependencies=[Depends(Needs("admin"))])
+def repair(ingest: IngestDep) -> FsckReport:
+    """Compare and mend: what nobody owns is removed, what is missing is indexed again from the originals."""
+    findings = _fsck(ingest).run(repair=True)
+    ingest.broker.wake(current_request_id())
+    return _report(findings)
+
+
+def _fsck(ingest: Ingest) -> Fsck:
+    return Fsck(ingest.ledger, ingest.store, ingest.originals)
+
+
+def _report(findings: Findings) -> FsckReport:
+    return FsckReport(
+        clean=findings.clean,
+        **{name: getattr(findings, name) for name in FsckReport.model_fields if name != "clean"},
+    )

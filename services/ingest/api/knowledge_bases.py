@@ -1,0 +1,107 @@
+"""Routes of knowledge bases."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends, Query, Response
+
+from zhiwen.common.auth.dependency import Needs
+from zhiwen.common.models import KnowledgeBase
+from zhiwen.common.api.cursors import decode_cursor, encode_cursor
+from zhiwen.common.telemetry import current_request_id
+from zhiwen.common.web import problems
+from zhiwen.ingest.api.dependencies import BaseDep, IngestDep
+from zhiwen.ingest.api.schemas import (
+    CreateKnowledgeBase,
+    KnowledgeBaseOut,
+    KnowledgeBasePage,
+    UpdateKnowledgeBase,
+    knowledge_base_out,
+)
+from zhiwen.ingest.service import Ingest
+
+router = APIRouter(prefix="/v1/knowledge-bases", tags=["knowledge bases"])
+
+CREATE_EXAMPLES = {
+    "defaults": {"summary": "Everything by default", "value": {"name": "员工手册"}},
+    "chosen": {
+        "summary": "Index, metric and chunking chosen",
+        "value": {
+            "name": "manuals",
+            "description": "Manuals of the workshop",
+            "index": {"type": "IVF_FLAT", "metric": "IP", "params": {"nlist": 128}, "search": {"nprobe": 16}},
+            "chunking": {"size": 200, "overlap": 30},
+        },
+    },
+}
+
+UPDATE_EXAMPLES = {
+    "description": {"summary": "Another description", "value": {"description": "The 2026 edition"}},
+    "chunking": {"summary": "A rebuild with smaller chunks", "value": {"chunking": {"size": 120, "overlap": 20}}},
+}
+
+
+def _shown(ingest: Ingest, base: KnowledgeBase) -> KnowledgeBaseOut:
+    counts = ingest.ledger.documents.count(base.id)
+    return knowledge_base_out(base, counts, ingest.ledger.rebuilds.progress(base))
+
+
+@router.post("", status_code=201, responses=problems(409, 503), dependencies=[Depends(Needs("admin"))])
+def create_knowledge_base(
+    ingest: IngestDep, body: Annotated[CreateKnowledgeBase, Body(openapi_examples=CREATE_EXAMPLES)]
+) -> KnowledgeBaseOut:
+    """Create a knowledge base. 409 `knowledge-base-exists` when the name is taken."""
+    return _shown(ingest, ingest.create_knowledge_base(body))
+
+
+@router.get("", responses=problems(503), dependencies=[Depends(Needs("read"))])
+def list_knowledge_bases(
+    ingest: IngestDep, cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> KnowledgeBasePage:
+    """List knowledge bases in order of name."""
+    after = decode_cursor(cursor, str)[0] if cursor else ""
+    found = ingest.ledger.bases.list(after=after, limit=limit + 1)
+    items = [_shown(ingest, base) for base in found[:limit]]
+    return KnowledgeBasePage(items=items, next_cursor=encode_cursor([items[-1].name]) if len(found) > limit else None)
+
+
+@router.get("/{kb}", responses=problems(404, 503), dependencies=[Depends(Needs("read"))])
+def get_knowledge_base(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
+    """Show one knowledge base, with its number of documents by status."""
+    return _shown(ingest, base)
+
+
+@router.patch("/{kb}", responses=problems(404, 409, 503), dependencies=[Depends(Needs("admin"))])
+def update_knowledge_base(
+    ingest: IngestDep, base: BaseDep, body: Annotated[UpdateKnowledgeBase, Body(openapi_examples=UPDATE_EXAMPLES)]
+) -> KnowledgeBaseOut:
+    """Change what is sent; what is not sent stays.
+
+    Another embedding model, index or chunking starts a rebuild: the old index answers until the new one is complete.
+    """
+    return _shown(ingest, ingest.update_knowledge_base(base, body, request_id=current_request_id()))
+
+
+@router.delete(
+    "/{kb}/rebuild", status_code=202, responses=problems(404, 409, 503), dependencies=[Depends(Needs("admin"))]
+)
+def cancel_rebuild(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
+    """Give up the rebuild that is running; what answers now goes on answering."""
+    ingest.ledger.rebuilds.cancel(base)
+    ingest.broker.wake(current_request_id())
+    return _shown(ingest, ingest.ledger.bases.get(base.name))
+
+
+@router.delete(
+    "/{kb}",
+    status_code=202,
+    responses=problems(404, 503),
+    response_class=Response,
+    dependencies=[Depends(Needs("admin"))],
+)
+def delete_knowledge_base(ingest: IngestDep, kb: str) -> Response:
+    """Hide a knowledge base at once; its chunks, originals and rows are removed in the background."""
+    ingest.ledger.bases.begin_drop(kb, request_id=current_request_id())
+    ingest.broker.wake(current_request_id())
+    return Response(status_code=202)

@@ -1,0 +1,36 @@
+"""What the readers of .doc and .ppt share: their error, and LibreOffice as the second way where it is installed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
+
+Reader = Callable[[Path], Iterator[Block]]
+
+
+def damaged() -> DocumentError:
+    """Return the error for a file whose structure cannot be followed."""
+    return DocumentError(
+        "corrupt", "This file is damaged or very old. Open it in Office and save it as .docx or .pptx."
+    )
+
+
+def or_by_libreoffice(path: Path, kind: str, read: Reader, read_converted: Reader) -> Iterator[Block]:
+    """Yield what `read` finds.
+
+    Where it finds the file damaged and `soffice` is installed, LibreOffice converts the file, and what
+    `read_converted` finds in the outcome is yielded.
+    """
+    try:
+        blocks = list(read(path))
+    except DocumentError as exc:
+        if exc.code != "corrupt" or shutil.which("soffice") is None:
+            raise
+        from zhiwen.ingest.parsing.formats.by_unstructured import by_libreoffice
+
+        blocks = list(read_converted(by_libreoffice(path, kind)))
+    yield from blocks

@@ -1,0 +1,66 @@
+"""Text in pictures by the `tesseract` program, Chinese and English. Pages are rendered first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zhiwen.common.errors import DocumentError
+from zhiwen.ingest.parsing.runtime import heartbeat
+from zhiwen.ingest.parsing.text.normalise import close_wide_gaps
+from zhiwen.ingest.parsing.runtime.sandbox import die_with_parent
+
+if TYPE_CHECKING:
+    import pypdfium2
+
+LANGUAGES = ("chi_sim", "eng")
+DOTS_PER_INCH = 200
+MAX_PIXELS = 40_000_000
+POINTS_PER_INCH = 72
+
+
+def recognise_page(page: pypdfium2.PdfPage) -> str:
+    """Return the text of a PDF page's rendering at 200 dpi (less for a huge page)."""
+    width, height = page.get_size()
+    scale = DOTS_PER_INCH / POINTS_PER_INCH
+    pixels = max(1.0, width * height * scale * scale)
+    scale *= min(1.0, (MAX_PIXELS / pixels) ** 0.5)
+    with tempfile.NamedTemporaryFile(suffix=".png", dir=".") as file:
+        page.render(scale=scale, grayscale=True).to_pil().save(file, "png")
+        file.flush()
+        return recognise(Path(file.name))
+
+
+def recognise(image: Path) -> str:
+    """Return the text of an image file; raises DocumentError `no-text` where tesseract or its languages are missing."""
+    program = shutil.which("tesseract")
+    if program is None:
+        raise missing()
+    command = [program, str(image), "-", "-l", "+".join(LANGUAGES), "--psm", "3"]
+    parent = os.getpid()
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=lambda: die_with_parent(parent),  # safe: a parser child has one thread
+    )
+    heartbeat.beat()
+    if done.returncode and b"Error opening data file" in done.stderr:
+        raise missing()
+    if done.returncode:
+        raise DocumentError("corrupt", "This image cannot be read. Save it as PNG and upload it again.")
+    return close_wide_gaps(done.stdout.decode("utf-8", "replace"))
+
+
+def missing() -> DocumentError:
+    """Return the error that names what to install."""
+    return DocumentError(
+        "no-text",
+        "This document is an image without text, and no OCR is installed here. Install tesseract with its languages "
+        "chi_sim and eng (Debian: tesseract-ocr tesseract-ocr-chi-sim), or upload a version with a text layer.",
+    )

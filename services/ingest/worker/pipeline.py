@@ -1,0 +1,217 @@
+"""What a worker does with a claimed job: parse, chunk, embed, index, and the removals.
+
+A job may die at any line and be done again by another worker: every write is an upsert under deterministic ids or a
+delete, and what becomes visible is decided by one ledger transaction at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from zhiwen.common.embedding.base import Embedder, Embedders
+from zhiwen.common.errors import DocumentError, NotFound, Unavailable
+from zhiwen.common.ledger import Jobs, LeaseLost, Ledger
+from zhiwen.common.lexical.bm25 import analyze, document_vector
+from zhiwen.common.models import Block, Chunk, Document, DocumentStatus, Generation, Job, JobKind
+from zhiwen.common.originals import Originals
+from zhiwen.common.store import ChunkRow, ChunkStore
+from zhiwen.common.telemetry import CHUNKS
+from zhiwen.common.lexical.statistics import TermStatistics
+from zhiwen.ingest.worker.chunking import chunk_blocks
+from zhiwen.ingest.worker.leases import Lease
+from zhiwen.ingest.parsing import ParseCancelled, ParserPool
+
+log = structlog.get_logger(__name__)
+
+Report = Callable[[DocumentStatus, int, int], None]
+"""Hears of the stage, and how much of how much of it is done; raises `LeaseLost` when the work is in vain."""
+
+PROGRESS_SECONDS = 0.2
+
+BATCH = 128
+"""Chunks embedded and written at a time: what a cancel waits for, and what a crash loses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Runs jobs. Thread-safe; several jobs run at once and share parser children and embedder."""
+
+    ledger: Ledger
+    store: ChunkStore
+    originals: Originals
+    embedders: Embedders
+    parsers: ParserPool
+
+    def run(self, job: Job, lease: Lease) -> None:
+        """Do the job to its end in the ledger.
+
+        `lease` says whether the job is still ours. Raises `LeaseLost` when it is not, `DocumentError` when
+        the document is at fault, any other `ServiceError` when something else is.
+        """
+        match job.kind:
+            case JobKind.INGEST:
+                self._ingest(job, lease)
+            case JobKind.PURGE:
+                self._remove_chunks(job, lease)
+                self.remove_originals(self.ledger.jobs.finish_purge(job))
+            case JobKind.DELETE:
+                self._remove_chunks(job, lease)
+                self.remove_originals(self.ledger.jobs.finish_delete(job))
+            case JobKind.DROP:
+                for collection in self.ledger.jobs.collections(job.knowledge_base_id):
+                    self.store.drop(collection)
+                self.remove_originals(self.ledger.jobs.finish_drop(job))
+            case JobKind.REBUILD:
+                self._rebuild(job, lease)
+            case JobKind.RETIRE:
+                self._retire(job)
+
+    # Indexing
+
+    def _ingest(self, job: Job, lease: Lease) -> None:
+        generation = self.ledger.bases.get_by_id(job.knowledge_base_id).live
+        document = self.ledger.documents.version(str(job.document_id), int(job.version or 0))
+
+        chunks, terms = self._index(generation, document, lease, _Progress(self.ledger.jobs, job))
+        self.ledger.jobs.commit_ingest(job, generation.id, chunks, terms)
+
+    def _rebuild(self, job: Job, lease: Lease) -> None:
+        try:
+            generation = self.ledger.rebuilds.target(job)
+            document = self.ledger.documents.version(str(job.document_id), int(job.version or 0))
+        except NotFound:
+            self.ledger.rebuilds.skip(job)
+            return
+        if document.live_version != job.version:
+            self.ledger.rebuilds.skip(job)
+            return
+
+        # No progress is reported: the document goes on answering, and its own status stays as it is.
+        chunks, terms = self._index(generation, document, lease, lambda status, done, total: lease.require())
+        self.ledger.rebuilds.finish(job, chunks, terms)
+
+    def _index(self, generation: Generation, document: Document, lease: Lease, report: Report) -> tuple[int, bytes]:
+        """Write the complete set of chunks of a document's version; return their number and terms."""
+        embedder = self._embedder_of(generation)
+        report(DocumentStatus.PARSING, 0, document.bytes)
+        blocks = self._parse(document, lease)
+        chunks = chunk_blocks(blocks, generation.chunking, embedder.count_tokens, embedder.max_tokens)
+        if not chunks:
+            raise DocumentError("no-text", "No text was found in this document.")
+        writer = _Writer(embedder, document)
+        for start in range(0, len(chunks), BATCH):
+            report(DocumentStatus.EMBEDDING, start, len(chunks))
+            rows = writer.rows(chunks[start : start + BATCH])
+            lease.require()
+            self.store.upsert(generation.collection, rows)
+        report(DocumentStatus.INDEXING, len(chunks), len(chunks))
+        self._verify(generation, document, len(chunks), lease)
+        CHUNKS.inc(len(chunks))
+        return len(chunks), writer.terms()
+
+    def _embedder_of(self, generation: Generation) -> Embedder:
+        embedder = self.embedders.get(generation.embedding_model)
+        if embedder.dimension != generation.dimension:
+            raise DocumentError(
+                "dimension-mismatch",
+                f"The model {generation.embedding_model} gives {embedder.dimension} numbers, "
+                f"the knowledge base was made for {generation.dimension}.",
+            )
+        return embedder
+
+    def _parse(self, document: Document, lease: Lease) -> list[Block]:
+        try:
+            with self.originals.open_file(document.sha256) as path:
+                return self.parsers.parse(path, document.name, cancelled=lease.lost)
+        except NotFound as exc:
+            raise DocumentError(exc.code, exc.detail) from exc
+        except ParseCancelled as exc:
+            raise LeaseLost("cancelled while parsing") from exc
+
+    def _verify(self, generation: Generation, document: Document, expected: int, lease: Lease) -> None:
+        """Make sure that exactly the expected chunks stand; an earlier attempt may have left more."""
+        count = self.store.count(generation.collection, document.id, document.version)
+        if count == expected:
+            return
+        if count > expected:
+            lease.require()
+            self.store.delete(generation.collection, document.id, document.version)
+        raise Unavailable("chunks-incomplete", f"{count} of {expected} chunks were found after writing them.")
+
+    # Removals
+
+    def _remove_chunks(self, job: Job, lease: Lease) -> None:
+        present = set(self.store.collections())
+        version = job.version if job.kind is JobKind.PURGE else None
+        for collection in self.ledger.jobs.removable_chunks(job):
+            if collection in present:
+                lease.require()  # the version may have been retried and answer by now
+                self.store.delete(collection, str(job.document_id), version)
+
+    def _retire(self, job: Job) -> None:
+        with contextlib.suppress(NotFound):
+            base = self.ledger.bases.get_by_id(job.knowledge_base_id)
+            if not base.deleting:
+                self.store.point_alias(base.name, base.live.collection)
+            self.store.drop(self.ledger.rebuilds.target(job).collection)
+        self.ledger.rebuilds.finish_retire(job)
+
+    def remove_originals(self, released: Sequence[str]) -> None:
+        """Remove those originals that no version names."""
+        for sha256 in released:
+            self.ledger.jobs.remove_if_unreferenced(sha256, _remover(self.originals, sha256))
+
+
+def _remover(originals: Originals, sha256: str) -> Callable[[], None]:
+    return lambda: originals.remove(sha256)
+
+
+class _Progress:
+    """Writes progress to the ledger, though not more often than anybody can see: each write is a transaction."""
+
+    def __init__(self, jobs: Jobs, job: Job) -> None:
+        self._jobs = jobs
+        self._job = job
+        self._written_at = 0.0
+
+    def __call__(self, status: DocumentStatus, done: int, total: int) -> None:
+        if (now := time.monotonic()) - self._written_at >= PROGRESS_SECONDS:
+            self._jobs.advance(self._job, status, done, total)
+            self._written_at = now
+
+
+class _Writer:
+    """Turns chunks of one document into rows, and sums up their terms."""
+
+    def __init__(self, embedder: Embedder, document: Document) -> None:
+        self._embedder = embedder
+        self._document = document
+        self._terms = TermStatistics.empty()
+
+    def rows(self, chunks: Sequence[Chunk]) -> list[ChunkRow]:
+        """Embed chunks; a heading is embedded with its text, since it says what the text is about."""
+        texts = [f"{chunk.heading}\n{chunk.text}" if chunk.heading else chunk.text for chunk in chunks]
+        vectors = self._embedder.embed_passages(texts)
+        sparse = [document_vector(analyze(text)) for text in texts]
+        self._terms = self._terms.add(TermStatistics.of(sparse))
+        return [
+            ChunkRow(
+                document_id=self._document.id,
+                version=self._document.version,
+                chunk=chunk,
+                source=self._document.name,
+                metadata=self._document.metadata,
+                dense=vector,
+                sparse=terms,
+            )
+            for chunk, vector, terms in zip(chunks, vectors, sparse, strict=True)
+        ]
+
+    def terms(self) -> bytes:
+        """Return how many of the document's chunks hold each term, as `TermStatistics` keeps it."""
+        return self._terms.to_bytes()
