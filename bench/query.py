@@ -41,9 +41,9 @@ from zhiwen.common.lexical.bm25 import query_vector
 from zhiwen.common.settings import EmbeddingSettings
 from zhiwen.common.store import ChunkStore
 from zhiwen.common.lexical.translations import Translations
-from zhiwen.query.retrieval import SPARE
+from zhiwen.query.search.retriever import SPARE
 from zhiwen.query.settings import QuerySettings
-from zhiwen.query.statistics import CollectionStatistics
+from zhiwen.query.search.statistics import CollectionStatistics
 
 CHUNKS_PER_DOCUMENT = 58
 TOKEN_SECONDS = 1 / 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 
 from zhiwen.common.settings import CommonSettings, EmbeddingSettings
-from zhiwen.query.fusion import Fusion
+from zhiwen.query.search.fusion import Fusion
 
 
 class QuerySettings(CommonSettings, EmbeddingSettings):

@@ -8,7 +8,7 @@ import pytest
 
 from zhiwen.common.store.index_specs import BUILD
 from zhiwen.common.store import ChunkStore
-from zhiwen.query.recall import measure_recall
+from zhiwen.query.search.recall import measure_recall
 from tests.contract.conftest import Indexed, Spares
 
 LOSSY = {"IVF_PQ": 0.3, "SCANN": 0.6}

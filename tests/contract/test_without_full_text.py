@@ -12,7 +12,7 @@ from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.models import Chunk, ChunkingSpec, KnowledgeBase
 from zhiwen.common.store import ChunkRow, ChunkStore
 from zhiwen.common.lexical.translations import Translations
-from zhiwen.query.retrieval import Retriever, Search
+from zhiwen.query.search.retriever import Retriever, Search
 from tests.contract.conftest import DIMENSION, Spares
 from tests.servers.ledgers import add_ready, new_base
 

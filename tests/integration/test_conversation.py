@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from zhiwen.common.prompts import CHINESE_TEMPLATE, CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
-from zhiwen.query.condensing import EXTRACTIVE, Condenser
-from zhiwen.query.generation import Generator
-from zhiwen.query.schemas import Message
+from zhiwen.query.answer.condensing import EXTRACTIVE, Condenser
+from zhiwen.query.answer.generation import Generator
+from zhiwen.query.api.schemas import Message
 from tests.servers.house import House
 from tests.servers.processes import FakeOpenAI
 from tests.servers.stores import wait_until

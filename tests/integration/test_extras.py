@@ -16,7 +16,7 @@ PARSERS = ["unstructured", "pypdfium2", "langchain_text_splitters", "docx", "ope
 FORBIDDEN = {
     "zhiwen.llm_gateway.app": [*HEAVY, *PARSERS, "pymilvus", "celery", "openai", "boto3", "typer"],
     "zhiwen.ingest.api.app": [*HEAVY, *PARSERS, "openai", "aiohttp", "typer"],
-    "zhiwen.query.app": [*HEAVY, *PARSERS, "celery", "aiohttp", "typer", "boto3"],
+    "zhiwen.query.api.app": [*HEAVY, *PARSERS, "celery", "aiohttp", "typer", "boto3"],
     "zhiwen.ingest.worker.main": [*HEAVY, "unstructured", "openai", "aiohttp", "typer"],
     "zhiwen.webui.app": ["torch", "pymilvus", "celery", "sqlalchemy", "openai", *PARSERS],
     "zhiwen.cli.main": [*HEAVY, *PARSERS, "celery", "openai", "pymilvus"],

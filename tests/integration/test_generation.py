@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from zhiwen.common.errors import ServiceError
-from zhiwen.query.generation import Generated, Generator, Prompt
+from zhiwen.query.answer.generation import Generated, Generator, Prompt
 from tests.servers.processes import FakeOpenAI, fake_openai
 
 PROMPT = Prompt([{"role": "user", "content": "年假有几天?"}], "fake-model")

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from zhiwen.ingest.api.app import create_app as create_ingest
 from zhiwen.ingest.settings import IngestSettings
-from zhiwen.query.app import create_app as create_query
+from zhiwen.query.api.app import create_app as create_query
 from zhiwen.query.settings import QuerySettings
 
 BODIES = {"post", "put", "patch"}

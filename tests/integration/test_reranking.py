@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from zhiwen.common.errors import ServiceError
-from zhiwen.query.reranking import CrossEncoderReranker, RemoteReranker
+from zhiwen.query.search.reranking import CrossEncoderReranker, RemoteReranker
 from tests.servers.house import House, house, problem_of
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port
 from tests.servers.tiny_models import write_cross_encoder

@@ -29,7 +29,7 @@ from zhiwen.ingest.parsing import ParserPool
 from zhiwen.ingest.worker.pipeline import Pipeline
 from zhiwen.ingest.settings import IngestSettings
 from zhiwen.ingest.worker.main import Worker
-from zhiwen.query.app import create_app as create_query
+from zhiwen.query.api.app import create_app as create_query
 from zhiwen.query.settings import QuerySettings
 from tests.servers.ledgers import unique
 

@@ -8,7 +8,7 @@ from zhiwen.common.errors import Unavailable
 from zhiwen.common.ledger import Ledger
 from zhiwen.common.models import KnowledgeBase
 from zhiwen.common.lexical.statistics import TermStatistics
-from zhiwen.query.statistics import LONGEST_PAUSE, CollectionStatistics
+from zhiwen.query.search.statistics import LONGEST_PAUSE, CollectionStatistics
 from tests.servers.ledgers import add, an_upload, claim, new_base, record
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
-from zhiwen.query.condensing import LAST_TURNS, TURN_CHARACTERS, cleaned, conversation
-from zhiwen.query.schemas import Message
+from zhiwen.query.answer.condensing import LAST_TURNS, TURN_CHARACTERS, cleaned, conversation
+from zhiwen.query.api.schemas import Message
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zhiwen.query.recall import Exact, Vectors
+from zhiwen.query.search.recall import Exact, Vectors
 
 
 def unit(rows: list[list[float]]) -> Vectors:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiwen.common.errors import InvalidRequest
-from zhiwen.query.filters import MAX_DEPTH, MAX_TERMS, compile_filter
+from zhiwen.query.search.filters import MAX_DEPTH, MAX_TERMS, compile_filter
 
 LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
 FIELD = re.compile(r'(?:source|heading|document_id|page|metadata\["(?:[^"\\]|\\.)*"\])')

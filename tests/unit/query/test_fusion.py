@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiwen.query.fusion import Fusion, Halves, stretched
+from zhiwen.query.search.fusion import Fusion, Halves, stretched
 
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiwen.common.models import Hit
-from zhiwen.query.passages import (
+from zhiwen.query.answer.passages import (
     context_of,
     count_tokens,
     distinct,

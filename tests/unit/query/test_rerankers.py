@@ -8,7 +8,7 @@ import pytest
 
 from zhiwen.common.errors import InvalidRequest, ServiceError
 from zhiwen.common.models import Hit
-from zhiwen.query.reranking import FAILURES, RERANKED_HITS, required, rerank, unit_scores
+from zhiwen.query.search.reranking import FAILURES, RERANKED_HITS, required, rerank, unit_scores
 
 
 class ByLength:

@@ -16,8 +16,8 @@ from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.models import ChunkingSpec, Generation, Hit, IndexSpec, KnowledgeBase, chunk_id, parse_chunk_id
 from zhiwen.common.store import Capabilities, ChunkStore, CollectionGone, Ranking
 from zhiwen.common.lexical.translations import Translations
-from zhiwen.query.reranking import Reranker
-from zhiwen.query.retrieval import Retriever, Search
+from zhiwen.query.search.reranking import Reranker
+from zhiwen.query.search.retriever import Retriever, Search
 from tests.servers.ledgers import add, index, new_base
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zhiwen.common.ledger import Ledger, NewGeneration, Upload, new_id
 from zhiwen.common.models import ChunkingSpec, IndexSpec, KnowledgeBase
 from zhiwen.common.lexical.statistics import TermStatistics
-from zhiwen.query.statistics import CollectionStatistics
+from zhiwen.query.search.statistics import CollectionStatistics
 
 
 def base_with_one_document(ledger: Ledger, terms: list[int]) -> KnowledgeBase:

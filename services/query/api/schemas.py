@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from zhiwen.common.models import Hit
-from zhiwen.query.fusion import Fusion
+from zhiwen.query.search.fusion import Fusion
 
 Mode = Literal["hybrid", "dense", "full_text"]
 

@@ -20,11 +20,11 @@ from zhiwen.common.lexical.bm25 import QuerySettings as LexicalSettings
 from zhiwen.common.models import Hit, KnowledgeBase, parse_chunk_id
 from zhiwen.common.store import ChunkStore, CollectionGone, Ranking, require_full_text
 from zhiwen.common.lexical.translations import Translations
-from zhiwen.query.fusion import Fusion, Halves, rest_of
-from zhiwen.query.passages import distinct, with_neighbours
-from zhiwen.query.reranking import RERANKED_HITS, Reranker, required, rerank
-from zhiwen.query.schemas import Mode
-from zhiwen.query.statistics import CollectionStatistics
+from zhiwen.query.search.fusion import Fusion, Halves, rest_of
+from zhiwen.query.answer.passages import distinct, with_neighbours
+from zhiwen.query.search.reranking import RERANKED_HITS, Reranker, required, rerank
+from zhiwen.query.api.schemas import Mode
+from zhiwen.query.search.statistics import CollectionStatistics
 
 OVERFETCH = 10
 """Hits fetched beyond those asked for, since some may be of versions that no longer answer."""

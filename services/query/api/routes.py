@@ -17,10 +17,10 @@ from zhiwen.common.store.index_specs import validated_search
 from zhiwen.common.lexical.bm25 import is_relevant
 from zhiwen.common.models import IndexSpec, KnowledgeBase
 from zhiwen.common.web import problems
-from zhiwen.query.filters import compile_filter
-from zhiwen.query.recall import measure_recall
-from zhiwen.query.retrieval import Search
-from zhiwen.query.schemas import (
+from zhiwen.query.search.filters import compile_filter
+from zhiwen.query.search.recall import measure_recall
+from zhiwen.query.search.retriever import Search
+from zhiwen.query.api.schemas import (
     Answer,
     AskBody,
     RecallOut,
@@ -32,7 +32,7 @@ from zhiwen.query.schemas import (
 )
 
 if TYPE_CHECKING:
-    from zhiwen.query.app import Query
+    from zhiwen.query.api.app import Query
 
 router = APIRouter(prefix="/v1/knowledge-bases/{kb}", tags=["questions"])
 

@@ -25,12 +25,12 @@ from zhiwen.common.web import (
     new_app,
     serve,
 )
-from zhiwen.query import routes
-from zhiwen.query.answering import Answerer
-from zhiwen.query.condensing import Condenser
-from zhiwen.query.generation import Generator
-from zhiwen.query.reranking import reranker_from
-from zhiwen.query.retrieval import Retriever
+from zhiwen.query.api import routes
+from zhiwen.query.answer.answerer import Answerer
+from zhiwen.query.answer.condensing import Condenser
+from zhiwen.query.answer.generation import Generator
+from zhiwen.query.search.reranking import reranker_from
+from zhiwen.query.search.retriever import Retriever
 from zhiwen.query.settings import QuerySettings
 
 

@@ -18,8 +18,8 @@ from zhiwen.common.errors import ServiceError
 from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
 from zhiwen.common.telemetry import current_request_id
 from zhiwen.common.lexical.words import is_chinese
-from zhiwen.query.generation import Generated, Generator, Prompt
-from zhiwen.query.schemas import Message
+from zhiwen.query.answer.generation import Generated, Generator, Prompt
+from zhiwen.query.api.schemas import Message
 
 log = structlog.get_logger(__name__)
 
