@@ -24,7 +24,7 @@ from zhiwen.common.errors import TooMany
 from zhiwen.common.ledger import open_ledger
 from zhiwen.common.models import UsageRow
 from zhiwen.llm_gateway.config import KeyLimits
-from zhiwen.llm_gateway.limits import RedisLimiter
+from zhiwen.llm_gateway.accounting.limits import RedisLimiter
 from tests.servers.gateways import gateway, upstream, write_config
 from tests.servers.processes import ROOT, FakeOpenAI, fake_openai, free_port, service
 

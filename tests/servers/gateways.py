@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 
 from zhiwen.common.embedding.base import Embedder
-from zhiwen.llm_gateway.accounts import WriteUsage
+from zhiwen.llm_gateway.accounting.usage import WriteUsage
 from zhiwen.llm_gateway.app import create_app
 from zhiwen.llm_gateway.settings import GatewaySettings
 

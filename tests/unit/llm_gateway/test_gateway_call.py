@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from zhiwen.common.errors import InvalidRequest
-from zhiwen.llm_gateway.call import Door, body_for, prompt_text, read_call
+from zhiwen.llm_gateway.request import Door, body_for, prompt_text, read_call
 
 ODD = (
     b'{ "model" : "qwen", "messages":[{"role":"user","content":"\\u4f60"}], "temperature":1.50e0, "vendor":{"a":[1,]} }'

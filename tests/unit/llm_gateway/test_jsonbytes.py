@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiwen.llm_gateway.jsonbytes import members, splice, without
+from zhiwen.llm_gateway.passthrough.json_splice import members, splice, without
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),

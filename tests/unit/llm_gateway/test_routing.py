@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiwen.llm_gateway.config import parse_config
-from zhiwen.llm_gateway.routing import Candidate, Verdict, View, choose, may_use, public_models, resolve
+from zhiwen.llm_gateway.upstreams.routing import Candidate, Verdict, View, choose, may_use, public_models, resolve
 
 
 def config(**parts: Any) -> Any:

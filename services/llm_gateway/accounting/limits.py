@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from zhiwen.common.errors import TooMany
-from zhiwen.llm_gateway.call import Call
+from zhiwen.llm_gateway.request import Call
 from zhiwen.llm_gateway.config import KeyLimits
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from zhiwen.llm_gateway.failures import Kind, UpstreamFailure, parse_retry_after
+from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure, parse_retry_after
 
 _ERROR_BYTES = 64 * 1024
 _LIST_BYTES = 2**20

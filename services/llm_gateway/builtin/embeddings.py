@@ -7,7 +7,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from zhiwen.common.errors import InvalidRequest
-from zhiwen.llm_gateway.call import Call
+from zhiwen.llm_gateway.request import Call
 
 if TYPE_CHECKING:
     from zhiwen.common.embedding.base import Embedder

@@ -10,10 +10,10 @@ from typing import Any
 
 import orjson
 
-from zhiwen.llm_gateway import jsonbytes
+from zhiwen.llm_gateway.passthrough import json_splice as jsonbytes
 from zhiwen.llm_gateway.errors import UpstreamError, error_event, error_in
-from zhiwen.llm_gateway.failures import Kind, UpstreamFailure
-from zhiwen.llm_gateway.sse import DONE, EventSplitter, EventTooLong, data_of, with_data
+from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure
+from zhiwen.llm_gateway.passthrough.sse import DONE, EventSplitter, EventTooLong, data_of, with_data
 
 
 class AnswerStream:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from zhiwen.common.errors import InvalidRequest
-from zhiwen.llm_gateway import jsonbytes
+from zhiwen.llm_gateway.passthrough import json_splice as jsonbytes
 
 _READ_FIELDS = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
 INCLUDE_USAGE = b'{"include_usage":true}'

@@ -14,8 +14,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from zhiwen.common.auth.dependency import principal_of
 from zhiwen.common.errors import TooLarge
-from zhiwen.llm_gateway.call import Door
-from zhiwen.llm_gateway.exchange import Exchange
+from zhiwen.llm_gateway.request import Door
+from zhiwen.llm_gateway.api.handler import Exchange
 from zhiwen.llm_gateway.gateway import Gateway
 
 log = structlog.get_logger(__name__)

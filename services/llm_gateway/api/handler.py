@@ -15,17 +15,18 @@ from starlette.types import Scope, Send
 from zhiwen.common.auth.keyring import Principal
 from zhiwen.common.errors import Forbidden, InvalidRequest, NotFound, ServiceError
 from zhiwen.common.telemetry import current_request_id
-from zhiwen.llm_gateway import builtin, metrics
-from zhiwen.llm_gateway.accounts import Usage, usage_from
-from zhiwen.llm_gateway.call import Call, Door, messages_of, prompt_text, read_call
-from zhiwen.llm_gateway.dispatch import Attempt, Headers, OpenAnswer, WholeAnswer, dispatch
+from zhiwen.llm_gateway import metrics
+from zhiwen.llm_gateway.builtin.chat import chat as builtin
+from zhiwen.llm_gateway.accounting.usage import Usage, usage_from
+from zhiwen.llm_gateway.request import Call, Door, messages_of, prompt_text, read_call
+from zhiwen.llm_gateway.upstreams.failover import Attempt, Headers, OpenAnswer, WholeAnswer, dispatch
 from zhiwen.llm_gateway.errors import error_event
-from zhiwen.llm_gateway.failures import Kind, UpstreamFailure, as_error
+from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure, as_error
 from zhiwen.llm_gateway.gateway import Gateway
-from zhiwen.llm_gateway.limits import Admission, estimated_tokens, limits_of
-from zhiwen.llm_gateway.pool import deadline_exceeded
-from zhiwen.llm_gateway.routing import Route, may_use
-from zhiwen.llm_gateway.stream import choice_texts
+from zhiwen.llm_gateway.accounting.limits import Admission, estimated_tokens, limits_of
+from zhiwen.llm_gateway.upstreams.pool import deadline_exceeded
+from zhiwen.llm_gateway.upstreams.routing import Route, may_use
+from zhiwen.llm_gateway.passthrough.answer_stream import choice_texts
 
 log = structlog.get_logger(__name__)
 

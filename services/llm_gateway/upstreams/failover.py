@@ -14,15 +14,16 @@ import orjson
 import structlog
 
 from zhiwen.common.errors import ServiceError
-from zhiwen.llm_gateway import failures, jsonbytes
-from zhiwen.llm_gateway.call import Call, body_for
+from zhiwen.llm_gateway.upstreams import failures
+from zhiwen.llm_gateway.passthrough import json_splice as jsonbytes
+from zhiwen.llm_gateway.request import Call, body_for
 from zhiwen.llm_gateway.errors import UpstreamError, error_in, error_object
-from zhiwen.llm_gateway.failures import Kind, UpstreamFailure
+from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure
 from zhiwen.llm_gateway.metrics import upstream_call
-from zhiwen.llm_gateway.pool import Lease, Pool
-from zhiwen.llm_gateway.routing import Route
-from zhiwen.llm_gateway.stream import AnswerStream
-from zhiwen.llm_gateway.upstream import Reply, UpstreamClient
+from zhiwen.llm_gateway.upstreams.pool import Lease, Pool
+from zhiwen.llm_gateway.upstreams.routing import Route
+from zhiwen.llm_gateway.passthrough.answer_stream import AnswerStream
+from zhiwen.llm_gateway.upstreams.http import Reply, UpstreamClient
 
 log = structlog.get_logger(__name__)
 
