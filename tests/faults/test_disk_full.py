@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.rig import Rig, prose
+from tests.servers.process_stack import Rig, prose
 
 MEBIBYTE = 1024 * 1024
 

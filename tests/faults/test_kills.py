@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.rig import Chunk, Rig, prose, running_rig
+from tests.servers.process_stack import Chunk, Rig, prose, running_rig
 from tests.servers.stages import STAGES, drop, lead_to
 
 FILES = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.servers.rig import LEASE_SECONDS, Rig, prose, running_rig
+from tests.servers.process_stack import LEASE_SECONDS, Rig, prose, running_rig
 
 HUNDRED = {f"{number}.txt": f"第{number}号文件。Document number {number}.".encode() for number in range(100)}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.servers.rig import Chunk, Rig, prose, running_rig
+from tests.servers.process_stack import Chunk, Rig, prose, running_rig
 from tests.servers.stages import lead_to
 from tests.servers.stores import Server, moto_s3, new_database, postgres, wait_until
 

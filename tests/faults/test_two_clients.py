@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.servers.rig import Rig, running_rig
+from tests.servers.process_stack import Rig, running_rig
 from tests.servers.stores import moto_s3, new_database
 
 SECONDS = float(os.environ.get("ZHIWEN_FAULT_SECONDS", "60"))

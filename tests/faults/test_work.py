@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers.rig import Rig, prose, running_rig
+from tests.servers.process_stack import Rig, prose, running_rig
 
 EFFECT_SECONDS = 5.0
 """The promise is 2 s; a loaded machine that runs tests gets more."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers.gateways import upstream, write_config
-from tests.servers.house import House, house
+from tests.servers.in_process_stack import House, house
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port, service
 from tests.servers.stores import new_database
 

@@ -12,7 +12,7 @@ from zhiwen.common.prompts import CHINESE_TEMPLATE, CONDENSE_CHINESE, CONDENSE_E
 from zhiwen.query.answer.condensing import EXTRACTIVE, Condenser
 from zhiwen.query.answer.generation import Generator
 from zhiwen.query.api.schemas import Message
-from tests.servers.house import House
+from tests.servers.in_process_stack import House
 from tests.servers.processes import FakeOpenAI
 from tests.servers.stores import wait_until
 

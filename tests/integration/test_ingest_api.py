@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.servers.house import House, events_of, problem_of, texts
+from tests.servers.in_process_stack import House, events_of, problem_of, texts
 from tests.servers.ledgers import unique
 from tests.servers.stores import wait_until
 

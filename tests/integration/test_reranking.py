@@ -10,7 +10,7 @@ import pytest
 
 from zhiwen.common.errors import ServiceError
 from zhiwen.query.search.reranking import CrossEncoderReranker, RemoteReranker
-from tests.servers.house import House, house, problem_of
+from tests.servers.in_process_stack import House, house, problem_of
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port
 from tests.servers.tiny_models import write_cross_encoder
 

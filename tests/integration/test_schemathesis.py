@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.servers.rig import Rig, running_rig
+from tests.servers.process_stack import Rig, running_rig
 
 CHECKS = [
     not_a_server_error,

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from zhiwen.common.ledger import Scope, open_ledger
-from tests.servers.house import House, house, problem_of
+from tests.servers.in_process_stack import House, house, problem_of
 from tests.servers.processes import free_port, service
 from tests.servers.stores import Server, milvus_lite_server, redis_server_in, running, wait_until
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tests.servers.rig import Rig
+from tests.servers.process_stack import Rig
 
 STAGES = ("received", "parsing", "embedding", "half indexed", "before commit")
 
