@@ -38,12 +38,12 @@ from zhiwen.cli.launcher import Stack
 from zhiwen.common.embedding.base import embedders_from
 from zhiwen.common.ledger import open_ledger
 from zhiwen.common.lexical.bm25 import query_vector
+from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.settings import EmbeddingSettings
 from zhiwen.common.store import ChunkStore
-from zhiwen.common.lexical.translations import Translations
 from zhiwen.query.search.retriever import SPARE
-from zhiwen.query.settings import QuerySettings
 from zhiwen.query.search.statistics import CollectionStatistics
+from zhiwen.query.settings import QuerySettings
 
 CHUNKS_PER_DOCUMENT = 58
 TOKEN_SECONDS = 1 / 30

@@ -21,12 +21,12 @@ import numpy as np
 import rjieba
 from numpy.typing import NDArray
 
-from zhiwen.common.lexical.bm25 import stopwords
-from zhiwen.common.lexical.folding import fold_text
+from training.pairs import Pair, is_held_out, read_pairs
+from zhiwen.common.lexical import stopwords
 from zhiwen.common.lexical.bm25 import analyze, term_id
+from zhiwen.common.lexical.folding import fold_text
 from zhiwen.common.lexical.translations import Translation, Translations
 from zhiwen.common.lexical.words import runs, starts_chinese, stem
-from training.pairs import Pair, is_held_out, read_pairs
 
 REMARK = re.compile(r"\([^()]*\)|\[[^\]]*\]|（[^）]*）")
 GLOSS_GRAMMAR = frozenset(

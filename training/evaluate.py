@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import rankdata
 
-from zhiwen.common.lexical.bm25 import Bm25, QuerySettings, analyze, document_vector, query_vector
-from zhiwen.common.models import Block, ChunkingSpec
 from zhiwen.common.embedding.static import DEFAULT_ARTIFACT, StaticEmbedder
+from zhiwen.common.lexical.bm25 import Bm25, QuerySettings, analyze, document_vector, query_vector
 from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import DEFAULT_TABLE, Translations
+from zhiwen.common.models import Block, ChunkingSpec
 from zhiwen.ingest.worker.chunking import chunk_blocks
 
 Scores = NDArray[np.float32]

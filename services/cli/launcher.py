@@ -168,7 +168,7 @@ class Stack:
 
     def _services(self) -> list[Program]:
         environment = self._service_environment()
-        names = {"gateway": "llm_gateway.app", "ingest": "ingest.app", "query": "query.app"}
+        names = {"gateway": "llm_gateway.app", "ingest": "ingest.api.app", "query": "query.api.app"}
         programs = [
             Program(
                 name,

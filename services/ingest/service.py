@@ -12,18 +12,18 @@ import structlog
 
 from zhiwen.common.embedding.base import describe_model
 from zhiwen.common.errors import Conflict, DocumentError, InvalidRequest, NotFound, ServiceError, TooMany, Unsupported
-from zhiwen.common.store.index_specs import validated_index
 from zhiwen.common.ledger import Ledger, NewGeneration, OnDuplicate, Upload, new_id
 from zhiwen.common.models import DEFAULT_METRIC, ChunkingSpec, IndexSpec, KnowledgeBase
 from zhiwen.common.originals import Originals, storage_error
 from zhiwen.common.prompts import validated_template
 from zhiwen.common.store import ChunkStore
-from zhiwen.ingest.upload.archives import unpack
-from zhiwen.ingest.worker.broker import Broker
-from zhiwen.ingest.parsing import detect_media_type
+from zhiwen.common.store.index_specs import validated_index
 from zhiwen.ingest.api.schemas import Chunking, CreateKnowledgeBase, ErrorOut, Index, UpdateKnowledgeBase, UploadItem
+from zhiwen.ingest.parsing import detect_media_type
 from zhiwen.ingest.settings import IngestSettings
+from zhiwen.ingest.upload.archives import unpack
 from zhiwen.ingest.upload.multipart import ReceivedFile, checked_name
+from zhiwen.ingest.worker.broker import Broker
 
 log = structlog.get_logger(__name__)
 

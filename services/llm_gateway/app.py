@@ -31,14 +31,14 @@ from zhiwen.common.web import (
     install,
     serve,
 )
-from zhiwen.llm_gateway.api import openapi
 from zhiwen.llm_gateway.accounting.usage import WriteUsage
-from zhiwen.llm_gateway.request import Door
-from zhiwen.llm_gateway.config import load_config
+from zhiwen.llm_gateway.api import openapi
 from zhiwen.llm_gateway.api.endpoints import DoorApp
 from zhiwen.llm_gateway.builtin.embeddings import BuiltInEmbeddings
+from zhiwen.llm_gateway.config import load_config
 from zhiwen.llm_gateway.errors import render
 from zhiwen.llm_gateway.gateway import Gateway
+from zhiwen.llm_gateway.request import Door
 from zhiwen.llm_gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:

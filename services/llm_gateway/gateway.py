@@ -15,17 +15,17 @@ from zhiwen.common.auth.keyring import KeyRing
 from zhiwen.common.errors import ConfigurationError, Unavailable
 from zhiwen.common.web import Check
 from zhiwen.llm_gateway import metrics
-from zhiwen.llm_gateway.accounting.usage import Accounts, Usage, WriteUsage
-from zhiwen.llm_gateway.upstreams.breaker import State, state
-from zhiwen.llm_gateway.config import GatewayConfig, load_config
-from zhiwen.llm_gateway.builtin.embeddings import BuiltInEmbeddings
 from zhiwen.llm_gateway.accounting.conversation_log import Exporter
-from zhiwen.llm_gateway.upstreams.failures import UpstreamFailure
 from zhiwen.llm_gateway.accounting.limits import Limiter, LocalLimiter, RedisLimiter, limits_of
+from zhiwen.llm_gateway.accounting.usage import Accounts, Usage, WriteUsage
+from zhiwen.llm_gateway.builtin.embeddings import BuiltInEmbeddings
+from zhiwen.llm_gateway.config import GatewayConfig, load_config
+from zhiwen.llm_gateway.settings import GatewaySettings
+from zhiwen.llm_gateway.upstreams.breaker import State, state
+from zhiwen.llm_gateway.upstreams.failures import UpstreamFailure
+from zhiwen.llm_gateway.upstreams.http import Timeouts, UpstreamClient
 from zhiwen.llm_gateway.upstreams.pool import Pool, Upstream
 from zhiwen.llm_gateway.upstreams.routing import may_use
-from zhiwen.llm_gateway.settings import GatewaySettings
-from zhiwen.llm_gateway.upstreams.http import Timeouts, UpstreamClient
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from zhiwen.common.errors import InvalidRequest
-from zhiwen.llm_gateway.passthrough import json_splice as jsonbytes
+from zhiwen.llm_gateway.passthrough import json_splice
 
 _READ_FIELDS = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
 INCLUDE_USAGE = b'{"include_usage":true}'
@@ -74,7 +74,7 @@ def _refuse_repeated(body: bytes) -> None:
     if body.count(b'"model"') <= 1 and body.count(b'"stream"') <= 1 and b"\\u" not in body:
         return
     seen = set()
-    for member in jsonbytes.members(body):
+    for member in json_splice.members(body):
         if member.key in _READ_FIELDS:
             if member.key in seen:
                 raise _invalid("repeated-field", f"{member.key} is there twice.", member.key)
@@ -89,15 +89,15 @@ def body_for(call: Call, model: str, *, ask_usage: bool) -> bytes:
         replace["model"] = orjson.dumps(model)
     if ask_usage and call.stream and not call.shows_usage:
         replace["stream_options"] = _with_usage(call)
-    return jsonbytes.splice(call.body, replace) if replace else call.body
+    return json_splice.splice(call.body, replace) if replace else call.body
 
 
 def _with_usage(call: Call) -> bytes:
     """Return the client's `stream_options` with `include_usage` set, spliced in: orjson reads deeper than it writes."""
     if not isinstance(call.fields.get("stream_options"), dict):
         return INCLUDE_USAGE
-    *_, given = (member for member in jsonbytes.members(call.body) if member.key == "stream_options")
-    return jsonbytes.splice(call.body[given.value : given.end], {"include_usage": b"true"})
+    *_, given = (member for member in json_splice.members(call.body) if member.key == "stream_options")
+    return json_splice.splice(call.body[given.value : given.end], {"include_usage": b"true"})
 
 
 def prompt_text(call: Call) -> str:

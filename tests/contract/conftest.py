@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zhiwen.common.store.index_specs import METRICS, validated_index
-from zhiwen.common.ledger import Ledger
-from zhiwen.common.models import Chunk, ChunkingSpec, Generation, IndexSpec
-from zhiwen.common.store import ChunkRow, ChunkStore
 from tests.servers.ledgers import Clock, empty_ledger, ledger_on
 from tests.servers.milvus import ROOT_TOKEN, milvus_lite_3_server, milvus_server
 from tests.servers.stores import Server, milvus_lite_server, new_database, running
+from zhiwen.common.ledger import Ledger
+from zhiwen.common.models import Chunk, ChunkingSpec, Generation, IndexSpec
+from zhiwen.common.store import ChunkRow, ChunkStore
+from zhiwen.common.store.index_specs import METRICS, validated_index
 
 DIMENSION = 8
 ENGINES: Mapping[str, Callable[[Path], Server]] = {

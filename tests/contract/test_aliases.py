@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+from tests.contract.conftest import DIMENSION, Spares
+from tests.servers.ledgers import Clock
 from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.models import ChunkingSpec, JobKind
 from zhiwen.common.store import ChunkStore, alias_of
-from zhiwen.ingest.worker.leases import Lease
-from zhiwen.ingest.worker.pipeline import Pipeline
 from zhiwen.ingest.api.schemas import CreateKnowledgeBase
 from zhiwen.ingest.service import Ingest
 from zhiwen.ingest.settings import IngestSettings
-from tests.contract.conftest import DIMENSION, Spares
-from tests.servers.ledgers import Clock
+from zhiwen.ingest.worker.leases import Lease
+from zhiwen.ingest.worker.pipeline import Pipeline
 
 NAME = "员工手册"
 UNUSED = cast(Any, None)

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
+from tests.servers.ledgers import LEASE, Clock, add, add_ready, claim, new_base
 from zhiwen.common.ledger import LeaseLost, Ledger
 from zhiwen.common.models import Job, JobKind, KnowledgeBase
 from zhiwen.common.originals import DiskOriginals
 from zhiwen.ingest.worker.leases import Lease
 from zhiwen.ingest.worker.pipeline import Pipeline
-from tests.servers.ledgers import LEASE, Clock, add, add_ready, claim, new_base
 
 UNUSED = cast(Any, None)
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.servers.ledgers import Clock, add, add_ready, an_upload, claim, index, new_base, record
 from zhiwen.common.errors import Conflict, NotFound
 from zhiwen.common.ledger import Ledger
 from zhiwen.common.models import Document, DocumentStatus, JobKind, KnowledgeBase
-from tests.servers.ledgers import Clock, add, add_ready, an_upload, claim, index, new_base, record
 
 
 @pytest.fixture

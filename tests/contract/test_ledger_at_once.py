@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import pytest
 
+from tests.servers.ledgers import add, add_ready, an_upload, empty_ledger, ledger_on, new_base, record
 from zhiwen.common.errors import Conflict, NotFound, ServiceError
 from zhiwen.common.ledger import LeaseLost, Ledger
 from zhiwen.common.models import DocumentStatus, Job, JobKind, KnowledgeBase
-from tests.servers.ledgers import add, add_ready, an_upload, empty_ledger, ledger_on, new_base, record
 
 THREADS = 8
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.servers.ledgers import LEASE, Clock, add, add_ready, an_upload, claim, index, new_base, record
 from zhiwen.common.ledger import LeaseLost, Ledger, NewGeneration
 from zhiwen.common.models import ChunkingSpec, Document, DocumentStatus, IndexSpec, Job, JobKind, KnowledgeBase
-from tests.servers.ledgers import LEASE, Clock, add, add_ready, an_upload, claim, index, new_base, record
 
 End = Callable[[Ledger, KnowledgeBase, Job], object]
 

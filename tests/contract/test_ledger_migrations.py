@@ -13,12 +13,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
+from tests.servers.ledgers import ledger_on, new_base, unique
+from tests.servers.stores import free_port, new_database
 from zhiwen.common.errors import ConfigurationError, Unavailable
 from zhiwen.common.ledger import Database, Ledger
 from zhiwen.common.ledger.database import MIGRATIONS
 from zhiwen.common.ledger.schema import metadata
-from tests.servers.ledgers import ledger_on, new_base, unique
-from tests.servers.stores import free_port, new_database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.ledgers import unique
+from tests.servers.stores import free_port
 from zhiwen.common.errors import NotFound, ServiceError, Unavailable
 from zhiwen.common.originals import DiskOriginals, Originals, S3Originals, open_originals
 from zhiwen.common.settings import CommonSettings
-from tests.servers.ledgers import unique
-from tests.servers.stores import free_port
 
 
 def s3(url: str, endpoint: str) -> S3Originals:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from zhiwen.common.store.index_specs import BUILD
-from zhiwen.common.store import ChunkStore
-from zhiwen.query.search.recall import measure_recall
 from tests.contract.conftest import Indexed, Spares
+from zhiwen.common.store import ChunkStore
+from zhiwen.common.store.index_specs import BUILD
+from zhiwen.query.search.recall import measure_recall
 
 LOSSY = {"IVF_PQ": 0.3, "SCANN": 0.6}
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
-from zhiwen.common.store.index_specs import BUILD, METRICS
-from zhiwen.common.models import Chunk, Generation, IndexSpec, chunk_id, parse_chunk_id
-from zhiwen.common.store import ChunkRow, ChunkStore, CollectionGone, Ranking, alias_of
-from zhiwen.query.search.filters import compile_filter
 from tests.contract.conftest import DIMENSION, ENGINES, Indexed, Spares, generation
 from tests.servers.milvus import ROOT_TOKEN
 from tests.servers.stores import Server, running, socket_path, wait_until
+from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
+from zhiwen.common.models import Chunk, Generation, IndexSpec, chunk_id, parse_chunk_id
+from zhiwen.common.store import ChunkRow, ChunkStore, CollectionGone, Ranking, alias_of
+from zhiwen.common.store.index_specs import BUILD, METRICS
+from zhiwen.query.search.filters import compile_filter
 
 
 @pytest.fixture

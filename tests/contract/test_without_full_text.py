@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.contract.conftest import DIMENSION, Spares
+from tests.servers.ledgers import add_ready, new_base
 from zhiwen.common.embedding.base import Embedders, HashEmbedder
 from zhiwen.common.errors import InvalidRequest
 from zhiwen.common.ledger import Ledger, NewGeneration
+from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.models import Chunk, ChunkingSpec, KnowledgeBase
 from zhiwen.common.store import ChunkRow, ChunkStore
-from zhiwen.common.lexical.translations import Translations
 from zhiwen.query.search.retriever import Retriever, Search
-from tests.contract.conftest import DIMENSION, Spares
-from tests.servers.ledgers import add_ready, new_base
 
 pytestmark = pytest.mark.parametrize("engine", ["milvus-2.3.5"], indirect=True)
 EMBEDDER = HashEmbedder(DIMENSION)

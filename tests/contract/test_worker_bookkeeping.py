@@ -10,14 +10,14 @@ from typing import cast
 
 import pytest
 
+from tests.servers.ledgers import LEASE, Clock, add, new_base
 from zhiwen.common.errors import DocumentError, Unavailable
 from zhiwen.common.ledger import Jobs, LeaseLost, Ledger
 from zhiwen.common.models import DocumentStatus, Job, KnowledgeBase
 from zhiwen.ingest.worker.broker import Broker
 from zhiwen.ingest.worker.leases import Lease, LeaseKeeper
-from zhiwen.ingest.worker.pipeline import Pipeline
 from zhiwen.ingest.worker.main import Worker
-from tests.servers.ledgers import LEASE, Clock, add, new_base
+from zhiwen.ingest.worker.pipeline import Pipeline
 
 
 class AwayAtFirst(Jobs):

@@ -16,8 +16,8 @@ import httpx
 import psutil
 import pytest
 
-from zhiwen.cli.launcher import OFFSETS, answers_http
 from tests.servers.stores import wait_until
+from zhiwen.cli.launcher import OFFSETS, answers_http
 
 UP = [sys.executable, "-c", "from zhiwen.cli.main import main; main()", "up", "--no-webui"]
 READY_SECONDS = 120

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import redis
 
+from tests.servers.stores import Server, redis_server_in, running
 from zhiwen.common.errors import Unavailable
 from zhiwen.ingest.worker.broker import QUEUE, Broker, make_celery, redis_url_for_celery
-from tests.servers.stores import Server, redis_server_in, running
 
 PASSWORD = "p@ss/w:rd?"
 QUOTED = "p%40ss%2Fw%3Ard%3F"

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from tests.servers.in_process_stack import House
+from tests.servers.processes import FakeOpenAI
+from tests.servers.stores import wait_until
 from zhiwen.common.prompts import CHINESE_TEMPLATE, CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
 from zhiwen.query.answer.condensing import EXTRACTIVE, Condenser
 from zhiwen.query.answer.generation import Generator
 from zhiwen.query.api.schemas import Message
-from tests.servers.in_process_stack import House
-from tests.servers.processes import FakeOpenAI
-from tests.servers.stores import wait_until
 
 pytestmark = pytest.mark.usefixtures("model")
 HANDBOOK = "# 手册\n\n## 年假\n\n员工每年有十天带薪年假。\n\n## 病假\n\n员工每年有五天带薪病假,需要医院证明。\n"

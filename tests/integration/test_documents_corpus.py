@@ -22,10 +22,10 @@ import pytest
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.common.models import Block, ChunkingSpec
-from zhiwen.ingest.worker.chunking import join, split_blocks
 from zhiwen.ingest.parsing import ParserLimits, ParserPool
 from zhiwen.ingest.parsing.detect.decode import decode_text
 from zhiwen.ingest.parsing.text.normalise import clean_text
+from zhiwen.ingest.worker.chunking import join, split_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zhiwen.common.embedding.base import base as embedding
-from zhiwen.common.embedding.base import ModelDescription, describe_model, embedders_from
-from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
-from zhiwen.common.embedding.openai import RemoteEmbedder
-from zhiwen.common.settings import EmbeddingSettings
-from zhiwen.common.embedding.transformer import Runtime, SentenceTransformerEmbedder, describe_folder
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port
 from tests.servers.tiny_models import HIDDEN, MAX_TOKENS, PROMPTS, write_embedding_model
+from zhiwen.common.embedding import base as embedding
+from zhiwen.common.embedding.base import ModelDescription, describe_model, embedders_from
+from zhiwen.common.embedding.openai import RemoteEmbedder
+from zhiwen.common.embedding.transformer import Runtime, SentenceTransformerEmbedder, describe_folder
+from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
+from zhiwen.common.settings import EmbeddingSettings
 
 QUESTION = "年假有几天"
 TEXTS = ["年假", "annual leave 天", "days", QUESTION * 20]

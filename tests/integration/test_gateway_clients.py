@@ -16,10 +16,10 @@ import openai
 import pytest
 from langchain_openai import ChatOpenAI
 
-from zhiwen.common.embedding.base import HashEmbedder
-from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
 from tests.servers.gateways import gateway, upstream
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port, service, stop
+from zhiwen.common.embedding.base import HashEmbedder
+from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
 
 ANSWER = "根据已知信息,年假为 10 天。[1]"
 MESSAGES: Any = [{"role": "user", "content": "年假有几天?"}]

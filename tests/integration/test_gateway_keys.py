@@ -20,13 +20,13 @@ import pytest
 import redis
 from pydantic import SecretStr
 
+from tests.servers.gateways import gateway, upstream, write_config
+from tests.servers.processes import ROOT, FakeOpenAI, fake_openai, free_port, service
 from zhiwen.common.errors import TooMany
 from zhiwen.common.ledger import open_ledger
 from zhiwen.common.models import UsageRow
-from zhiwen.llm_gateway.config import KeyLimits
 from zhiwen.llm_gateway.accounting.limits import RedisLimiter
-from tests.servers.gateways import gateway, upstream, write_config
-from tests.servers.processes import ROOT, FakeOpenAI, fake_openai, free_port, service
+from zhiwen.llm_gateway.config import KeyLimits
 
 MESSAGES = [{"role": "user", "content": "年假有几天?"}]
 HTTP = httpx.Client(timeout=20, limits=httpx.Limits(max_connections=100))

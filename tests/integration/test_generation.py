@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.servers.processes import FakeOpenAI, fake_openai
 from zhiwen.common.errors import ServiceError
 from zhiwen.query.answer.generation import Generated, Generator, Prompt
-from tests.servers.processes import FakeOpenAI, fake_openai
 
 PROMPT = Prompt([{"role": "user", "content": "年假有几天?"}], "fake-model")
 TOLD = {"error": {"message": "输入太长 {too long}", "type": "invalid_request_error", "param": None, "code": None}}

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL
 from tests.servers.in_process_stack import Event, House, events_of, problem_of, texts
 from tests.servers.ledgers import unique
 from tests.servers.processes import FakeOpenAI
 from tests.servers.stores import wait_until
+from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL
 
 pytestmark = pytest.mark.usefixtures("model")
 LEAVE = (

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from zhiwen.common.errors import ServiceError
-from zhiwen.query.search.reranking import CrossEncoderReranker, RemoteReranker
 from tests.servers.in_process_stack import House, house, problem_of
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port
 from tests.servers.tiny_models import write_cross_encoder
+from zhiwen.common.errors import ServiceError
+from zhiwen.query.search.reranking import CrossEncoderReranker, RemoteReranker
 
 PASSAGES = ["年假", "annual leave days", "有 几 天", "x"]
 

@@ -13,10 +13,10 @@ import httpx
 import psutil
 import pytest
 
-from zhiwen.common.ledger import Scope, open_ledger
 from tests.servers.in_process_stack import House, house, problem_of
 from tests.servers.processes import free_port, service
 from tests.servers.stores import Server, milvus_lite_server, redis_server_in, running, wait_until
+from zhiwen.common.ledger import Scope, open_ledger
 
 MEBIBYTE = 1 << 20
 
@@ -28,7 +28,7 @@ def command(module: str) -> list[str]:
 # Keys
 
 
-@pytest.mark.parametrize("module", ["ingest.app", "query.app", "llm_gateway.app"])
+@pytest.mark.parametrize("module", ["ingest.api.app", "query.api.app", "llm_gateway.app"])
 def test_service_without_a_key_refuses_to_listen_beyond_this_machine(module: str, tmp_path: Path) -> None:
     environment = {"PATH": "/usr/bin:/bin", "ZHIWEN_HOST": "0.0.0.0", "ZHIWEN_DATA_DIR": str(tmp_path)}
     ended = subprocess.run(command(module), env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -132,7 +132,7 @@ def ingest_process(
     environment = {f"ZHIWEN_{name}": value for name, value in environment.items()}
     url = f"http://127.0.0.1:{port}"
     with (
-        service(command("ingest.app"), environment, f"{url}/healthz", folder / "ingest.log") as process,
+        service(command("ingest.api.app"), environment, f"{url}/healthz", folder / "ingest.log") as process,
         httpx.Client(base_url=url, timeout=120) as client,
     ):
         yield client, process.pid

@@ -18,20 +18,20 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from tests.servers.ledgers import unique
 from zhiwen.common.embedding.base import Embedders, HashEmbedder
 from zhiwen.common.ledger import Ledger, open_ledger
 from zhiwen.common.originals import DiskOriginals
 from zhiwen.common.store import ChunkStore
 from zhiwen.ingest.api.app import create_app as create_ingest
+from zhiwen.ingest.parsing import ParserPool
+from zhiwen.ingest.settings import IngestSettings
 from zhiwen.ingest.worker.broker import Broker, make_celery, redis_url_for_celery
 from zhiwen.ingest.worker.leases import LeaseKeeper
-from zhiwen.ingest.parsing import ParserPool
-from zhiwen.ingest.worker.pipeline import Pipeline
-from zhiwen.ingest.settings import IngestSettings
 from zhiwen.ingest.worker.main import Worker
+from zhiwen.ingest.worker.pipeline import Pipeline
 from zhiwen.query.api.app import create_app as create_query
 from zhiwen.query.settings import QuerySettings
-from tests.servers.ledgers import unique
 
 DIMENSION = 384  # the built-in model's, which new knowledge bases get
 SECONDS = 60.0

@@ -20,11 +20,11 @@ import pytest
 import redis
 import sqlalchemy as sa
 
+from tests.servers.stores import Server, free_port, milvus_lite_server, redis_server_in, running, wait_until
 from zhiwen.cli.launcher import answers_http
 from zhiwen.common.ledger import Ledger, open_ledger
 from zhiwen.common.models import DocumentStatus
 from zhiwen.common.store import ChunkStore
-from tests.servers.stores import Server, free_port, milvus_lite_server, redis_server_in, running, wait_until
 
 LEASE_SECONDS = 2
 SETTLED = {status.value for status in DocumentStatus if status.settled}
@@ -52,9 +52,9 @@ class Rig:
         self.redis.log, self.milvus.log = self.logs / "redis.log", self.logs / "milvus.log"
         self.ledger_url = self.database_url or f"sqlite:///{self.data / 'ledger.db'}"
         self.port, self.query_port = free_port(), free_port()
-        self.api = self._service("ingest", "ingest.app", self.port, "/healthz", {"INGEST_PORT": str(self.port)})
+        self.api = self._service("ingest", "ingest.api.app", self.port, "/healthz", {"INGEST_PORT": str(self.port)})
         self.query = self._service(
-            "query", "query.app", self.query_port, "/healthz", {"QUERY_PORT": f"{self.query_port}"}
+            "query", "query.api.app", self.query_port, "/healthz", {"QUERY_PORT": f"{self.query_port}"}
         )
         self.worker = self.another_worker("worker")
         self.http = httpx.Client(base_url=self.api.url, timeout=60)
@@ -64,12 +64,12 @@ class Rig:
     def another_worker(self, name: str) -> Server:
         """Describe a worker."""
         port = free_port()
-        return self._service(name, "ingest.worker", port, "/metrics", {"WORKER_METRICS_PORT": str(port)})
+        return self._service(name, "ingest.worker.main", port, "/metrics", {"WORKER_METRICS_PORT": str(port)})
 
     def another_api(self, name: str, settings: Mapping[str, str]) -> Server:
         """Describe another ingest API on the same stores, with settings of its own."""
         port = free_port()
-        return self._service(name, "ingest.app", port, "/healthz", {"INGEST_PORT": str(port), **settings})
+        return self._service(name, "ingest.api.app", port, "/healthz", {"INGEST_PORT": str(port), **settings})
 
     @staticmethod
     def client_of(server: Server) -> httpx.Client:

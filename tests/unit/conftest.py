@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from zhiwen.common.ledger import Ledger
 from tests.servers.ledgers import ledger_on
+from zhiwen.common.ledger import Ledger
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from zhiwen.common.embedding.static import StaticEmbedder
 from zhiwen.common.errors import InvalidRequest, ServiceError
 from zhiwen.common.settings import BUILT_IN_MODEL
-from zhiwen.common.embedding.static import StaticEmbedder
 
 if TYPE_CHECKING:
     from zhiwen.common.embedding.openai import RemoteEmbedder

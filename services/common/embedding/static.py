@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zhiwen.common.lexical.folding import fold_text
 from zhiwen.common.lexical.words import HAN, stem
 
-DEFAULT_ARTIFACT: Final = Path(__file__).parent / "data" / "embedder"
+DEFAULT_ARTIFACT: Final = Path(__file__).parents[1] / "data" / "embedder"
 
 _WORDS: Final = re.compile(f"[^\\W_{HAN}]+")
 _PIECES: Final = re.compile(f"([{HAN}]+)|([^\\W_{HAN}]+)|[^\\w\\s]+|_+")

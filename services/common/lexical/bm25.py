@@ -22,7 +22,7 @@ import numpy as np
 import rjieba
 from numpy.typing import NDArray
 
-from zhiwen.common.lexical.bm25 import stopwords
+from zhiwen.common.lexical import stopwords
 from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.lexical.words import character_pairs, is_chinese, runs, starts_chinese, stem

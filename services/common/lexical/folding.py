@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-FOLDING_TABLE: Final = Path(__file__).parent / "data" / "folding" / "traditional_to_simplified.txt"
+FOLDING_TABLE: Final = Path(__file__).parents[1] / "data" / "folding" / "traditional_to_simplified.txt"
 
 _COMBINING_MARKS: Final = re.compile("[\u0300-\u036f]+")
 

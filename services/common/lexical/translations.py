@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-DEFAULT_TABLE: Final = Path(__file__).parent / "data" / "cedict" / "translations.npz"
+DEFAULT_TABLE: Final = Path(__file__).parents[1] / "data" / "cedict" / "translations.npz"
 _FULL_WEIGHT: Final = 255
 
 

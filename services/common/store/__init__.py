@@ -1,8 +1,8 @@
 """Where chunks and their vectors are kept and searched: Milvus. pymilvus appears only in this package."""
 
 from zhiwen.common.store.aliases import alias_of
-from zhiwen.common.store.client import ChunkStore, Ranking
 from zhiwen.common.store.capabilities import Capabilities, CollectionGone, require_full_text
+from zhiwen.common.store.client import ChunkStore, Ranking
 from zhiwen.common.store.rows import ChunkKey, ChunkRow, SparseVector, quoted
 
 __all__ = [

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhiwen.common.errors import Unavailable
-from zhiwen.common.store.index_specs import fitted_search
 from zhiwen.common.models import Generation, Hit, IndexSpec
-from zhiwen.common.store import milvus_messages as wire
+from zhiwen.common.store import milvus_messages
 from zhiwen.common.store.aliases import Aliases
-from zhiwen.common.store.connection import Connection
 from zhiwen.common.store.capabilities import Capabilities, require_full_text
+from zhiwen.common.store.connection import Connection
+from zhiwen.common.store.index_specs import fitted_search
 from zhiwen.common.store.rows import (
     OUTPUT,
     ChunkKey,
@@ -269,7 +269,7 @@ class ChunkStore:
         """Return ids and distances only: rows are decoded for the few hits that are shown (`hits`)."""
         return self._connection.reading(
             collection,
-            lambda client: wire.search(client, collection, field, vector, timeout=self._timeout, **options),
+            lambda client: milvus_messages.search(client, collection, field, vector, timeout=self._timeout, **options),
         )
 
     def hits(self, collection: str, ranking: Ranking) -> list[Hit]:
@@ -288,7 +288,7 @@ class ChunkStore:
             return {}
         rows = self._connection.reading(
             collection,
-            lambda client: wire.rows(
+            lambda client: milvus_messages.rows(
                 client, collection, f"id in [{expression}]", OUTPUT, strong=strong, timeout=self._timeout
             ),
         )

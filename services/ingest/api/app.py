@@ -24,11 +24,11 @@ from zhiwen.common.web import (
     new_app,
     serve,
 )
-from zhiwen.ingest.worker.broker import Broker, make_celery, redis_url_for_celery
-from zhiwen.ingest.upload.staging import remove_leftovers
 from zhiwen.ingest.api import documents, fsck, knowledge_bases
 from zhiwen.ingest.service import Ingest
 from zhiwen.ingest.settings import IngestSettings
+from zhiwen.ingest.upload.staging import remove_leftovers
+from zhiwen.ingest.worker.broker import Broker, make_celery, redis_url_for_celery
 
 UPLOADS = re.compile(r"/v1/knowledge-bases/[^/]+/documents(/by-name/.*)?")
 

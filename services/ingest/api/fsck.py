@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from zhiwen.common.auth.dependency import Needs
 from zhiwen.common.telemetry import current_request_id
 from zhiwen.common.web import problems
-from zhiwen.ingest.fsck import Findings, Fsck
 from zhiwen.ingest.api.dependencies import IngestDep
+from zhiwen.ingest.fsck import Findings, Fsck
 from zhiwen.ingest.service import Ingest
 
 router = APIRouter(prefix="/v1/fsck", tags=["operations"])

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Query, Response
 
+from zhiwen.common.api.cursors import decode_cursor, encode_cursor
 from zhiwen.common.auth.dependency import Needs
 from zhiwen.common.models import KnowledgeBase
-from zhiwen.common.api.cursors import decode_cursor, encode_cursor
 from zhiwen.common.telemetry import current_request_id
 from zhiwen.common.web import problems
 from zhiwen.ingest.api.dependencies import BaseDep, IngestDep

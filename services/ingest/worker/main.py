@@ -31,11 +31,11 @@ from zhiwen.common.originals import open_originals
 from zhiwen.common.store import ChunkStore
 from zhiwen.common.telemetry import JOB_SECONDS, JOBS, configure_logging
 from zhiwen.common.web import configuration_errors_end_the_process
+from zhiwen.ingest.parsing import ParserLimits, ParserPool
+from zhiwen.ingest.settings import WorkerSettings
 from zhiwen.ingest.worker.broker import RECONCILE, WORK, Broker, make_celery, redis_url_for_celery
 from zhiwen.ingest.worker.leases import Lease, LeaseKeeper
-from zhiwen.ingest.parsing import ParserLimits, ParserPool
 from zhiwen.ingest.worker.pipeline import Pipeline
-from zhiwen.ingest.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 

@@ -17,14 +17,14 @@ from zhiwen.common.embedding.base import Embedder, Embedders
 from zhiwen.common.errors import DocumentError, NotFound, Unavailable
 from zhiwen.common.ledger import Jobs, LeaseLost, Ledger
 from zhiwen.common.lexical.bm25 import analyze, document_vector
+from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.models import Block, Chunk, Document, DocumentStatus, Generation, Job, JobKind
 from zhiwen.common.originals import Originals
 from zhiwen.common.store import ChunkRow, ChunkStore
 from zhiwen.common.telemetry import CHUNKS
-from zhiwen.common.lexical.statistics import TermStatistics
+from zhiwen.ingest.parsing import ParseCancelled, ParserPool
 from zhiwen.ingest.worker.chunking import chunk_blocks
 from zhiwen.ingest.worker.leases import Lease
-from zhiwen.ingest.parsing import ParseCancelled, ParserPool
 
 log = structlog.get_logger(__name__)
 

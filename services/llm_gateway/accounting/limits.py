@@ -20,8 +20,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from zhiwen.common.errors import TooMany
-from zhiwen.llm_gateway.request import Call
 from zhiwen.llm_gateway.config import KeyLimits
+from zhiwen.llm_gateway.request import Call
 
 log = structlog.get_logger(__name__)
 

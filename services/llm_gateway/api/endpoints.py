@@ -14,9 +14,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from zhiwen.common.auth.dependency import principal_of
 from zhiwen.common.errors import TooLarge
-from zhiwen.llm_gateway.request import Door
 from zhiwen.llm_gateway.api.handler import Exchange
 from zhiwen.llm_gateway.gateway import Gateway
+from zhiwen.llm_gateway.request import Door
 
 log = structlog.get_logger(__name__)
 

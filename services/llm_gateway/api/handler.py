@@ -16,17 +16,17 @@ from zhiwen.common.auth.keyring import Principal
 from zhiwen.common.errors import Forbidden, InvalidRequest, NotFound, ServiceError
 from zhiwen.common.telemetry import current_request_id
 from zhiwen.llm_gateway import metrics
-from zhiwen.llm_gateway.builtin.chat import chat as builtin
+from zhiwen.llm_gateway.accounting.limits import Admission, estimated_tokens, limits_of
 from zhiwen.llm_gateway.accounting.usage import Usage, usage_from
+from zhiwen.llm_gateway.builtin import chat
+from zhiwen.llm_gateway.errors import error_event
+from zhiwen.llm_gateway.gateway import Gateway
+from zhiwen.llm_gateway.passthrough.answer_stream import choice_texts
 from zhiwen.llm_gateway.request import Call, Door, messages_of, prompt_text, read_call
 from zhiwen.llm_gateway.upstreams.failover import Attempt, Headers, OpenAnswer, WholeAnswer, dispatch
-from zhiwen.llm_gateway.errors import error_event
 from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure, as_error
-from zhiwen.llm_gateway.gateway import Gateway
-from zhiwen.llm_gateway.accounting.limits import Admission, estimated_tokens, limits_of
 from zhiwen.llm_gateway.upstreams.pool import deadline_exceeded
 from zhiwen.llm_gateway.upstreams.routing import Route, may_use
-from zhiwen.llm_gateway.passthrough.answer_stream import choice_texts
 
 log = structlog.get_logger(__name__)
 
@@ -220,15 +220,15 @@ class Exchange:
             raise NotFound(
                 "model-not-found", "The built-in answerer only answers questions.", errors=[{"field": "model"}]
             )
-        text, usage = await asyncio.to_thread(builtin.answer, call)
+        text, usage = await asyncio.to_thread(chat.answer, call)
         self.usage = usage_from(usage)
         if self.texts is not None:
             self.texts.append(text)
         answer_id = f"{'chatcmpl' if self.door is Door.CHAT else 'cmpl'}-{secrets.token_hex(12)}"
         if call.stream:
-            await self._send_events(builtin.events(call, text, usage, answer_id=answer_id, created=int(time.time())))
+            await self._send_events(chat.events(call, text, usage, answer_id=answer_id, created=int(time.time())))
         else:
-            await self._send_json(builtin.whole(call, text, usage, answer_id=answer_id, created=int(time.time())))
+            await self._send_json(chat.whole(call, text, usage, answer_id=answer_id, created=int(time.time())))
         self.status = "complete"
 
     async def _send_events(self, events: Iterable[bytes]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from fastapi.responses import Response
 
-from zhiwen.llm_gateway.request import Door
 from zhiwen.llm_gateway.builtin.extractive import MODEL
+from zhiwen.llm_gateway.request import Door
 
 _QUESTION = {"role": "user", "content": "已知信息:\n[1] 年假为 10 天。\n问题是:年假有几天?"}
 _USAGE = {"prompt_tokens": 18, "completion_tokens": 7, "total_tokens": 25}

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from zhiwen.common.errors import InvalidRequest
-from zhiwen.llm_gateway.builtin.chat import extractive
-from zhiwen.llm_gateway.request import Call, Door, message_text, messages_of, prompt_text
+from zhiwen.llm_gateway.builtin import extractive
 from zhiwen.llm_gateway.passthrough.sse import DONE, event_of
+from zhiwen.llm_gateway.request import Call, Door, message_text, messages_of, prompt_text
 
 PIECE = 12  # characters a streamed piece holds
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import orjson
 
-from zhiwen.llm_gateway.passthrough import json_splice as jsonbytes
 from zhiwen.llm_gateway.errors import UpstreamError, error_event, error_in
-from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure
+from zhiwen.llm_gateway.passthrough import json_splice
 from zhiwen.llm_gateway.passthrough.sse import DONE, EventSplitter, EventTooLong, data_of, with_data
+from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure
 
 
 class AnswerStream:
@@ -175,8 +175,8 @@ class AnswerStream:
     def _with_alias(self, data: bytes) -> bytes:
         """Put the alias in, and remember the bytes up to there: they are the same in every event of a stream."""
         assert self._alias is not None
-        changed = jsonbytes.splice(data, {"model": self._alias})
-        model = next(member for member in jsonbytes.members(data) if member.key == "model")
+        changed = json_splice.splice(data, {"model": self._alias})
+        model = next(member for member in json_splice.members(data) if member.key == "model")
         self._old_prefix = b"data: " + data[: model.end]
         self._new_prefix = b"data: " + data[: model.value] + self._alias
         return changed
@@ -186,7 +186,7 @@ class AnswerStream:
         payload = orjson.loads(data)
         inner = payload.get("error")
         if isinstance(inner, dict) and {"message", "type"} <= inner.keys():
-            *_, member = (member for member in jsonbytes.members(data) if member.key == "error")
+            *_, member = (member for member in json_splice.members(data) if member.key == "error")
             error.body = b'{"error":' + data[member.value : member.end] + b"}"
         return error_event(error)
 
@@ -224,4 +224,4 @@ def _without_usage(data: bytes) -> bytes:
         stripped = data.rstrip()
         if stripped.endswith(ending):
             return stripped[: -len(ending)] + b"}"
-    return jsonbytes.without(data, "usage")
+    return json_splice.without(data, "usage")

@@ -14,16 +14,16 @@ import orjson
 import structlog
 
 from zhiwen.common.errors import ServiceError
-from zhiwen.llm_gateway.upstreams import failures
-from zhiwen.llm_gateway.passthrough import json_splice as jsonbytes
-from zhiwen.llm_gateway.request import Call, body_for
 from zhiwen.llm_gateway.errors import UpstreamError, error_in, error_object
-from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure
 from zhiwen.llm_gateway.metrics import upstream_call
+from zhiwen.llm_gateway.passthrough import json_splice
+from zhiwen.llm_gateway.passthrough.answer_stream import AnswerStream
+from zhiwen.llm_gateway.request import Call, body_for
+from zhiwen.llm_gateway.upstreams import failures
+from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure
+from zhiwen.llm_gateway.upstreams.http import Reply, UpstreamClient
 from zhiwen.llm_gateway.upstreams.pool import Lease, Pool
 from zhiwen.llm_gateway.upstreams.routing import Route
-from zhiwen.llm_gateway.passthrough.answer_stream import AnswerStream
-from zhiwen.llm_gateway.upstreams.http import Reply, UpstreamClient
 
 log = structlog.get_logger(__name__)
 
@@ -167,7 +167,7 @@ async def _whole(reply: Reply, lease: Lease, attempt: Attempt) -> WholeAnswer:
     if "choices" not in payload and (error := error_in(payload)) is not None:
         raise _as_status(error)
     if "model" in payload and lease.model != attempt.route.public:
-        body = jsonbytes.splice(body, {"model": orjson.dumps(attempt.route.public)})
+        body = json_splice.splice(body, {"model": orjson.dumps(attempt.route.public)})
     answer = WholeAnswer(reply.status, reply.headers(), reply.content_type or "application/json", body, payload)
     reply.close()
     return answer

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from yarl import URL
 
 from zhiwen.common.errors import NotFound, ServiceError, TooMany, Unavailable
-from zhiwen.llm_gateway.upstreams import breaker
-from zhiwen.llm_gateway.upstreams import routing
+from zhiwen.llm_gateway.builtin.extractive import MODEL as EXTRACTIVE
 from zhiwen.llm_gateway.config import GatewayConfig
 from zhiwen.llm_gateway.config import Upstream as UpstreamConfig
 from zhiwen.llm_gateway.errors import UpstreamError
-from zhiwen.llm_gateway.builtin.extractive import MODEL as EXTRACTIVE
+from zhiwen.llm_gateway.upstreams import breaker, routing
 from zhiwen.llm_gateway.upstreams.failures import UpstreamFailure, counts_against
 from zhiwen.llm_gateway.upstreams.http import Timeouts
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 
-from zhiwen.llm_gateway.config import GatewayConfig
 from zhiwen.llm_gateway.builtin.extractive import MODEL as EXTRACTIVE
+from zhiwen.llm_gateway.config import GatewayConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from zhiwen.common.models import Hit, KnowledgeBase
 from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
 from zhiwen.common.telemetry import current_request_id
 from zhiwen.query.answer.condensing import Condensed, Condenser
-from zhiwen.query.search.filters import compile_filter
 from zhiwen.query.answer.generation import Generated, Generator, Prompt
 from zhiwen.query.answer.passages import context_of, within_budget
-from zhiwen.query.search.retriever import Found, Retriever, Search
 from zhiwen.query.api.schemas import Answer, AskBody, SourceOut, TookAsk, Usage, source_out
+from zhiwen.query.search.filters import compile_filter
+from zhiwen.query.search.retriever import Found, Retriever, Search
 
 log = structlog.get_logger(__name__)
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from zhiwen.common.errors import ServiceError
+from zhiwen.common.lexical.words import is_chinese
 from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
 from zhiwen.common.telemetry import current_request_id
-from zhiwen.common.lexical.words import is_chinese
 from zhiwen.query.answer.generation import Generated, Generator, Prompt
 from zhiwen.query.api.schemas import Message
 

@@ -12,10 +12,10 @@ from fastapi import FastAPI
 from zhiwen.common.auth.keyring import KeyRing
 from zhiwen.common.embedding.base import Embedders, embedders_from
 from zhiwen.common.ledger import Ledger, open_ledger
+from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.settings import require_loopback_or_key
 from zhiwen.common.store import ChunkStore
 from zhiwen.common.telemetry import configure_logging
-from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.web import (
     Check,
     add_operations_routes,
@@ -25,10 +25,10 @@ from zhiwen.common.web import (
     new_app,
     serve,
 )
-from zhiwen.query.api import routes
 from zhiwen.query.answer.answerer import Answerer
 from zhiwen.query.answer.condensing import Condenser
 from zhiwen.query.answer.generation import Generator
+from zhiwen.query.api import routes
 from zhiwen.query.search.reranking import reranker_from
 from zhiwen.query.search.retriever import Retriever
 from zhiwen.query.settings import QuerySettings

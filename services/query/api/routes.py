@@ -13,13 +13,10 @@ from fastapi.responses import StreamingResponse
 
 from zhiwen.common.auth.dependency import Needs
 from zhiwen.common.errors import InvalidRequest, TooMany
-from zhiwen.common.store.index_specs import validated_search
 from zhiwen.common.lexical.bm25 import is_relevant
 from zhiwen.common.models import IndexSpec, KnowledgeBase
+from zhiwen.common.store.index_specs import validated_search
 from zhiwen.common.web import problems
-from zhiwen.query.search.filters import compile_filter
-from zhiwen.query.search.recall import measure_recall
-from zhiwen.query.search.retriever import Search
 from zhiwen.query.api.schemas import (
     Answer,
     AskBody,
@@ -30,6 +27,9 @@ from zhiwen.query.api.schemas import (
     TookSearch,
     hit_out,
 )
+from zhiwen.query.search.filters import compile_filter
+from zhiwen.query.search.recall import measure_recall
+from zhiwen.query.search.retriever import Search
 
 if TYPE_CHECKING:
     from zhiwen.query.api.app import Query

@@ -18,8 +18,8 @@ import structlog
 from prometheus_client import Counter
 
 from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
-from zhiwen.common.models import Hit
 from zhiwen.common.http_retry import is_busy, post_json, refusal_of
+from zhiwen.common.models import Hit
 
 if TYPE_CHECKING:
     from zhiwen.query.settings import QuerySettings

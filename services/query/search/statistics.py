@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from zhiwen.common.ledger import Ledger
-from zhiwen.common.models import KnowledgeBase
 from zhiwen.common.lexical.statistics import TermStatistics
+from zhiwen.common.models import KnowledgeBase
 
 LONGEST_PAUSE = 1.0
 PAUSE_SHARE = 10.0

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.cli.fake_api import FakeApi, document, problem
+from tests.unit.cli.test_rest_client import ADDRESSES
 from zhiwen.cli.adding import BATCH_BYTES, BATCH_FILES, Adder, batches, collect, counts, stages_passed
 from zhiwen.cli.client import Client, LocalFile
 from zhiwen.cli.problems import ApiError, Usage
-from tests.unit.cli.fake_api import FakeApi, document, problem
-from tests.unit.cli.test_rest_client import ADDRESSES
 
 
 @dataclass

@@ -13,13 +13,13 @@ from rich.cells import cell_len
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
+from tests.servers.ledgers import add, index, new_base
+from tests.unit.cli.fake_api import FakeApi, document, source
 from zhiwen.cli.commands import operations
 from zhiwen.cli.main import create_app
 from zhiwen.cli.output import Output
 from zhiwen.common.ledger import open_ledger
 from zhiwen.common.models import UsageRow
-from tests.servers.ledgers import add, index, new_base
-from tests.unit.cli.fake_api import FakeApi, document, source
 
 CLEAN = {f"ZHIWEN_{name}": "" for name in ("KB", "API_KEY", "INGEST_URL", "QUERY_URL", "GATEWAY_URL", "DATABASE_URL")}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.unit.cli.fake_api import FakeApi, document, form, problem, sse, uploaded
 from zhiwen.cli.client import Addresses, Client, LocalFile
 from zhiwen.cli.problems import ApiError
-from tests.unit.cli.fake_api import FakeApi, document, form, problem, sse, uploaded
 
 ADDRESSES = Addresses("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.servers.ledgers import Clock
 from zhiwen.common.embedding.base import FAILURE_SECONDS, Embedder, Embedders, HashEmbedder
 from zhiwen.common.errors import Unavailable
-from tests.servers.ledgers import Clock
 
 
 class Loader:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from zhiwen.common.errors import InvalidRequest
+from zhiwen.common.models import IndexSpec
 from zhiwen.common.store.index_specs import (
     BUILD,
     DEFAULTS,
@@ -16,7 +17,6 @@ from zhiwen.common.store.index_specs import (
     validated_index,
     validated_search,
 )
-from zhiwen.common.models import IndexSpec
 
 EVERYTHING = frozenset(BUILD)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.servers.ledgers import Clock
 from zhiwen.common.auth.keyring import MEMORY_SECONDS, KeyRing, Principal
 from zhiwen.common.errors import Forbidden, Unauthorized
 from zhiwen.common.ledger import Ledger, Scope
-from tests.servers.ledgers import Clock
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiwen.common.lexical.folding import fold_text
 from zhiwen.common.lexical.bm25 import (
     Bm25,
     QuerySettings,
@@ -20,6 +19,7 @@ from zhiwen.common.lexical.bm25 import (
     query_vector,
     term_id,
 )
+from zhiwen.common.lexical.folding import fold_text
 from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import Translation, Translations
 from zhiwen.common.lexical.words import is_chinese

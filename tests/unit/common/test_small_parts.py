@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zhiwen.common.api.cursors import decode_cursor, encode_cursor
 from zhiwen.common.errors import ConfigurationError, InvalidRequest
 from zhiwen.common.names import is_plain
-from zhiwen.common.api.cursors import decode_cursor, encode_cursor
 from zhiwen.common.prompts import CHINESE_TEMPLATE, ENGLISH_TEMPLATE, REFUSAL, fill, validated_template
 from zhiwen.common.settings import CommonSettings, require_loopback_or_key
 

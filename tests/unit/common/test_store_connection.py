@@ -12,7 +12,7 @@ from pymilvus import MilvusException
 from pymilvus.grpc_gen.milvus_pb2 import QueryRequest, QueryResults, SearchRequest, SearchResults
 
 from zhiwen.common.errors import Unavailable
-from zhiwen.common.store import milvus_messages as wire
+from zhiwen.common.store import milvus_messages
 from zhiwen.common.store.connection import Connection
 
 
@@ -93,7 +93,7 @@ def test_messages_name_the_database_of_the_address() -> None:
 
     handler = SimpleNamespace(_stub=SimpleNamespace(Search=search, Query=query))
     client = SimpleNamespace(_get_connection=lambda: handler, _config=SimpleNamespace(db_name="zhiwen"))
-    wire.search(
+    milvus_messages.search(
         client,
         "kb",
         "dense",
@@ -105,5 +105,5 @@ def test_messages_name_the_database_of_the_address() -> None:
         strong=True,
         timeout=1,
     )
-    assert wire.rows(client, "kb", 'id in ["1"]', ["id"], strong=False, timeout=1) == []
+    assert milvus_messages.rows(client, "kb", 'id in ["1"]', ["id"], strong=False, timeout=1) == []
     assert [request.db_name for request in asked] == ["zhiwen", "zhiwen"]

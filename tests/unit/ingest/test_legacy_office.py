@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhiwen.common.errors import DocumentError
-from zhiwen.ingest.parsing.formats import doc_fib
-from zhiwen.ingest.parsing.formats import ppt
+from zhiwen.ingest.parsing.formats import doc_fib, ppt
 from zhiwen.ingest.parsing.formats.doc import visible_text
 from zhiwen.ingest.parsing.formats.rtf import with_unicode_escapes
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from zhiwen.ingest.worker.main import main as worker
+from zhiwen.ingest.worker import main as worker
 
 
 @dataclass

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from zhiwen.llm_gateway.upstreams.breaker import Breaker, State, abandoned, allows, failed, opens_in, started, state, succeeded
 from zhiwen.llm_gateway.config import BreakerPolicy
+from zhiwen.llm_gateway.upstreams.breaker import (
+    Breaker,
+    State,
+    abandoned,
+    allows,
+    failed,
+    opens_in,
+    started,
+    state,
+    succeeded,
+)
 
 POLICY = BreakerPolicy(failures=3, rate=0.5, least=10, window=20, open_seconds=5, longest=15)
 

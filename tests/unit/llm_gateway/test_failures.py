@@ -8,7 +8,14 @@ from email.utils import formatdate
 import pytest
 
 from zhiwen.llm_gateway.config import RetryPolicy
-from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure, as_error, counts_against, next_delay, parse_retry_after
+from zhiwen.llm_gateway.upstreams.failures import (
+    Kind,
+    UpstreamFailure,
+    as_error,
+    counts_against,
+    next_delay,
+    parse_retry_after,
+)
 
 POLICY = RetryPolicy(attempts=3, base=0.2, cap=1.0, longest_wait=10)
 

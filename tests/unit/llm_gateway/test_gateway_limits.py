@@ -12,12 +12,12 @@ import pytest
 
 from zhiwen.common.errors import TooMany
 from zhiwen.common.models import UsageRow
-from zhiwen.llm_gateway.accounting.usage import Accounts, Usage, usage_from
-from zhiwen.llm_gateway.request import Door, read_call
-from zhiwen.llm_gateway.config import KeyLimits
 from zhiwen.llm_gateway.accounting.conversation_log import QUEUE, Exporter
 from zhiwen.llm_gateway.accounting.limits import LocalLimiter, estimated_tokens, limits_of
+from zhiwen.llm_gateway.accounting.usage import Accounts, Usage, usage_from
+from zhiwen.llm_gateway.config import KeyLimits
 from zhiwen.llm_gateway.metrics import EXPORT_DROPPED
+from zhiwen.llm_gateway.request import Door, read_call
 
 
 class Clock:

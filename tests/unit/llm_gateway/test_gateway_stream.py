@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure
-from zhiwen.llm_gateway.passthrough.sse import EventSplitter, EventTooLong, data_of, with_data
 from zhiwen.llm_gateway.passthrough.answer_stream import AnswerStream, choice_texts
+from zhiwen.llm_gateway.passthrough.sse import EventSplitter, EventTooLong, data_of, with_data
+from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure
 
 
 def chunk(content: str, *, finish: str | None = None, model: str = "up", **extra: Any) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.servers.ledgers import add, an_upload, claim, new_base, record
 from zhiwen.common.errors import Unavailable
 from zhiwen.common.ledger import Ledger
-from zhiwen.common.models import KnowledgeBase
 from zhiwen.common.lexical.statistics import TermStatistics
+from zhiwen.common.models import KnowledgeBase
 from zhiwen.query.search.statistics import LONGEST_PAUSE, CollectionStatistics
-from tests.servers.ledgers import add, an_upload, claim, new_base, record
 
 
 @pytest.fixture

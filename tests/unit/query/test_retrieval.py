@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.servers.ledgers import add, index, new_base
 from zhiwen.common.embedding.base import Embedders, HashEmbedder
 from zhiwen.common.errors import NotFound
 from zhiwen.common.ledger import Ledger, NewGeneration
+from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.models import ChunkingSpec, Generation, Hit, IndexSpec, KnowledgeBase, chunk_id, parse_chunk_id
 from zhiwen.common.store import Capabilities, ChunkStore, CollectionGone, Ranking
-from zhiwen.common.lexical.translations import Translations
 from zhiwen.query.search.reranking import Reranker
 from zhiwen.query.search.retriever import Retriever, Search
-from tests.servers.ledgers import add, index, new_base
 
 
 @dataclass

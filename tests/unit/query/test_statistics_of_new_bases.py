@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zhiwen.common.ledger import Ledger, NewGeneration, Upload, new_id
-from zhiwen.common.models import ChunkingSpec, IndexSpec, KnowledgeBase
 from zhiwen.common.lexical.statistics import TermStatistics
+from zhiwen.common.models import ChunkingSpec, IndexSpec, KnowledgeBase
 from zhiwen.query.search.statistics import CollectionStatistics
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.unit.cli.fake_api import FakeApi, document, problem
+from tests.unit.cli.test_rest_client import ADDRESSES
 from zhiwen.cli.client import Client
 from zhiwen.cli.problems import ApiError
 from zhiwen.webui.actions import Actions, Turn, choices, history
-from tests.unit.cli.fake_api import FakeApi, document, problem
-from tests.unit.cli.test_rest_client import ADDRESSES
 
 
 def actions_of(api: FakeApi) -> Actions:

@@ -12,10 +12,10 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
+from tests.unit.cli.fake_api import FakeApi
 from zhiwen.common.errors import ConfigurationError
 from zhiwen.webui.app import create_app
 from zhiwen.webui.settings import WebuiSettings
-from tests.unit.cli.fake_api import FakeApi
 
 
 def page(*, key: str = "", scratch: Path | None = None) -> TestClient:

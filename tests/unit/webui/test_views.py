@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from zhiwen.webui.views import DOCUMENT_HEADERS, UPLOAD_HEADERS, document_rows, sources_html, upload_rows
 from tests.unit.cli.fake_api import document, source
+from zhiwen.webui.views import DOCUMENT_HEADERS, UPLOAD_HEADERS, document_rows, sources_html, upload_rows
 
 NOT_READABLE = {"code": "unsupported-type", "detail": "Not readable."}
 

@@ -17,11 +17,11 @@ from lxml import etree
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.common.models import Block
-from zhiwen.ingest.parsing.formats import quiet_spacy
 from zhiwen.ingest.parsing.detect.decode import decode_text
+from zhiwen.ingest.parsing.formats import quiet_spacy
 from zhiwen.ingest.parsing.formats.markup import local_name, parse_html
-from zhiwen.ingest.parsing.text.normalise import Outline, clean_text
 from zhiwen.ingest.parsing.formats.rtf import with_unicode_escapes
+from zhiwen.ingest.parsing.text.normalise import Outline, clean_text
 from zhiwen.ingest.parsing.text.tables import table_blocks
 
 # Languages are not asked for: their detection is slow and nothing here needs it.

@@ -15,8 +15,8 @@ from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.formats.docx_numbering import BULLET, Numbering
 from zhiwen.ingest.parsing.formats.docx_styles import Style, paragraph_style, read_styles
 from zhiwen.ingest.parsing.formats.markup import attribute, local_name
-from zhiwen.ingest.parsing.text.normalise import Outline, one_line
 from zhiwen.ingest.parsing.formats.ooxml import Package
+from zhiwen.ingest.parsing.text.normalise import Outline, one_line
 from zhiwen.ingest.parsing.text.tables import table_blocks
 
 SKIPPED = frozenset(

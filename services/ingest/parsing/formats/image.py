@@ -10,9 +10,9 @@ from PIL import Image, ImageSequence
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.common.models import Block
-from zhiwen.ingest.parsing.text.normalise import clean_text
 from zhiwen.ingest.parsing.formats.ocr import MAX_PIXELS, recognise
 from zhiwen.ingest.parsing.formats.pdf import paragraphs
+from zhiwen.ingest.parsing.text.normalise import clean_text
 
 MAX_FRAMES = 500
 REFUSED_PIXELS = 4 * MAX_PIXELS

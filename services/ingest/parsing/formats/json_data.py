@@ -9,8 +9,8 @@ from typing import Any
 
 from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.detect.decode import decode_text
-from zhiwen.ingest.parsing.text.normalise import MAX_HEADING_CHARACTERS
 from zhiwen.ingest.parsing.formats.plain import plain_blocks
+from zhiwen.ingest.parsing.text.normalise import MAX_HEADING_CHARACTERS
 
 HEADING_LEVELS = 4
 # A record of a list is one block, with what is nested in it, up to this size.

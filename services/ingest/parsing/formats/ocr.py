@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.ingest.parsing.runtime import heartbeat
-from zhiwen.ingest.parsing.text.normalise import close_wide_gaps
 from zhiwen.ingest.parsing.runtime.sandbox import die_with_parent
+from zhiwen.ingest.parsing.text.normalise import close_wide_gaps
 
 if TYPE_CHECKING:
     import pypdfium2

@@ -15,8 +15,8 @@ import pypdfium2 as pdfium
 from zhiwen.common.errors import DocumentError
 from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.detect.containers import encrypted
-from zhiwen.ingest.parsing.text.normalise import clean_text, unwrap_lines
 from zhiwen.ingest.parsing.formats.pdf_order import ordered_text
+from zhiwen.ingest.parsing.text.normalise import clean_text, unwrap_lines
 
 MIN_PAGE_CHARACTERS = 8
 MAX_PAGES = 20_000

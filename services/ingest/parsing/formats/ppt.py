@@ -16,8 +16,8 @@ import olefile
 from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.detect.containers import encrypted
 from zhiwen.ingest.parsing.formats.legacy_office import damaged, or_by_libreoffice
-from zhiwen.ingest.parsing.text.normalise import one_line
 from zhiwen.ingest.parsing.formats.pptx import read_pptx
+from zhiwen.ingest.parsing.text.normalise import one_line
 
 HEADER = struct.Struct("<HHI")
 CONTAINER = 0xF

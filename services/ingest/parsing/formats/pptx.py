@@ -9,8 +9,8 @@ from lxml import etree
 
 from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.formats.markup import attribute, local_name
-from zhiwen.ingest.parsing.text.normalise import one_line
 from zhiwen.ingest.parsing.formats.ooxml import Package
+from zhiwen.ingest.parsing.text.normalise import one_line
 from zhiwen.ingest.parsing.text.tables import table_blocks
 
 TITLES = frozenset({"title", "ctrTitle"})

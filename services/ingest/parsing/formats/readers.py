@@ -67,7 +67,7 @@ def find_reader(media_type: str, name: str) -> Reader:
     if media_type not in READERS:
         raise media.unsupported(PurePosixPath(name).suffix.lower())
     module, function = READERS[media_type].split(":")
-    reader: Reader = getattr(import_module(f"zhiwen.ingest.parsing.{module}"), function)
+    reader: Reader = getattr(import_module(f"zhiwen.ingest.parsing.formats.{module}"), function)
     return reader
 
 

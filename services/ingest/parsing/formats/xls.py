@@ -13,8 +13,8 @@ from xlrd.xldate import XLDateError, xldate_as_datetime
 from zhiwen.common.errors import DocumentError
 from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.detect.containers import encrypted
-from zhiwen.ingest.parsing.text.tables import sheet_blocks
 from zhiwen.ingest.parsing.formats.xlsx import cell_text
+from zhiwen.ingest.parsing.text.tables import sheet_blocks
 
 
 def read_xls(path: Path) -> Iterator[Block]:

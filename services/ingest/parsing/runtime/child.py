@@ -1,6 +1,7 @@
 """The program of a parser child: read a request, read the document, write its blocks or its error, again and again.
 
-Started by `process.ParserProcess` as `python -m zhiwen.ingest.parsing.runtime.child PARENT_PID ANSWERS_FD MEMORY_BYTES`.
+Started by `process.ParserProcess` as
+`python -m zhiwen.ingest.parsing.runtime.child PARENT_PID ANSWERS_FD MEMORY_BYTES`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from typing import Any, BinaryIO
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.common.models import Block
-from zhiwen.ingest.parsing.runtime import heartbeat
-from zhiwen.ingest.parsing.runtime import sandbox
-from zhiwen.ingest.parsing.runtime import wire
+from zhiwen.ingest.parsing.runtime import heartbeat, sandbox, wire
 
 BLOCK_OVERHEAD_BYTES = 64
 MAX_RECURSION = 3000

@@ -20,7 +20,7 @@ from zhiwen.ingest.parsing.runtime import wire
 POLL_SECONDS = 0.2
 MAX_PATIENCE = 20
 ENVIRONMENT_KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TESSDATA_PREFIX", "VIRTUAL_ENV")
-PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
+PACKAGE_ROOT = str(Path(__file__).resolve().parents[4])
 
 
 class ChildGone(Exception):
