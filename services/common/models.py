@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
+
+Mode = Literal["hybrid", "dense", "full_text"]
+"""What a search searches: vectors, words, or both."""
+Fusion = Literal["relevance", "min_max", "rrf"]
+"""What orders the hits of a hybrid search."""
 
 
 class DocumentStatus(StrEnum):
@@ -228,3 +233,8 @@ def parse_chunk_id(id: str) -> tuple[str, int, int]:
     """Return what `chunk_id` was made of: document id, version, ordinal."""
     document_id, version, ordinal = id.rsplit(":", 2)
     return document_id, int(version), int(ordinal)
+
+
+def with_heading(heading: str, text: str) -> str:
+    """Return a text below the titles that stand above it, which say what the text is about."""
+    return f"{heading}\n{text}" if heading else text

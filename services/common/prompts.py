@@ -37,6 +37,11 @@ Next question: {question}
 Standalone question:"""  # noqa: E501 (a prompt breaks its lines where the model is to read a break)
 
 REFUSAL = "根据已知信息无法回答该问题"
+"""The answer where the documents hold none."""
+REFUSALS = (REFUSAL, "没有提供足够的相关信息", "The question cannot be answered from the known information")
+"""What the templates ask a model to say then."""
+EXTRACTIVE_MODEL = "zhiwen-extractive"
+"""The name of the gateway's built-in answerer, which quotes and is no language model."""
 
 _PLACEHOLDER = re.compile(r"\{(context|question)\}")
 _CONDENSING = re.compile(r"\{(history|question)\}")

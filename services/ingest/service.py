@@ -10,6 +10,8 @@ from typing import Any
 
 import structlog
 
+from zhiwen.common.api.documents import ErrorOut, UploadItem
+from zhiwen.common.api.knowledge_bases import Chunking, CreateKnowledgeBase, Index, UpdateKnowledgeBase
 from zhiwen.common.embedding.base import describe_model
 from zhiwen.common.errors import Conflict, DocumentError, InvalidRequest, NotFound, ServiceError, TooMany, Unsupported
 from zhiwen.common.ledger import Ledger, NewGeneration, OnDuplicate, Upload, new_id
@@ -18,7 +20,6 @@ from zhiwen.common.originals import Originals, storage_error
 from zhiwen.common.prompts import validated_template
 from zhiwen.common.store import ChunkStore
 from zhiwen.common.store.index_specs import validated_index
-from zhiwen.ingest.api.schemas import Chunking, CreateKnowledgeBase, ErrorOut, Index, UpdateKnowledgeBase, UploadItem
 from zhiwen.ingest.parsing import detect_media_type
 from zhiwen.ingest.settings import IngestSettings
 from zhiwen.ingest.upload.archives import unpack

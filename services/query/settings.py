@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
+from zhiwen.common.models import Fusion
 from zhiwen.common.settings import CommonSettings, EmbeddingSettings
-from zhiwen.query.search.fusion import Fusion
 
 
 class QuerySettings(CommonSettings, EmbeddingSettings):

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 from tests.contract.conftest import DIMENSION, Spares
 from tests.servers.ledgers import Clock
+from zhiwen.common.api.knowledge_bases import CreateKnowledgeBase
 from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.models import ChunkingSpec, JobKind
 from zhiwen.common.store import ChunkStore, alias_of
-from zhiwen.ingest.api.schemas import CreateKnowledgeBase
 from zhiwen.ingest.service import Ingest
 from zhiwen.ingest.settings import IngestSettings
 from zhiwen.ingest.worker.leases import Lease

@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 
 from tests.servers.ledgers import Clock, claim, new_base
+from zhiwen.common.api.knowledge_bases import Chunking, UpdateKnowledgeBase
 from zhiwen.common.errors import NotFound
 from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.models import ChunkingSpec, IndexSpec, JobKind, KnowledgeBase
 from zhiwen.common.originals import DiskOriginals
-from zhiwen.ingest.api.schemas import Chunking, UpdateKnowledgeBase
 from zhiwen.ingest.fsck import Fsck
 from zhiwen.ingest.service import Ingest
 from zhiwen.ingest.settings import IngestSettings

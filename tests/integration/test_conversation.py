@@ -11,10 +11,16 @@ import pytest
 from tests.servers.in_process_stack import House
 from tests.servers.processes import FakeOpenAI
 from tests.servers.stores import wait_until
-from zhiwen.common.prompts import CHINESE_TEMPLATE, CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
-from zhiwen.query.answer.condensing import EXTRACTIVE, Condenser
+from zhiwen.common.api.questions import Message
+from zhiwen.common.prompts import (
+    CHINESE_TEMPLATE,
+    CONDENSE_CHINESE,
+    CONDENSE_ENGLISH,
+    EXTRACTIVE_MODEL,
+    fill_condensing,
+)
+from zhiwen.query.answer.condensing import Condenser
 from zhiwen.query.answer.generation import Generator
-from zhiwen.query.api.schemas import Message
 
 pytestmark = pytest.mark.usefixtures("model")
 HANDBOOK = "# 手册\n\n## 年假\n\n员工每年有十天带薪年假。\n\n## 病假\n\n员工每年有五天带薪病假,需要医院证明。\n"
@@ -143,7 +149,7 @@ async def test_english_follow_up_gets_the_english_template(generator: Generator,
 
 
 async def test_extractive_answerer_is_not_asked(generator: Generator, model: FakeOpenAI) -> None:
-    condensed = await Condenser(generator, "m", 4000).condense("And sick leave?", TURNS, EXTRACTIVE)
+    condensed = await Condenser(generator, "m", 4000).condense("And sick leave?", TURNS, EXTRACTIVE_MODEL)
     assert (condensed.question, condensed.generated) == ("And sick leave?", None)
     assert model.requests() == []
 
@@ -157,7 +163,7 @@ async def test_default_that_turns_out_extractive_is_remembered_for_a_while(
         "id": "1",
         "object": "chat.completion",
         "created": 1,
-        "model": EXTRACTIVE,
+        "model": EXTRACTIVE_MODEL,
         "choices": [{"index": 0, "message": quoted, "finish_reason": "stop"}],
     }
     model.script({"behaviour": "json-instead", "body": reply})

@@ -12,14 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from zhiwen.common.api.cursors import decode_cursor, encode_cursor
-from zhiwen.common.auth.dependency import Needs
-from zhiwen.common.errors import InvalidRequest, NotFound
-from zhiwen.common.ledger import OnDuplicate
-from zhiwen.common.models import DocumentStatus, KnowledgeBase
-from zhiwen.common.telemetry import current_request_id
-from zhiwen.common.web import problems
-from zhiwen.ingest.api.dependencies import BaseDep, IngestDep
-from zhiwen.ingest.api.schemas import (
+from zhiwen.common.api.documents import (
     ChunkPage,
     DocumentOut,
     DocumentPage,
@@ -28,6 +21,13 @@ from zhiwen.ingest.api.schemas import (
     chunk_out,
     document_out,
 )
+from zhiwen.common.auth.dependency import Needs
+from zhiwen.common.errors import InvalidRequest, NotFound
+from zhiwen.common.ledger import OnDuplicate
+from zhiwen.common.models import DocumentStatus, KnowledgeBase
+from zhiwen.common.telemetry import current_request_id
+from zhiwen.common.web import problems
+from zhiwen.ingest.api.dependencies import BaseDep, IngestDep
 from zhiwen.ingest.service import Ingest
 from zhiwen.ingest.upload.multipart import ReceivedFile, receive_body, receive_form
 from zhiwen.ingest.upload.staging import incoming_folder

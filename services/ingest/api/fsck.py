@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field
 
+from zhiwen.common.api.fsck import FsckReport
 from zhiwen.common.auth.dependency import Needs
 from zhiwen.common.telemetry import current_request_id
 from zhiwen.common.web import problems
@@ -15,23 +13,6 @@ from zhiwen.ingest.fsck import Findings, Fsck
 from zhiwen.ingest.service import Ingest
 
 router = APIRouter(prefix="/v1/fsck", tags=["operations"])
-
-
-class FsckReport(BaseModel):
-    """What differs between ledger, originals and Milvus."""
-
-    clean: bool = Field(examples=[True])
-    repaired: bool
-    checked_chunks: int
-    checked_originals: int
-    missing: list[dict[str, Any]]
-    orphaned: list[dict[str, Any]]
-    duplicated: list[dict[str, Any]]
-    missing_collections: list[str]
-    unknown_collections: list[str]
-    missing_originals: list[str]
-    orphaned_originals: list[str]
-    skipped_busy: int
 
 
 @router.get("", responses=problems(503), dependencies=[Depends(Needs("admin"))])

@@ -7,18 +7,18 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Query, Response
 
 from zhiwen.common.api.cursors import decode_cursor, encode_cursor
-from zhiwen.common.auth.dependency import Needs
-from zhiwen.common.models import KnowledgeBase
-from zhiwen.common.telemetry import current_request_id
-from zhiwen.common.web import problems
-from zhiwen.ingest.api.dependencies import BaseDep, IngestDep
-from zhiwen.ingest.api.schemas import (
+from zhiwen.common.api.knowledge_bases import (
     CreateKnowledgeBase,
     KnowledgeBaseOut,
     KnowledgeBasePage,
     UpdateKnowledgeBase,
     knowledge_base_out,
 )
+from zhiwen.common.auth.dependency import Needs
+from zhiwen.common.models import KnowledgeBase
+from zhiwen.common.telemetry import current_request_id
+from zhiwen.common.web import problems
+from zhiwen.ingest.api.dependencies import BaseDep, IngestDep
 from zhiwen.ingest.service import Ingest
 
 router = APIRouter(prefix="/v1/knowledge-bases", tags=["knowledge bases"])

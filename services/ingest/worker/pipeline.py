@@ -18,7 +18,7 @@ from zhiwen.common.errors import DocumentError, NotFound, Unavailable
 from zhiwen.common.ledger import Jobs, LeaseLost, Ledger
 from zhiwen.common.lexical.bm25 import analyze, document_vector
 from zhiwen.common.lexical.statistics import TermStatistics
-from zhiwen.common.models import Block, Chunk, Document, DocumentStatus, Generation, Job, JobKind
+from zhiwen.common.models import Block, Chunk, Document, DocumentStatus, Generation, Job, JobKind, with_heading
 from zhiwen.common.originals import Originals
 from zhiwen.common.store import ChunkRow, ChunkStore
 from zhiwen.common.telemetry import CHUNKS
@@ -195,7 +195,7 @@ class _Writer:
 
     def rows(self, chunks: Sequence[Chunk]) -> list[ChunkRow]:
         """Embed chunks; a heading is embedded with its text, since it says what the text is about."""
-        texts = [f"{chunk.heading}\n{chunk.text}" if chunk.heading else chunk.text for chunk in chunks]
+        texts = [with_heading(chunk.heading, chunk.text) for chunk in chunks]
         vectors = self._embedder.embed_passages(texts)
         sparse = [document_vector(analyze(text)) for text in texts]
         self._terms = self._terms.add(TermStatistics.of(sparse))

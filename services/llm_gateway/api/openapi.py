@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from fastapi.responses import Response
 
-from zhiwen.llm_gateway.builtin.extractive import MODEL
+from zhiwen.common.prompts import EXTRACTIVE_MODEL
 from zhiwen.llm_gateway.request import Door
 
 _QUESTION = {"role": "user", "content": "已知信息:\n[1] 年假为 10 天。\n问题是:年假有几天?"}
@@ -22,7 +22,7 @@ _COMMON = {
     "stream": {"type": "boolean", "default": False, "description": "Answer with server-sent events."},
 }
 
-_EXAMPLE_MODEL = {"id": MODEL, "object": "model", "created": 0, "owned_by": "zhiwen"}
+_EXAMPLE_MODEL = {"id": EXTRACTIVE_MODEL, "object": "model", "created": 0, "owned_by": "zhiwen"}
 
 
 def _example(payload: Any) -> dict[int | str, dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from zhiwen.common.errors import InvalidRequest
+from zhiwen.common.prompts import EXTRACTIVE_MODEL
 from zhiwen.llm_gateway.builtin import extractive
 from zhiwen.llm_gateway.passthrough.sse import DONE, event_of
 from zhiwen.llm_gateway.request import Call, Door, message_text, messages_of, prompt_text
@@ -73,4 +74,4 @@ def events(call: Call, text: str, usage: dict[str, int], *, answer_id: str, crea
 
 
 def _frame(kind: str, answer_id: str, created: int) -> dict[str, Any]:
-    return {"id": answer_id, "object": kind, "created": created, "model": extractive.MODEL}
+    return {"id": answer_id, "object": kind, "created": created, "model": EXTRACTIVE_MODEL}

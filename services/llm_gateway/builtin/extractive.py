@@ -17,8 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-MODEL = "zhiwen-extractive"
-REFUSAL = "根据已知信息无法回答该问题"
+from zhiwen.common.prompts import REFUSAL
 
 MAX_SENTENCES = 3
 MIN_COVERAGE = 0.34  # of the question's idf weight that the best sentence must hold

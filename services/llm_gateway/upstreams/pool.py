@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from yarl import URL
 
 from zhiwen.common.errors import NotFound, ServiceError, TooMany, Unavailable
-from zhiwen.llm_gateway.builtin.extractive import MODEL as EXTRACTIVE
+from zhiwen.common.prompts import EXTRACTIVE_MODEL
 from zhiwen.llm_gateway.config import GatewayConfig
 from zhiwen.llm_gateway.config import Upstream as UpstreamConfig
 from zhiwen.llm_gateway.errors import UpstreamError
@@ -178,7 +178,7 @@ class Pool:
 
     def _default_model(self) -> str:
         if not self.config.upstreams:
-            return EXTRACTIVE if self.config.serves_extractive else ""
+            return EXTRACTIVE_MODEL if self.config.serves_extractive else ""
         for upstream in self._upstreams.values():
             named = [model.name for model in upstream.config.models if "*" not in model.name]
             if found := [*named, *upstream.listed]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 
-from zhiwen.llm_gateway.builtin.extractive import MODEL as EXTRACTIVE
+from zhiwen.common.prompts import EXTRACTIVE_MODEL
 from zhiwen.llm_gateway.config import GatewayConfig
 
 
@@ -62,7 +62,7 @@ def resolve(config: GatewayConfig, asked: str, *, default: str) -> Route | None:
     name = asked if asked not in ("", "default") else (config.default_model or default)
     if exact := _exact(config, name):
         return Route(name, exact)
-    if name == EXTRACTIVE and config.serves_extractive:
+    if name == EXTRACTIVE_MODEL and config.serves_extractive:
         return Route(name)
     if asked != name and not name:
         return None
@@ -102,7 +102,7 @@ def public_models(config: GatewayConfig, listed: Iterable[str] = ()) -> list[str
     if config.default_model:
         names.setdefault(config.default_model)
     if config.serves_extractive:
-        names.setdefault(EXTRACTIVE)
+        names.setdefault(EXTRACTIVE_MODEL)
     return list(names)
 
 

@@ -11,21 +11,20 @@ from typing import Any
 import orjson
 import structlog
 
+from zhiwen.common.api.questions import Answer, AskBody, SourceOut, TookAsk, Usage, source_out
 from zhiwen.common.errors import InvalidRequest, ServiceError
 from zhiwen.common.models import Hit, KnowledgeBase
-from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
+from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL, REFUSALS, fill
 from zhiwen.common.telemetry import current_request_id
 from zhiwen.query.answer.condensing import Condensed, Condenser
 from zhiwen.query.answer.generation import Generated, Generator, Prompt
 from zhiwen.query.answer.passages import context_of, within_budget
-from zhiwen.query.api.schemas import Answer, AskBody, SourceOut, TookAsk, Usage, source_out
 from zhiwen.query.search.filters import compile_filter
 from zhiwen.query.search.retriever import Found, Retriever, Search
 
 log = structlog.get_logger(__name__)
 
 OPENING = " \n\t“”\"'「『"  # models repeat the quotation marks of the prompt
-REFUSALS = (REFUSAL, "没有提供足够的相关信息", "The question cannot be answered from the known information")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,15 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from zhiwen.common.api.questions import Message
 from zhiwen.common.errors import ServiceError
 from zhiwen.common.lexical.words import is_chinese
-from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
+from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, EXTRACTIVE_MODEL, fill_condensing
 from zhiwen.common.telemetry import current_request_id
 from zhiwen.query.answer.generation import Generated, Generator, Prompt
-from zhiwen.query.api.schemas import Message
 
 log = structlog.get_logger(__name__)
 
-EXTRACTIVE = "zhiwen-extractive"
-"""The gateway's answerer that is no language model: it cannot rewrite anything."""
 REMEMBER_SECONDS = 60.0
 PATIENCE_SECONDS = 30.0
 LAST_TURNS = 6
@@ -57,7 +55,7 @@ class Condenser:
     async def condense(self, question: str, history: Sequence[Message], model: str | None) -> Condensed:
         """Return the question itself without history, without a language model, and when the model fails."""
         model = model or self.default_model
-        if not history or model == EXTRACTIVE or self._extractive_until.get(model, 0.0) > self.clock():
+        if not history or model == EXTRACTIVE_MODEL or self._extractive_until.get(model, 0.0) > self.clock():
             return Condensed(question)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -65,7 +63,9 @@ class Condenser:
         except (ServiceError, TimeoutError) as exc:
             log.warning("question_not_condensed", error=str(exc) or "timeout")
             return Condensed(question)
-        if generated.model == EXTRACTIVE:  # the gateway's default, which only its answer tells
+        if (
+            generated.model == EXTRACTIVE_MODEL
+        ):  # it cannot rewrite anything; the gateway's default, which only its answer tells
             self._extractive_until[model] = self.clock() + REMEMBER_SECONDS
             return Condensed(question)
         condensed = cleaned(generated.text)

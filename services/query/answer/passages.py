@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from zhiwen.common.models import Hit
+from zhiwen.common.models import Hit, with_heading
 
 MIN_OVERLAP = 8
 _CJK = re.compile(r"[\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef]")
@@ -73,8 +73,8 @@ def _cut(text: str, max_tokens: int) -> str:
 
 def passage(number: int, hit: Hit) -> str:
     """Return a hit as it stands in the prompt: its number, the headings above it, its text."""
-    heading = f"{hit.heading}\n" if hit.heading and not hit.text.startswith(hit.heading) else ""
-    return f"[{number}] {heading}{hit.text}"
+    text = hit.text if hit.text.startswith(hit.heading) else with_heading(hit.heading, hit.text)
+    return f"[{number}] {text}"
 
 
 def context_of(hits: Sequence[Hit]) -> str:

@@ -11,22 +11,14 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi import Query as Parameter
 from fastapi.responses import StreamingResponse
 
+from zhiwen.common.api.questions import Answer, AskBody, SearchBody, SearchOut, TookSearch, hit_out
+from zhiwen.common.api.recall import RecallOut, TookRecall
 from zhiwen.common.auth.dependency import Needs
 from zhiwen.common.errors import InvalidRequest, TooMany
 from zhiwen.common.lexical.bm25 import is_relevant
 from zhiwen.common.models import IndexSpec, KnowledgeBase
 from zhiwen.common.store.index_specs import validated_search
 from zhiwen.common.web import problems
-from zhiwen.query.api.schemas import (
-    Answer,
-    AskBody,
-    RecallOut,
-    SearchBody,
-    SearchOut,
-    TookRecall,
-    TookSearch,
-    hit_out,
-)
 from zhiwen.query.search.filters import compile_filter
 from zhiwen.query.search.recall import measure_recall
 from zhiwen.query.search.retriever import Search

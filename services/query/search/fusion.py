@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from zhiwen.common.models import Fusion
 from zhiwen.common.store import Ranking
 
-Fusion = Literal["relevance", "min_max", "rrf"]
 RRF_K = 60
 """Of reciprocal rank fusion (Cormack, Clarke & Büttcher 2009)."""
 

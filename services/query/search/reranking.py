@@ -19,7 +19,7 @@ from prometheus_client import Counter
 
 from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
 from zhiwen.common.http_retry import is_busy, post_json, refusal_of
-from zhiwen.common.models import Hit
+from zhiwen.common.models import Hit, with_heading
 
 if TYPE_CHECKING:
     from zhiwen.query.settings import QuerySettings
@@ -76,7 +76,7 @@ def rerank(reranker: Reranker, query: str, hits: Sequence[Hit]) -> tuple[list[Hi
         return [], True
     first = hits[:RERANKED_HITS]
     try:
-        scores = reranker.scores(query, [f"{hit.heading}\n{hit.text}" if hit.heading else hit.text for hit in first])
+        scores = reranker.scores(query, [with_heading(hit.heading, hit.text) for hit in first])
     except ServiceError as exc:
         FAILURES.inc()
         log.warning("not_reranked", code=exc.code, detail=exc.detail)

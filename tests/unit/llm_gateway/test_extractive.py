@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiwen.common.prompts import CHINESE_TEMPLATE, ENGLISH_TEMPLATE, fill
-from zhiwen.llm_gateway.builtin.extractive import REFUSAL, answer_prompt, read_prompt, split_sentences
+from zhiwen.common.prompts import CHINESE_TEMPLATE, ENGLISH_TEMPLATE, REFUSAL, fill
+from zhiwen.llm_gateway.builtin.extractive import answer_prompt, read_prompt, split_sentences
 
 PASSAGES = """[1] 员工手册 第三章
 员工入职满一年后，每年享有 10 天带薪年假。年假应当在当年使用，最多可以结转 5 天到下一年。

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from zhiwen.common.api.questions import Message
 from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
 from zhiwen.query.answer.condensing import LAST_TURNS, TURN_CHARACTERS, cleaned, conversation
-from zhiwen.query.api.schemas import Message
 
 
 @pytest.mark.parametrize(

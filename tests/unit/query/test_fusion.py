@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiwen.query.search.fusion import Fusion, Halves, stretched
+from zhiwen.common.models import Fusion
+from zhiwen.query.search.fusion import Halves, stretched
 
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 

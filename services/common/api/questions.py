@@ -1,33 +1,13 @@
-"""What the query API takes and gives, as pydantic models (design section 6)."""
+"""Searches and answers as the REST API takes and shows them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from zhiwen.common.models import Hit
-from zhiwen.query.search.fusion import Fusion
-
-Mode = Literal["hybrid", "dense", "full_text"]
-
-
-def _encodable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as exc:  # JSON can hold half of a surrogate pair, UTF-8 cannot
-        raise ValueError("not valid Unicode text") from exc
-    return text
-
-
-Text = Annotated[str, AfterValidator(_encodable)]
-"""A text that can travel on to Milvus and to a model server."""
-
-
-class Strict(BaseModel):
-    """A request body: unknown fields are errors, so that a typing mistake is not silently ignored."""
-
-    model_config = ConfigDict(extra="forbid")
+from zhiwen.common.api.fields import Strict, Text
+from zhiwen.common.models import Fusion, Hit, Mode
 
 
 class SearchBody(Strict):
@@ -106,26 +86,6 @@ class SearchOut(BaseModel):
     mode: Mode
     reranked: bool = Field(description="Whether a reranker gave the order; false, too, when it failed.")
     took_ms: TookSearch
-
-
-class TookRecall(BaseModel):
-    """Milliseconds of one search of the index."""
-
-    p50: float
-    p99: float
-
-
-class RecallOut(BaseModel):
-    """How the live index compares with exact search."""
-
-    index: dict[str, Any] = Field(description="Type, metric, build and search parameters of the live index.")
-    chunks: int
-    queries: int = Field(description="Stored chunks whose neighbours were asked for.")
-    k: int
-    recall: float = Field(
-        examples=[0.998], description="Mean share of the k nearest other chunks that the index returned, 0 to 1."
-    )
-    took_ms: TookRecall
 
 
 class TookAsk(TookSearch):
