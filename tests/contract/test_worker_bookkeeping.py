@@ -1,4 +1,4 @@
-"""What a job costs its document when the ledger goes away at the wrong moment: nothing."""
+"""What a worker writes to the ledger about its jobs, also when the ledger goes away at the wrong moment."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import pytest
+import sqlalchemy as sa
+from structlog.contextvars import bound_contextvars
 
-from tests.servers.ledgers import LEASE, Clock, add, new_base
+from tests.servers.ledgers import LEASE, Clock, add, add_ready, new_base
 from zhiwen.common.errors import DocumentError, Unavailable
 from zhiwen.common.ledger import Database, Endings, Jobs, LeaseLost, Ledger, Retry
-from zhiwen.common.models import DocumentStatus, Job, KnowledgeBase
+from zhiwen.common.ledger.schema import jobs
+from zhiwen.common.models import DocumentStatus, Job, JobKind, KnowledgeBase
 from zhiwen.ingest.worker.broker import Broker
 from zhiwen.ingest.worker.leases import Lease, LeaseKeeper
 from zhiwen.ingest.worker.main import Worker
@@ -74,12 +77,14 @@ def away_at_first(ledger: Ledger, method: str) -> Ledger:
 
 @dataclass
 class Ending:
-    """A pipeline whose every job ends in the same way."""
+    """A pipeline whose every job ends in the same way: by an error, or by what a function does."""
 
-    error: Exception
+    end: Exception | Callable[[Job], object]
 
     def run(self, job: Job, lease: Lease) -> None:
-        raise self.error
+        if isinstance(self.end, Exception):
+            raise self.end
+        self.end(job)
 
 
 class SilentBroker:
@@ -90,11 +95,13 @@ class SilentBroker:
 
 
 @contextmanager
-def a_worker(ledger: Ledger, error: Exception, stopping: threading.Event | None = None) -> Iterator[Worker]:
+def a_worker(
+    ledger: Ledger, end: Exception | Callable[[Job], object], stopping: threading.Event | None = None
+) -> Iterator[Worker]:
     leases = LeaseKeeper(ledger.jobs, LEASE)
     yield Worker(
         ledger=ledger,
-        pipeline=cast(Pipeline, Ending(error)),
+        pipeline=cast(Pipeline, Ending(end)),
         leases=leases,
         broker=cast(Broker, SilentBroker()),
         owner="worker",
@@ -153,3 +160,40 @@ def test_worker_that_is_to_stop_waits_for_no_ledger(own_ledger: Ledger, base: Kn
         pytest.raises(Unavailable, match="ledger-unavailable"),
     ):
         worker.work()
+
+
+def request_ids(ledger: Ledger) -> dict[str, str | None]:
+    """Return the request id of each kind of job in the queue."""
+    with ledger.database.read() as connection:
+        rows = connection.execute(sa.select(jobs.c.kind, jobs.c.request_id))
+        return {str(row.kind): row.request_id for row in rows}
+
+
+def test_jobs_that_follow_a_job_carry_the_request_id_of_its_upload(own_ledger: Ledger, base: KnowledgeBase) -> None:
+    add_ready(own_ledger, base, content=b"1")
+    with bound_contextvars(request_id="r2"):
+        add(own_ledger, base, content=b"2")
+    with a_worker(own_ledger, lambda job: own_ledger.endings.commit(job, base.live.id, 3)) as worker:
+        assert worker.work()
+    assert request_ids(own_ledger) == {JobKind.PURGE: "r2"}
+
+
+def test_work_that_mends_the_index_after_a_late_worker_carries_the_request_id(
+    own_ledger: Ledger, clock: Clock, base: KnowledgeBase
+) -> None:
+    with bound_contextvars(request_id="r1"):
+        add(own_ledger, base)
+
+    def be_late(job: Job) -> None:
+        clock.pass_by(LEASE)
+        assert own_ledger.jobs.claim("another", LEASE) is not None
+        raise LeaseLost(job.id)
+
+    with a_worker(own_ledger, be_late) as worker:
+        assert worker.work()
+    assert request_ids(own_ledger) == {JobKind.INGEST: "r1", JobKind.PURGE: "r1"}
+
+
+def test_job_that_no_request_asked_for_has_no_request_id(own_ledger: Ledger, base: KnowledgeBase) -> None:
+    add(own_ledger, base)
+    assert request_ids(own_ledger) == {JobKind.INGEST: None}

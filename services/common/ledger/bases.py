@@ -44,10 +44,10 @@ class KnowledgeBases:
         generation: NewGeneration,
         cross_language: bool | None = None,
     ) -> KnowledgeBase:
-        """Add a knowledge base whose collection already exists.
+        """Add a knowledge base with this `id` and `name`, whose `generation` has a collection already.
 
-        `prompt_template` None stands for the service's own, and `cross_language` None for the service's setting.
-        Raises `Conflict` (`knowledge-base-exists`) when the name is taken.
+        `description` is shown to users. `prompt_template` None stands for the service's own, and `cross_language` None
+        for the service's setting. Raises `Conflict` (`knowledge-base-exists`) when the name is taken.
         """
         now = self.database.now()
         try:
