@@ -140,16 +140,16 @@ class Fsck:
             self.ledger.rebuilds.reindex(base, document_id, number)
 
     def _check_originals(self, findings: Findings, *, repair: bool) -> None:
-        referenced = self.ledger.documents.originals()
+        referenced = self.ledger.originals.referenced()
         kept = set(self.originals.list())
         findings.checked_originals = len(kept)
         findings.missing_originals = sorted(referenced - kept)
         for sha256 in sorted(kept - referenced):
-            if sha256 in self.ledger.documents.originals():  # uploaded while we looked
+            if sha256 in self.ledger.originals.referenced():  # uploaded while we looked
                 continue
             findings.orphaned_originals.append(sha256)
             if repair:
-                self.ledger.jobs.remove_if_unreferenced(sha256, partial(self.originals.remove, sha256))
+                self.ledger.originals.remove_if_unreferenced(sha256, partial(self.originals.remove, sha256))
         if repair:
             self.originals.remove_leftovers(self.ledger.database.now() - LEFTOVER_SECONDS)
 

@@ -97,7 +97,7 @@ class Ingest:
             return base
         self.store.create(new.collection, new.dimension, new.index)
         try:
-            base = self.ledger.rebuilds.begin(base, new, request_id=request_id)
+            base = self.ledger.rebuilds.begin(base, new)
         except ServiceError:  # a rebuild runs, the base was dropped meanwhile, or the ledger is away
             recorded = {generation.collection for generation in self.ledger.bases.generations(base.id)}
             if new.collection not in recorded:  # else only the answer was lost
@@ -184,11 +184,9 @@ class Ingest:
             if not self.originals.exists(upload.sha256):  # removed since, by a delete of the same bytes
                 self.originals.put(upload.sha256, path)
 
-        self.ledger.documents.expect_original(upload.sha256)
+        self.ledger.originals.expect(upload.sha256)
         self.originals.put(upload.sha256, path)  # the slow part, outside of the transaction
-        recorded = self.ledger.documents.record(
-            base.id, upload, on_duplicate=on_duplicate, request_id=request_id, keep_original=keep
-        )
+        recorded = self.ledger.uploads.record(base.id, upload, on_duplicate=on_duplicate, keep_original=keep)
         document = recorded.document
         duplicate = recorded.outcome == "duplicate"
         return UploadItem(

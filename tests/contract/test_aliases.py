@@ -29,7 +29,7 @@ def test_alias_follows_the_knowledge_base(
     assert store.aliases(base.live.collection) == expected
     old, new = base.live, spares.take()
     another = NewGeneration(new.collection, old.embedding_model, DIMENSION, new.index, ChunkingSpec())
-    base = own_ledger.rebuilds.begin(base, another, request_id=None)
+    base = own_ledger.rebuilds.begin(base, another)
     assert base.live.collection == new.collection  # there is nothing to index
 
     def run(kind: JobKind) -> None:
@@ -42,6 +42,6 @@ def test_alias_follows_the_knowledge_base(
     run(JobKind.RETIRE)
     assert store.aliases(new.collection) == expected
     assert old.collection not in store.collections()
-    own_ledger.bases.begin_drop(NAME, request_id=None)
+    own_ledger.bases.begin_drop(NAME)
     run(JobKind.DROP)
     assert new.collection not in store.collections()

@@ -60,11 +60,11 @@ def base(own_ledger: Ledger) -> KnowledgeBase:
 
 
 def drop(ledger: Ledger, base: KnowledgeBase, *, finished: bool) -> None:
-    ledger.bases.begin_drop(base.name, request_id=None)
+    ledger.bases.begin_drop(base.name)
     if finished:
         job = claim(ledger)
         assert job.kind is JobKind.DROP
-        ledger.jobs.finish_drop(job)
+        ledger.endings.finish_drop(job)
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -96,7 +96,7 @@ def test_repair_makes_no_collection_for_a_generation_that_was_replaced(
     own_ledger: Ledger, base: KnowledgeBase, clock: Clock, tmp_path: Path
 ) -> None:
     new = NewGeneration("kb_new", "hash-64", 64, IndexSpec(), ChunkingSpec())
-    store = Collections(after_list=lambda: own_ledger.rebuilds.begin(base, new, request_id=None))
+    store = Collections(after_list=lambda: own_ledger.rebuilds.begin(base, new))
     findings = Fsck(own_ledger, cast(Any, store), DiskOriginals(tmp_path)).run(repair=True)
     assert (store.names, findings.missing_collections) == (set(), [])
 

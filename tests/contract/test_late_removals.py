@@ -38,10 +38,10 @@ class Removals:
 def a_removal(ledger: Ledger, base: KnowledgeBase, kind: JobKind) -> Job:
     """Return a claimed removal of one document's chunks."""
     if kind is JobKind.DELETE:
-        ledger.documents.begin_delete(base.id, add_ready(ledger, base).id, request_id=None)
+        ledger.documents.begin_delete(base.id, add_ready(ledger, base).id)
     else:
         add(ledger, base)
-        ledger.jobs.fail(claim(ledger), "corrupt", "Damaged.")
+        ledger.endings.fail(claim(ledger), "corrupt", "Damaged.")
     job = claim(ledger)
     assert job.kind is kind
     return job

@@ -104,14 +104,14 @@ def test_delete_and_replace_at_the_same_moment_end_in_one_of_the_two(ledger: Led
 
         def act(number: int, id: str = document) -> None:
             if number % 2:
-                ledger.documents.begin_delete(base.id, id, request_id=None)
+                ledger.documents.begin_delete(base.id, id)
             else:
                 record(ledger, base, an_upload(content=str(number).encode()))
 
         at_once(act)
         assert ledger.documents.get(base.id, document).status is DocumentStatus.DELETING
         for left in ledger.documents.list(base.id):
-            ledger.documents.begin_delete(base.id, left.id, request_id=None)
+            ledger.documents.begin_delete(base.id, left.id)
         finish_everything(ledger)
 
 
@@ -132,15 +132,15 @@ def finish(ledger: Ledger, job: Job) -> None:
                 ledger.jobs.advance(job, DocumentStatus.PARSING, 0, 1)
                 ledger.jobs.advance(job, DocumentStatus.EMBEDDING, 1, 1)
                 generation = ledger.bases.get_by_id(job.knowledge_base_id).live.id
-                ledger.jobs.commit_ingest(job, generation, 1)
+                ledger.endings.commit(job, generation, 1)
             case JobKind.PURGE:
-                ledger.jobs.finish_purge(job)
+                ledger.endings.finish_purge(job)
             case JobKind.DELETE:
-                ledger.jobs.finish_delete(job)
+                ledger.endings.finish_delete(job)
             case _:
                 raise AssertionError(job.kind)
     except LeaseLost:
-        ledger.jobs.abandon(job)
+        ledger.endings.abandon(job)
 
 
 @pytest.mark.timeout(60)
@@ -158,9 +158,9 @@ def test_uploads_cancels_deletes_and_workers_do_not_block_each_other(ledger: Led
                     case 0:
                         ledger.documents.cancel(base.id, document.id)
                     case 1:
-                        ledger.documents.begin_delete(base.id, document.id, request_id=None)
+                        ledger.documents.begin_delete(base.id, document.id)
                     case 2:
-                        ledger.documents.retry(base.id, document.id, request_id=None)
+                        ledger.documents.retry(base.id, document.id)
             except (Conflict, NotFound):
                 pass
 
@@ -204,9 +204,7 @@ def test_upload_waits_for_the_removal_of_an_original_that_the_ledger_has_never_s
         steps.append("kept")
 
     uploading = threading.Thread(
-        target=lambda: ledger.documents.record(
-            base.id, upload, on_duplicate="keep", request_id=None, keep_original=keep
-        )
+        target=lambda: ledger.uploads.record(base.id, upload, on_duplicate="keep", keep_original=keep)
     )
 
     def remove() -> None:
@@ -214,6 +212,6 @@ def test_upload_waits_for_the_removal_of_an_original_that_the_ledger_has_never_s
         uploading.join(0.5)
         steps.append("removed")
 
-    assert ledger.jobs.remove_if_unreferenced(upload.sha256, remove)
+    assert ledger.originals.remove_if_unreferenced(upload.sha256, remove)
     uploading.join(20)
     assert steps == ["removed", "kept"]

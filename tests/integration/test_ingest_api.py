@@ -15,6 +15,7 @@ import pytest
 from tests.servers.in_process_stack import House, events_of, problem_of, texts
 from tests.servers.ledgers import unique
 from tests.servers.stores import wait_until
+from zhiwen.common.ledger import Retry
 
 UNKNOWN = "0" * 32
 
@@ -650,7 +651,7 @@ def test_upload_carries_its_request_id_to_the_job(zw: House, kb: str) -> None:
         taken = []
         while job := zw.ledger.jobs.claim("test", 30):
             taken.append(job)
-            zw.ledger.jobs.put_off(job, 0, "test", "Test.", counts=False)
+            zw.ledger.endings.put_off(job, Retry(0.0, job.attempts - 1, job.waits + 1), "test", "Test.")
             if job.request_id == "trace-me-1":
                 break
     assert taken[-1].request_id == "trace-me-1"

@@ -7,14 +7,8 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from zhiwen.common.ledger import Database, Ledger, NewGeneration, OnDuplicate, Recorded, Upload, open_ledger
-from zhiwen.common.ledger.bases import KnowledgeBases
-from zhiwen.common.ledger.documents import Documents
-from zhiwen.common.ledger.jobs import Jobs
-from zhiwen.common.ledger.keys import ApiKeys
-from zhiwen.common.ledger.rebuilds import Rebuilds
+from zhiwen.common.ledger import Ledger, NewGeneration, OnDuplicate, Recorded, Upload, open_ledger
 from zhiwen.common.ledger.schema import metadata
-from zhiwen.common.ledger.usage import Usage
 from zhiwen.common.models import ChunkingSpec, Document, IndexSpec, Job, KnowledgeBase
 
 LEASE = 30.0
@@ -35,18 +29,7 @@ class Clock:
 
 def ledger_on(url: str, clock: Clock | None = None) -> Ledger:
     """Open a ledger, with the test's clock if one is given."""
-    if clock is None:
-        return open_ledger(url)
-    database = Database(url, clock=clock)
-    return Ledger(
-        database,
-        KnowledgeBases(database),
-        Documents(database),
-        Jobs(database),
-        Rebuilds(database),
-        ApiKeys(database),
-        Usage(database),
-    )
+    return open_ledger(url) if clock is None else open_ledger(url, clock=clock)
 
 
 def empty_ledger(ledger: Ledger) -> None:
@@ -74,17 +57,9 @@ def an_upload(name: str = "手册.txt", content: bytes = b"text", metadata: dict
     return Upload(name, hashlib.sha256(content).hexdigest(), len(content), "text/plain", metadata)
 
 
-def record(
-    ledger: Ledger,
-    base: KnowledgeBase,
-    upload: Upload,
-    on_duplicate: OnDuplicate = "keep",
-    request_id: str | None = None,
-) -> Recorded:
+def record(ledger: Ledger, base: KnowledgeBase, upload: Upload, on_duplicate: OnDuplicate = "keep") -> Recorded:
     """Record an upload whose bytes need no keeping."""
-    return ledger.documents.record(
-        base.id, upload, on_duplicate=on_duplicate, request_id=request_id, keep_original=lambda: None
-    )
+    return ledger.uploads.record(base.id, upload, on_duplicate=on_duplicate, keep_original=lambda: None)
 
 
 def add(ledger: Ledger, base: KnowledgeBase, name: str = "手册.txt", content: bytes = b"text") -> Document:
@@ -99,11 +74,19 @@ def claim(ledger: Ledger, owner: str = "worker") -> Job:
     return job
 
 
+def kinds_of_jobs(ledger: Ledger) -> list[str]:
+    """Claim everything that is due and return the kinds in order."""
+    kinds = []
+    while job := ledger.jobs.claim("reader", LEASE):
+        kinds.append(str(job.kind))
+    return kinds
+
+
 def index(ledger: Ledger, base: KnowledgeBase, chunks: int = 3) -> Job:
     """Claim the next job, which must be an ingest, and end it well."""
     job = claim(ledger)
     assert job.kind == "ingest"
-    ledger.jobs.commit_ingest(job, base.live.id, chunks)
+    ledger.endings.commit(job, base.live.id, chunks)
     return job
 
 

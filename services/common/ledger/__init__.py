@@ -1,41 +1,49 @@
-"""The ledger: the truth about knowledge bases, documents, versions, jobs, keys and usage (design section 1).
+"""The ledger: the truth about knowledge bases, documents, versions, originals, jobs, keys and usage.
 
-All methods are blocking and short; from async code call them in a thread. SQLAlchemy appears only in this package.
+Its methods block and are short; asynchronous code calls them in a thread. SQLAlchemy appears only in this package. The
+request id that a queued job carries is that of the context (`zhiwen.common.telemetry.current_request_id`).
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from zhiwen.common.ledger.bases import KnowledgeBases, NewGeneration
-from zhiwen.common.ledger.claiming import MAX_ATTEMPTS
 from zhiwen.common.ledger.database import Database, new_id
 from zhiwen.common.ledger.documents import Documents
-from zhiwen.common.ledger.fencing import LeaseLost
-from zhiwen.common.ledger.jobs import Jobs, Reconciled
+from zhiwen.common.ledger.endings import Endings
+from zhiwen.common.ledger.jobs import Jobs, LeaseLost
 from zhiwen.common.ledger.keys import ApiKey, ApiKeys, Scope
+from zhiwen.common.ledger.originals import OriginalReferences
 from zhiwen.common.ledger.rebuilds import Rebuilds
-from zhiwen.common.ledger.uploads import OnDuplicate, Outcome, Recorded, Upload
+from zhiwen.common.ledger.retry import RETRY_POLICY, Retry, RetryPolicy
+from zhiwen.common.ledger.uploads import OnDuplicate, Outcome, Recorded, Upload, Uploads
 from zhiwen.common.ledger.usage import Usage
 
 __all__ = [
-    "MAX_ATTEMPTS",
+    "RETRY_POLICY",
     "ApiKey",
     "ApiKeys",
     "Database",
     "Documents",
+    "Endings",
     "Jobs",
     "KnowledgeBases",
     "LeaseLost",
     "Ledger",
     "NewGeneration",
     "OnDuplicate",
+    "OriginalReferences",
     "Outcome",
     "Rebuilds",
-    "Reconciled",
     "Recorded",
+    "Retry",
+    "RetryPolicy",
     "Scope",
     "Upload",
+    "Uploads",
     "Usage",
     "new_id",
     "open_ledger",
@@ -49,7 +57,10 @@ class Ledger:
     database: Database
     bases: KnowledgeBases
     documents: Documents
+    uploads: Uploads
+    originals: OriginalReferences
     jobs: Jobs
+    endings: Endings
     rebuilds: Rebuilds
     keys: ApiKeys
     usage: Usage
@@ -59,18 +70,25 @@ class Ledger:
         self.database.ping()
 
     def close(self) -> None:
+        """Close the connections to the database."""
         self.database.close()
 
 
-def open_ledger(url: str) -> Ledger:
-    """Connect to the ledger at a SQLAlchemy URL. Creates nothing; `ledger.database.migrate()` does."""
-    database = Database(url)
+def open_ledger(url: str, *, clock: Callable[[], float] = time.time) -> Ledger:
+    """Connect to the ledger at a SQLAlchemy URL; `clock` gives the time in seconds since 1970.
+
+    This creates no tables; `ledger.database.migrate()` does.
+    """
+    database = Database(url, clock=clock)
     return Ledger(
-        database,
-        KnowledgeBases(database),
-        Documents(database),
-        Jobs(database),
-        Rebuilds(database),
-        ApiKeys(database),
-        Usage(database),
+        database=database,
+        bases=KnowledgeBases(database),
+        documents=Documents(database),
+        uploads=Uploads(database),
+        originals=OriginalReferences(database),
+        jobs=Jobs(database),
+        endings=Endings(database),
+        rebuilds=Rebuilds(database),
+        keys=ApiKeys(database),
+        usage=Usage(database),
     )

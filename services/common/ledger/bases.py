@@ -1,4 +1,4 @@
-"""Knowledge bases and their generations, in the ledger."""
+"""Knowledge bases and their generations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from zhiwen.common.errors import Conflict, NotFound
 from zhiwen.common.ledger.database import Database, from_driver, moment
-from zhiwen.common.ledger.queue import add_job
+from zhiwen.common.ledger.jobs import add_job, cancel_jobs
 from zhiwen.common.ledger.schema import api_keys, generations, jobs, knowledge_bases
 from zhiwen.common.models import ChunkingSpec, Generation, IndexSpec, JobKind, KnowledgeBase
 
@@ -29,7 +29,7 @@ class NewGeneration:
 
 
 class KnowledgeBases:
-    """Every method is one transaction."""
+    """The knowledge bases. Every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -44,7 +44,11 @@ class KnowledgeBases:
         generation: NewGeneration,
         cross_language: bool | None = None,
     ) -> KnowledgeBase:
-        """Add a knowledge base whose collection already exists. Raises `Conflict` when the name is taken."""
+        """Add a knowledge base with this `id` and `name`, whose `generation` has a collection already.
+
+        `description` is shown to users. `prompt_template` None stands for the service's own, and `cross_language` None
+        for the service's setting. Raises `Conflict` (`knowledge-base-exists`) when the name is taken.
+        """
         now = self.database.now()
         try:
             with self.database.write() as c:
@@ -76,12 +80,12 @@ class KnowledgeBases:
         return _one(found[0] if found else None, name)
 
     def get_by_id(self, id: str) -> KnowledgeBase:
-        """Return a knowledge base by id, one that is being deleted too."""
+        """Return a knowledge base by id, also one that is being deleted. Raises `NotFound`."""
         with self.database.read() as c:
             return read_knowledge_base(c, knowledge_bases.c.id == id, id)
 
     def list(self, *, after: str = "", limit: int = 50) -> list[KnowledgeBase]:
-        """Return up to `limit` knowledge bases in order of name, beginning after the name `after`."""
+        """Return up to `limit` knowledge bases in order of name, from the first one after the name `after`."""
         with self.database.read() as c:
             listed = _BASES.where(knowledge_bases.c.name > after, ~knowledge_bases.c.deleting)
             return [_to_base(row) for row in c.execute(listed.order_by(knowledge_bases.c.name).limit(limit)).mappings()]
@@ -92,23 +96,28 @@ class KnowledgeBases:
             return [_to_base(row) for row in c.execute(_BASES.where(~knowledge_bases.c.deleting)).mappings()]
 
     def generations(self, id: str) -> Sequence[Generation]:
-        """Return all generations of a knowledge base: live, building, and those that are being retired."""
+        """Return all generations of a knowledge base: the live one, the building one, and the retired ones."""
         with self.database.read() as c:
             rows = c.execute(sa.select(generations).where(generations.c.knowledge_base_id == id))
             return [_to_generation(row._mapping, "") for row in rows]
 
+    def collections(self, id: str) -> Sequence[str]:
+        """Return the names of the collections of all generations of a knowledge base."""
+        with self.database.read() as c:
+            return c.scalars(sa.select(generations.c.collection).where(generations.c.knowledge_base_id == id)).all()
+
     def update(self, name: str, changes: Mapping[str, Any]) -> KnowledgeBase:
-        """Change `description`, `prompt_template` or `cross_language`."""
+        """Change `description`, `prompt_template` or `cross_language`. Raises `NotFound`."""
         with self.database.write() as c:
             base = read_knowledge_base(c, (knowledge_bases.c.name == name) & ~knowledge_bases.c.deleting, name)
             values = {**changes, "updated_at": self.database.now()}
             c.execute(knowledge_bases.update().where(knowledge_bases.c.id == base.id).values(values))
             return read_knowledge_base(c, knowledge_bases.c.id == base.id)
 
-    def begin_drop(self, name: str, *, request_id: str | None) -> None:
-        """Hide a knowledge base and queue the removal of all it holds. Its name is free at once.
+    def begin_drop(self, name: str) -> None:
+        """Hide a knowledge base and queue the removal of all it holds; its name is free at once. Raises `NotFound`.
 
-        The keys for it alone are revoked: they hold its name, and would open the next one of that name.
+        API keys for this base alone are revoked: they hold its name, and would open the next base of that name.
         """
         now = self.database.now()
         with self.database.write() as c:
@@ -120,14 +129,30 @@ class KnowledgeBases:
             )
             for_it_alone = (api_keys.c.knowledge_base == name) & api_keys.c.revoked_at.is_(None)
             c.execute(api_keys.update().where(for_it_alone).values(revoked_at=now))
-            unheld = (jobs.c.knowledge_base_id == base.id) & jobs.c.lease_owner.is_(None)
-            c.execute(jobs.delete().where(unheld))
-            c.execute(jobs.update().where(jobs.c.knowledge_base_id == base.id).values(cancelled=True))
-            add_job(c, now, JobKind.DROP, base.id, request_id=request_id)
+            cancel_jobs(c, jobs.c.knowledge_base_id == base.id)
+            add_job(c, now, JobKind.DROP, base.id)
+
+
+# Within the caller's transaction
+
+
+def lock_base(c: Connection, knowledge_base_id: str) -> None:
+    """Let one transaction at a time change which versions and jobs the documents of a knowledge base have.
+
+    Every transaction locks in this order, so that none waits in a circle: knowledge base, jobs, documents.
+    """
+    row = sa.select(knowledge_bases.c.id).where(knowledge_bases.c.id == knowledge_base_id)
+    c.execute(row.with_for_update(key_share=True))
+
+
+def bump_revision(c: Connection, knowledge_base_id: str) -> None:
+    """Tell readers that what answers has changed."""
+    changed = knowledge_bases.c.id == knowledge_base_id
+    c.execute(knowledge_bases.update().where(changed).values(revision=knowledge_bases.c.revision + 1))
 
 
 def insert_generation(c: Connection, knowledge_base_id: str, new: NewGeneration, now: float) -> int:
-    """Add a generation within the caller's transaction; return its number."""
+    """Add a generation; return its number."""
     statement = generations.insert().values(
         knowledge_base_id=knowledge_base_id,
         collection=new.collection,
@@ -152,13 +177,13 @@ _BASES = (
     )
 )
 _NAMED = _BASES.where(knowledge_bases.c.name == sa.bindparam("name"), ~knowledge_bases.c.deleting)
-"""Built once: every question begins with it."""
+"""Built once, because every question begins with it."""
 
 
 def read_knowledge_base(c: Connection, condition: sa.ColumnElement[bool], name: str = "") -> KnowledgeBase:
-    """Return the one knowledge base that fits, within the caller's transaction.
+    """Return the one knowledge base that fits.
 
-    Raises `NotFound`, which names what was asked for; without a name it says that it was deleted meanwhile.
+    Raises `NotFound`, whose text names the base; without a `name` it says that the base was deleted meanwhile.
     """
     return _one(c.execute(_BASES.where(condition)).mappings().one_or_none(), name)
 
@@ -188,7 +213,7 @@ def _to_base(row: Mapping[Any, Any]) -> KnowledgeBase:
 
 
 def read_generation(c: Connection, generation_id: int) -> Generation:
-    """Return a generation by its number, within the caller's transaction."""
+    """Return a generation by its number; it must exist."""
     row = c.execute(sa.select(generations).where(generations.c.id == generation_id)).mappings().one()
     return _to_generation(row, "")
 

@@ -1,4 +1,4 @@
-"""The connection to the ledger's database: SQLite in WAL mode or PostgreSQL, one write path for both."""
+"""The connection to the ledger's database, which is SQLite in WAL mode or PostgreSQL, with one write path for both."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class Database:
     """Short transactions on the ledger's database.
 
-    `clock` gives the time in seconds since 1970. Raises `Unavailable` (`ledger-unavailable`) when the database
-    does not answer; every other database error is a defect and passes through.
+    `clock` gives the time in seconds since 1970. Every method raises `Unavailable` (`ledger-unavailable`) when the
+    database does not answer, and `Unavailable` (`disk-full`) when it has no space left. Any other database error is a
+    defect and passes through.
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
@@ -39,19 +40,23 @@ class Database:
         self._texts: dict[sa.Select[Any], tuple[str, Sequence[str], Sequence[str] | None]] = {}
 
     def now(self) -> float:
-        """Return the time in whole microseconds: what `datetime` holds, so that a time that was shown finds its row."""
+        """Return the time in seconds since 1970, rounded to microseconds.
+
+        `datetime` holds no more than that, and a time that was shown to a client must find its row again.
+        """
         return round(self._clock(), 6)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that sees one consistent state and writes nothing."""
+        """Yield a connection that sees one consistent state and writes nothing."""
         with _translated(), self.engine.connect() as connection:
             yield connection
 
     def look_up(self, statement: sa.Select[Any], **values: Any) -> list[dict[str, Any]]:
-        """Return the rows of one statement, made once and kept, as the driver gives them (`from_driver`).
+        """Run a statement past SQLAlchemy; return its rows as the driver gives them (see `from_driver`).
 
-        For what every question asks: SQLAlchemy's own way takes several times as long as the query.
+        The statement is compiled once and kept. Every question asks such statements, and for them SQLAlchemy takes
+        several times as long as the query.
         """
         text, names, order = self._texts.get(statement) or self._text_of(statement)
         dialect = self.engine.dialect.loaded_dbapi
@@ -72,10 +77,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction: committed when the block ends, rolled back when it raises.
+        """Yield a connection in a transaction that is committed when the block ends and rolled back when it raises.
 
-        On SQLite it holds the one write lock from its first statement, so that reading and then writing is atomic;
-        on PostgreSQL the code locks the rows it decides on.
+        On SQLite the transaction holds the only write lock from its beginning, so that reading and then writing is
+        atomic. On PostgreSQL the code locks the rows on which it decides.
         """
         with (
             _translated(),
@@ -90,7 +95,7 @@ class Database:
             connection.execute(sa.text("SELECT 1 FROM knowledge_bases LIMIT 1"))
 
     def migrate(self) -> None:
-        """Bring the tables to the newest revision; safe to call from several processes at once."""
+        """Bring the tables to the newest revision. Several processes may call this at once."""
         from alembic import command
         from alembic.config import Config
 
@@ -101,6 +106,7 @@ class Database:
             command.upgrade(config, "head")
 
     def close(self) -> None:
+        """Close all connections."""
         self.engine.dispose()
 
 
@@ -139,7 +145,7 @@ def _sqlite_engine(url: sa.URL) -> Engine:
     def begin(connection: Connection) -> None:
         if connection.get_execution_options().get("zhiwen_write", False):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        else:  # takes no lock, so it cannot fail; SQLAlchemy's own way costs more than the search's query behind it
+        else:  # this takes no lock and cannot fail; SQLAlchemy's way costs more than the query that a search runs
             connection.connection.cursor().execute("BEGIN")
 
     return engine
@@ -173,7 +179,8 @@ def _migration_lock(database: Database) -> Iterator[None]:
 
 
 _NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "53100"})
-"""A full disk: of SQLite, of the file through which its WAL is shared, and of PostgreSQL (`disk_full`)."""
+"""The names of a full disk: SQLite's, that of the file through which processes share its WAL, and PostgreSQL's
+(`disk_full`)."""
 
 
 @contextmanager
@@ -191,14 +198,14 @@ def _translated() -> Iterator[None]:
 
 
 def _outage(error: BaseException | None) -> Unavailable:
-    """Return what an error of the driver means for whoever asked."""
+    """Return the error to raise when the driver says that the database is full or away."""
     if _NO_ROOM & {getattr(error, "sqlite_errorname", None), getattr(error, "sqlstate", None)}:
         return Unavailable("disk-full", "There is no space left for the ledger; nothing was stored.", status=507)
     return Unavailable("ledger-unavailable", "The ledger's database does not answer; try again shortly.")
 
 
 def from_driver(value: Any) -> Any:
-    """Return a JSON column's value as `look_up` has it: SQLite gives its text, PostgreSQL what it says."""
+    """Return the value of a JSON column in a row of `look_up`: SQLite's driver gives text, PostgreSQL's the value."""
     return orjson.loads(value) if isinstance(value, str) else value
 
 

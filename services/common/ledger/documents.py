@@ -1,88 +1,53 @@
-"""Documents and their versions, in the ledger."""
+"""Documents: reading them and their versions, and what a client asks for: retry, cancel, delete."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.engine import Connection
 
 from zhiwen.common.errors import Conflict, NotFound
-from zhiwen.common.ledger.database import Database
-from zhiwen.common.ledger.document_rows import (
-    ACTIVE,
-    document_query,
-    fresh_state,
-    owned_document,
-    read_document,
-    to_document,
-)
-from zhiwen.common.ledger.queue import add_job, cancel_ingests, note_change
+from zhiwen.common.ledger import lifecycle
+from zhiwen.common.ledger.bases import bump_revision, lock_base
+from zhiwen.common.ledger.database import Database, moment
+from zhiwen.common.ledger.jobs import add_job, cancel_ingests, cancel_jobs
 from zhiwen.common.ledger.schema import documents, indexed, jobs, knowledge_bases, versions
-from zhiwen.common.ledger.touching import touch_originals
-from zhiwen.common.ledger.uploads import OnDuplicate, Recorded, Upload, record_upload, requeue
-from zhiwen.common.models import Document, DocumentStatus, JobKind
+from zhiwen.common.models import Document, DocumentStatus, JobKind, Progress
+
+ACTIVE = documents.c.status.not_in(sorted(lifecycle.GONE))
+"""Fits the documents that are not going away."""
 
 _LIVE = sa.select(documents.c.id, documents.c.live_version).where(documents.c.live_version.is_not(None))
 _LIVE_OF_ARRAY = _LIVE.where(documents.c.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.String))))
 _LIVE_OF_JSON = _LIVE.where(
     documents.c.id.in_(sa.select(sa.func.json_each(sa.bindparam("ids")).table_valued("value").c.value))
 )
-"""The same on SQLite, which has no arrays. Every search ends with one of them."""
+"""The same on SQLite, which has no arrays. Every search ends with one of the two."""
 
 
 class Documents:
-    """Every method is one transaction."""
+    """The documents. Every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def record(
-        self,
-        knowledge_base_id: str,
-        upload: Upload,
-        *,
-        on_duplicate: OnDuplicate,
-        request_id: str | None,
-        keep_original: Callable[[], None],
-    ) -> Recorded:
-        """Make an upload part of the ledger and queue its indexing.
-
-        `keep_original` is called inside the transaction, under the lock that a delete of the same bytes takes, and
-        returns when the bytes are durably stored. Raises `Conflict` (`duplicate-content`) when other bytes of the
-        same kind exist under another name and `on_duplicate` is `error`.
-        """
-        for attempt in range(3):
-            try:
-                with self.database.write() as c:
-                    return record_upload(
-                        c, self.database.now, knowledge_base_id, upload, on_duplicate, request_id, keep_original
-                    )
-            except IntegrityError:  # another client created the same name between our look and our insert
-                if attempt == 2:
-                    raise
-        raise AssertionError("unreachable")
-
-    def expect_original(self, sha256: str) -> None:
-        """Note that bytes are about to be stored: if no version ever names them, `forgotten_originals` does."""
-        with self.database.write() as c:
-            touch_originals(c, self.database.now(), [sha256])
-
     def get(self, knowledge_base_id: str, document_id: str) -> Document:
         """Return a document. Raises `NotFound`."""
         with self.database.read() as c:
-            return owned_document(c, knowledge_base_id, document_id)
+            return _owned_document(c, knowledge_base_id, document_id)
 
     def version(self, document_id: str, version: int) -> Document:
         """Return a document as it is in one of its versions. Raises `NotFound` when that version is gone."""
-        query = document_query(versions.c.version == version).where(documents.c.id == document_id)
+        query = _document_query(versions.c.version == version).where(documents.c.id == document_id)
         with self.database.read() as c:
             row = c.execute(query).one_or_none()
         if row is None or not row.sha256:
             raise NotFound("document-not-found", f"Version {version} of the document {document_id} is gone.")
-        return replace(to_document(row), version=version)
+        return replace(_to_document(row), version=version)
 
     def list(
         self,
@@ -93,11 +58,15 @@ class Documents:
         after: tuple[float, str] | None = None,
         limit: int = 50,
     ) -> list[Document]:
-        """Return documents in order of arrival; `name` matches exactly, or by prefix when it ends with `*`."""
+        """Return up to `limit` documents in order of arrival.
+
+        `name` matches exactly, or by prefix when it ends with `*`. Without a `status` the documents that are going away
+        are left out. `after` is the time of arrival, in seconds since 1970, and the id of the document to begin after.
+        """
         condition = documents.c.knowledge_base_id == knowledge_base_id
         condition &= (documents.c.status == status) if status else ACTIVE
         if name is not None:
-            prefix = name[:-1]  # compared as it stands: SQLite's LIKE takes a for A
+            prefix = name[:-1]  # not with LIKE, which on SQLite takes a for A
             condition &= (
                 sa.func.substr(documents.c.name, 1, len(prefix)) == prefix
                 if name.endswith("*")
@@ -107,9 +76,9 @@ class Documents:
             condition &= sa.tuple_(documents.c.created_at, documents.c.id) > sa.tuple_(
                 sa.literal(after[0]), sa.literal(after[1])
             )
-        query = document_query().where(condition).order_by(documents.c.created_at, documents.c.id).limit(limit)
+        query = _document_query().where(condition).order_by(documents.c.created_at, documents.c.id).limit(limit)
         with self.database.read() as c:
-            return [to_document(row) for row in c.execute(query)]
+            return [_to_document(row) for row in c.execute(query)]
 
     def count(self, knowledge_base_id: str) -> dict[str, int]:
         """Return the number of documents by status, and `chunks`: how many chunks answer."""
@@ -131,7 +100,7 @@ class Documents:
         return {**{str(status): int(count) for status, count in by_status}, "chunks": int(chunks or 0)}
 
     def live_versions(self, document_ids: Iterable[str]) -> dict[str, int]:
-        """Return the version that answers, for those of the documents that have one (design section 2.4)."""
+        """Return the number of the version that answers, by document id, for the documents that have one."""
         ids = list(set(document_ids))
         if self.database.is_sqlite:
             rows = self.database.look_up(_LIVE_OF_JSON, ids=orjson.dumps(ids).decode())
@@ -150,7 +119,7 @@ class Documents:
             return {(str(id), int(version)) for id, version in rows}
 
     def indexed_chunks(self, generation_id: int) -> dict[tuple[str, int], int]:
-        """Return how many chunks each (document, version) that stands in a generation has."""
+        """Return the number of chunks of each (document, version) that stands in a generation."""
         with self.database.read() as c:
             rows = c.execute(
                 sa.select(indexed.c.document_id, indexed.c.version, indexed.c.chunks).where(
@@ -158,11 +127,6 @@ class Documents:
                 )
             )
             return {(str(id), int(version)): int(chunks) for id, version, chunks in rows}
-
-    def originals(self) -> set[str]:
-        """Return the sha256 of all bytes that a version names."""
-        with self.database.read() as c:
-            return set(c.scalars(sa.select(versions.c.sha256).distinct()))
 
     def terms(self, generation_id: int, document_ids: Sequence[str]) -> dict[tuple[str, int], bytes]:
         """Return the term statistics, by (document, version), of documents indexed in a generation."""
@@ -176,48 +140,136 @@ class Documents:
             )
             return {(str(id), int(version)): bytes(terms) for id, version, terms in rows}
 
-    def begin_delete(self, knowledge_base_id: str, document_id: str, *, request_id: str | None) -> Document:
-        """Hide a document from search at once and queue the removal of its chunks and original."""
-        with self.database.write() as c:
-            document = owned_document(c, knowledge_base_id, document_id, lock=True)
-            if document.status in {DocumentStatus.DELETING, DocumentStatus.DELETED}:
-                return document
-            c.execute(
-                documents.update()
-                .where(documents.c.id == document_id)
-                .values(live_version=None, updated_at=self.database.now(), **fresh_state(DocumentStatus.DELETING))
-            )
-            note_change(c, knowledge_base_id)
-            c.execute(jobs.delete().where(jobs.c.document_id == document_id, jobs.c.lease_owner.is_(None)))
-            c.execute(jobs.update().where(jobs.c.document_id == document_id).values(cancelled=True))
-            add_job(c, self.database.now(), JobKind.DELETE, knowledge_base_id, document_id, request_id=request_id)
-            return read_document(c, document_id)
+    def retry(self, knowledge_base_id: str, document_id: str) -> Document:
+        """Queue the indexing of a failed or cancelled document again.
 
-    def retry(self, knowledge_base_id: str, document_id: str, *, request_id: str | None) -> Document:
-        """Queue a failed or cancelled document again. Raises `Conflict` for any other."""
+        Raises `NotFound`, or `Conflict` (`not-retryable`) for any other document.
+        """
         with self.database.write() as c:
-            document = owned_document(c, knowledge_base_id, document_id, lock=True)
-            if document.status not in {DocumentStatus.FAILED, DocumentStatus.CANCELLED}:
+            document = _owned_document(c, knowledge_base_id, document_id, lock=True)
+            if document.status not in lifecycle.RETRYABLE:
                 raise Conflict(
                     "not-retryable", f"Only failed or cancelled documents can be retried; it is {document.status}."
                 )
-            return requeue(c, self.database.now(), document, request_id)
+            return retry_document(c, self.database.now(), document)
 
     def cancel(self, knowledge_base_id: str, document_id: str) -> Document:
-        """Stop the indexing of a document; a version that already answers goes on answering."""
+        """Stop the indexing of a document; the version that answers goes on answering.
+
+        Raises `NotFound`, or `Conflict` (`not-cancellable`) when it is not being indexed.
+        """
         with self.database.write() as c:
-            document = owned_document(c, knowledge_base_id, document_id, lock=True)
-            if document.status.settled or document.status is DocumentStatus.DELETING:
+            document = _owned_document(c, knowledge_base_id, document_id, lock=True)
+            if document.status not in lifecycle.CANCELLABLE:
                 raise Conflict("not-cancellable", f"There is nothing to cancel; the document is {document.status}.")
             cancel_ingests(c, document_id)
-            c.execute(
-                documents.update()
-                .where(documents.c.id == document_id)
-                .values(updated_at=self.database.now(), **fresh_state(DocumentStatus.CANCELLED))
-            )
+            lifecycle.cancel(c, self.database.now(), document_id)
             add_job(c, self.database.now(), JobKind.PURGE, knowledge_base_id, document_id, version=document.version)
             return read_document(c, document_id)
 
+    def begin_delete(self, knowledge_base_id: str, document_id: str) -> Document:
+        """Hide a document from search at once, and queue the removal of its chunks and originals. Raises `NotFound`."""
+        with self.database.write() as c:
+            document = _owned_document(c, knowledge_base_id, document_id, lock=True)
+            if document.status in lifecycle.GONE:
+                return document
+            lifecycle.begin_delete(c, self.database.now(), document_id)
+            bump_revision(c, knowledge_base_id)
+            cancel_jobs(c, jobs.c.document_id == document_id)
+            add_job(c, self.database.now(), JobKind.DELETE, knowledge_base_id, document_id)
+            return read_document(c, document_id)
+
+
+# Within the caller's transaction
+
+
+def read_document(c: Connection, document_id: str) -> Document:
+    """Return the document with this id; it must exist."""
+    return _to_document(c.execute(_document_query().where(documents.c.id == document_id)).one())
+
+
+def find_document(c: Connection, condition: sa.ColumnElement[bool], *, lock: bool = False) -> Document | None:
+    """Return the oldest document that fits, or None.
+
+    `lock` locks its jobs and its row until the transaction ends; the caller has locked its knowledge base.
+    """
+    query = _document_query().where(condition).order_by(documents.c.created_at).limit(1)
+    row = c.execute(query).one_or_none()
+    if row is not None and lock:
+        c.execute(sa.select(jobs.c.id).where(jobs.c.document_id == row.id).order_by(jobs.c.id).with_for_update())
+        c.execute(sa.select(documents.c.id).where(documents.c.id == row.id).with_for_update())
+        row = c.execute(query).one_or_none()
+    return _to_document(row) if row else None
+
+
+def retry_document(c: Connection, now: float, document: Document) -> Document:
+    """Queue the indexing of a document's newest version again; return the document as it is then."""
+    lifecycle.retry(c, now, document.id)
+    queue_indexing(c, now, document, document.version)
+    return read_document(c, document.id)
+
+
+def queue_indexing(c: Connection, now: float, document: Document, version: int) -> None:
+    """Queue the indexing of a version of a document."""
+    add_job(c, now, JobKind.INGEST, document.knowledge_base_id, document.id, version=version)
+
+
+def _owned_document(c: Connection, knowledge_base_id: str, document_id: str, *, lock: bool = False) -> Document:
+    """Return a document of a knowledge base. `lock` locks the base, the jobs and the row. Raises `NotFound`."""
+    if lock:
+        lock_base(c, knowledge_base_id)
+    found = find_document(
+        c, (documents.c.knowledge_base_id == knowledge_base_id) & (documents.c.id == document_id), lock=lock
+    )
+    if found is None:
+        raise NotFound("document-not-found", f"There is no document with the id {document_id} here.")
+    return found
+
+
+def _document_query(which: sa.ColumnElement[bool] | None = None) -> sa.Select[Any]:
+    """Select documents joined with their newest version, or with the version that `which` chooses."""
+    chosen = versions.c.version == documents.c.version if which is None else which
+    shown = documents.outerjoin(versions, (versions.c.document_id == documents.c.id) & chosen)
+    in_live_generation = (
+        sa.select(indexed.c.chunks)
+        .join(knowledge_bases, knowledge_bases.c.live_generation == indexed.c.generation_id)
+        .where(indexed.c.document_id == documents.c.id, indexed.c.version == documents.c.version)
+        .scalar_subquery()
+    )
+    return sa.select(
+        documents,
+        # A deleted document has no version left.
+        sa.func.coalesce(versions.c.sha256, "").label("sha256"),
+        sa.func.coalesce(versions.c.bytes, 0).label("bytes"),
+        sa.func.coalesce(versions.c.media_type, "").label("media_type"),
+        versions.c.metadata,
+        sa.func.coalesce(in_live_generation, 0).label("chunks"),
+    ).select_from(shown)
+
+
+def _to_document(row: Any) -> Document:
+    """Return the document of a row of `_document_query`."""
+    return Document(
+        id=row.id,
+        knowledge_base_id=row.knowledge_base_id,
+        name=row.name,
+        version=row.version,
+        live_version=row.live_version,
+        status=DocumentStatus(row.status),
+        progress=Progress(row.status, row.stage_done, row.stage_total),
+        chunks=row.chunks,
+        bytes=row.bytes,
+        sha256=row.sha256,
+        media_type=row.media_type,
+        metadata=row.metadata or {},
+        error_code=row.error_code,
+        error_detail=row.error_detail,
+        attempts=row.attempts,
+        created_at=moment(row.created_at),
+        updated_at=moment(row.updated_at),
+    )
+
 
 def _is_live() -> sa.ColumnElement[bool]:
+    """Join what is indexed with the documents whose live version it is."""
     return (indexed.c.document_id == documents.c.id) & (indexed.c.version == documents.c.live_version)

@@ -1,81 +1,79 @@
-"""Jobs with leases and fencing (design section 2.3).
+"""Jobs: the queue of work, who works on what, and the fencing that keeps late workers from writing.
 
 A worker claims a job for `lease_seconds` and gets a fencing number that grows with every claim. It renews the lease
-while it works, and ends the job, gives it back, or lets go of it.
+while it works, and ends the job through `endings` or `rebuilds`. Every write that ends a job checks the number, so a
+worker whose job was given to another changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
-from zhiwen.common.ledger.claiming import ANY_DUE, ANY_DUE_OF, MAX_ATTEMPTS, claim_next
-from zhiwen.common.ledger.database import Database
-from zhiwen.common.ledger.fencing import is_held, require_held
-from zhiwen.common.ledger.ingests import fail_ingest, make_live, turn_into_purge
-from zhiwen.common.ledger.late_work import mend_late_work
-from zhiwen.common.ledger.removals import finish_delete, finish_drop, finish_purge
-from zhiwen.common.ledger.schema import documents, generations, jobs, originals, versions
-from zhiwen.common.ledger.touching import touch_originals
+from zhiwen.common.ledger import lifecycle
+from zhiwen.common.ledger.database import Database, new_id
+from zhiwen.common.ledger.retry import RETRY_POLICY, UNLIMITED_KINDS
+from zhiwen.common.ledger.schema import jobs, knowledge_bases
 from zhiwen.common.models import DocumentStatus, Job, JobKind
+from zhiwen.common.telemetry import current_request_id
 
-TOMBSTONE_SECONDS = 24 * 3600.0
+PRIORITIES: Mapping[JobKind, int] = {
+    JobKind.DELETE: 0,
+    JobKind.PURGE: 0,
+    JobKind.DROP: 0,
+    JobKind.RETIRE: 0,
+    JobKind.INGEST: 1,
+    JobKind.REBUILD: 2,
+}
+"""The lowest number goes first, within a knowledge base."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reconciled:
-    """What a round of the reconciler found: how many jobs gave up for good, and whether any is due now."""
-
-    given_up: int
-    due: bool
+class LeaseLost(Exception):
+    """The worker no longer holds the job: it was cancelled, superseded, deleted, or claimed by another worker."""
 
 
 class Jobs:
-    """Every method is one transaction."""
+    """Queued and claimed jobs. Every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    # Claiming
-
     def claim(self, owner: str, lease_seconds: float) -> Job | None:
-        """Take the next job, or return None when nothing is due.
+        """Claim the next job for `owner`, or return None when no job is due.
 
-        Knowledge bases are served in turn, so that a large upload to one does not hold back another. A job whose
-        document is being worked on waits, so that a delete never runs beside an ingest.
+        Knowledge bases take turns, so that a large upload to one does not hold back another. A job whose document is
+        being worked on waits, so that a delete never runs beside an ingest.
         """
         now = self.database.now()
         with self.database.write() as c:
-            return claim_next(c, now, owner, lease_seconds)
-
-    def any_due(self) -> bool:
-        """True when a job could be claimed now."""
-        with self.database.read() as c:
-            return c.execute(ANY_DUE, {"now": self.database.now()}).first() is not None
-
-    def any_due_of(self, document_id: str) -> bool:
-        """True when a job of the document could be claimed now."""
-        values = {"now": self.database.now(), "document_id": document_id}
-        with self.database.read() as c:
-            return c.execute(ANY_DUE_OF, values).first() is not None
-
-    def waiting(self) -> int:
-        """Return how many jobs are not finished: the length of the queue."""
-        with self.database.read() as c:
-            return int(c.scalar(sa.select(sa.func.count()).select_from(jobs)) or 0)
-
-    def busy_documents(self, knowledge_base_id: str) -> set[str]:
-        """Return the documents that have an unfinished job."""
-        with self.database.read() as c:
-            mine = (jobs.c.knowledge_base_id == knowledge_base_id) & jobs.c.document_id.is_not(None)
-            return set(c.scalars(sa.select(jobs.c.document_id).where(mine).distinct()))
-
-    # While working
+            base_id = c.scalar(_NEXT_BASE, {"now": now})
+            if base_id is None:
+                return None
+            row = c.execute(_NEXT_JOB, {"now": now, "base_id": base_id}).one_or_none()
+            if row is None:
+                return None
+            c.execute(knowledge_bases.update().where(knowledge_bases.c.id == base_id).values(served_at=now))
+            counts = {"fence": row.fence + 1, "attempts": RETRY_POLICY.count_claim(row.attempts)}
+            lease = {"lease_owner": owner, "lease_until": now + lease_seconds}
+            c.execute(jobs.update().where(jobs.c.id == row.id).values(**lease, **counts))
+            if row.kind == JobKind.INGEST:
+                lifecycle.claim(c, now, row.document_id, counts["attempts"])
+        return Job(
+            id=row.id,
+            kind=JobKind(row.kind),
+            knowledge_base_id=row.knowledge_base_id,
+            document_id=row.document_id,
+            version=row.version,
+            generation_id=row.generation_id,
+            request_id=row.request_id,
+            waits=row.waits,
+            **counts,
+        )
 
     def renew(self, held: Iterable[Job], lease_seconds: float) -> set[str]:
-        """Renew the leases of the jobs that are still held; return the ids of those that are lost or cancelled."""
+        """Renew the leases of jobs that are still held; return the ids of those that are lost or cancelled."""
         now = self.database.now()
         lost = set()
         with self.database.write() as c:
@@ -88,176 +86,161 @@ class Jobs:
         return lost
 
     def advance(self, job: Job, status: DocumentStatus, done: int, total: int) -> None:
-        """Report progress. Raises `LeaseLost` when the job is no longer held."""
+        """Report the progress of an ingest. Raises `LeaseLost`."""
         with self.database.write() as c:
             require_held(c, job)
-            c.execute(
-                documents.update()
-                .where(documents.c.id == job.document_id, documents.c.version == job.version)
-                .values(status=status, stage_done=done, stage_total=total, updated_at=self.database.now())
-            )
-
-    # Ending
-
-    def commit_ingest(self, job: Job, generation_id: int, chunks: int, terms: bytes | None = None) -> None:
-        """Make the version live: from this commit on it answers and the one before does not.
-
-        Raises `LeaseLost`, or `Unavailable` (`generation-moved`) when another generation answers since the work
-        began; then nothing has changed.
-        """
-        now = self.database.now()
-        with self.database.write() as c:
-            make_live(c, now, job, generation_id, chunks, terms)
-
-    def fail(self, job: Job, code: str, detail: str) -> None:
-        """End an ingest for good: the document says why, and what it left in the index is removed."""
-        with self.database.write() as c:
-            require_held(c, job)
-            fail_ingest(c, self.database.now(), job.id, str(job.document_id), int(job.version or 0), code, detail)
-
-    def put_off(self, job: Job, seconds: float, code: str, detail: str, *, counts: bool) -> None:
-        """Give a job back to be tried again after `seconds`.
-
-        `counts` says whether this was one of its attempts; a dependency that does not answer is none.
-        """
-        with self.database.write() as c:
-            require_held(c, job)
-            now = self.database.now()
-            values = {"attempts": job.attempts} if counts else {"attempts": job.attempts - 1, "waits": job.waits + 1}
-            c.execute(
-                jobs.update()
-                .where(jobs.c.id == job.id)
-                .values(lease_owner=None, lease_until=0.0, due_at=now + seconds, **values)
-            )
-            if job.kind is JobKind.INGEST:
-                c.execute(
-                    documents.update()
-                    .where(documents.c.id == job.document_id, documents.c.version == job.version)
-                    .values(
-                        status=DocumentStatus.QUEUED,
-                        stage_done=0,
-                        stage_total=0,
-                        error_code=code,
-                        error_detail=detail,
-                        updated_at=now,
-                    )
-                )
-
-    def abandon(self, job: Job) -> None:
-        """Let go of a job after `LeaseLost`; raises nothing when it is no longer held.
-
-        A cancelled job ends. One whose lease was only not renewed in time can be claimed again, and this was no
-        attempt: a document that kills its worker leaves nobody who abandons it. What a late worker may have done to
-        the index after another took its job, or ended it, is mended.
-        """
-        with self.database.write() as c:
-            held = c.execute(sa.select(jobs.c.cancelled).where(is_held(job)).with_for_update()).one_or_none()
-            if held is None:
-                mend_late_work(c, self.database.now(), job)
-            elif not held.cancelled:
-                released = {"lease_owner": None, "lease_until": 0.0, "attempts": job.attempts - 1}
-                c.execute(jobs.update().where(jobs.c.id == job.id).values(released))
-            elif job.kind is JobKind.INGEST:
-                turn_into_purge(c, self.database.now(), job.id)
-            else:
-                c.execute(jobs.delete().where(jobs.c.id == job.id))
-
-    # Removals
-
-    def removable_chunks(self, job: Job) -> Sequence[str]:
-        """Return the collections from which a purge or delete must remove its document's chunks.
-
-        Empty when the version is the live one, or was queued again meanwhile: then there is nothing to purge.
-        """
-        with self.database.read() as c:
-            if job.kind is JobKind.PURGE:
-                document = c.execute(sa.select(documents).where(documents.c.id == job.document_id)).one_or_none()
-                if document is None or document.live_version == job.version:
-                    return []
-            return list(
-                c.scalars(
-                    sa.select(generations.c.collection).where(generations.c.knowledge_base_id == job.knowledge_base_id)
-                )
-            )
-
-    def finish_purge(self, job: Job) -> list[str]:
-        """End a purge; return the sha256 of originals that may be unreferenced now."""
-        with self.database.write() as c:
-            require_held(c, job)
-            return finish_purge(c, self.database.now(), job)
-
-    def finish_delete(self, job: Job) -> list[str]:
-        """Report a document as deleted; return the sha256 of originals that may be unreferenced now."""
-        with self.database.write() as c:
-            require_held(c, job)
-            return finish_delete(c, self.database.now(), job)
-
-    def collections(self, knowledge_base_id: str) -> list[str]:
-        """Return the names of all collections of a knowledge base."""
-        with self.database.read() as c:
-            return list(
-                c.scalars(
-                    sa.select(generations.c.collection).where(generations.c.knowledge_base_id == knowledge_base_id)
-                )
-            )
-
-    def finish_drop(self, job: Job) -> list[str]:
-        """Remove a knowledge base's rows; return the sha256 of originals that may be unreferenced now."""
-        with self.database.write() as c:
-            require_held(c, job)
-            return finish_drop(c, self.database.now(), job)
-
-    def remove_if_unreferenced(self, sha256: str, remove: Callable[[], None]) -> bool:
-        """Call `remove` for an original that no version names, under the lock that an upload of it takes."""
-        with self.database.write() as c:
-            touch_originals(c, self.database.now(), [sha256])
-            if c.scalar(sa.select(versions.c.sha256).where(versions.c.sha256 == sha256).limit(1)) is not None:
-                return False
-            remove()
-            c.execute(originals.delete().where(originals.c.sha256 == sha256))
-            return True
-
-    def forgotten_originals(self, *, before: float, since: float) -> Sequence[str]:
-        """Return the sha256 of originals touched in a span of time (seconds since 1970) that no version names.
-
-        Whoever stored or released them died before it could tell, or is just about to.
-        """
-        named = sa.exists().where(versions.c.sha256 == originals.c.sha256)
-        touched = (originals.c.touched_at >= since) & (originals.c.touched_at < before)
-        with self.database.read() as c:
-            return c.scalars(sa.select(originals.c.sha256).where(touched, ~named)).all()
-
-    # Reconciling
-
-    def reconcile(self) -> Reconciled:
-        """Fail what died too often, forget old tombstones, free what cancelled workers left; look if any is due."""
-        now = self.database.now()
-        expired = jobs.c.lease_until <= now
-        with self.database.write() as c:
-            dead = c.execute(
-                sa.select(jobs, documents.c.error_detail)
-                .outerjoin(documents, documents.c.id == jobs.c.document_id)
-                .where(expired, ~jobs.c.cancelled, jobs.c.kind == JobKind.INGEST, jobs.c.attempts >= MAX_ATTEMPTS)
-            ).all()
-            for row in dead:
-                last = f" The last error was: {row.error_detail}" if row.error_detail else ""
-                detail = f"The worker died {row.attempts} times while indexing this document.{last}"
-                fail_ingest(c, now, row.id, row.document_id, row.version, "attempts-exhausted", detail)
-            cancelled = c.execute(
-                sa.select(jobs.c.id, jobs.c.kind).where(expired, jobs.c.cancelled, jobs.c.kind == JobKind.INGEST)
-            ).all()
-            for row in cancelled:
-                turn_into_purge(c, now, row.id)
-            c.execute(jobs.delete().where(expired, jobs.c.cancelled, jobs.c.kind != JobKind.INGEST))
-            c.execute(
-                documents.delete().where(
-                    documents.c.status == DocumentStatus.DELETED, documents.c.updated_at < now - TOMBSTONE_SECONDS
-                )
-            )
-        return Reconciled(given_up=len(dead), due=self.any_due())
+            lifecycle.advance(c, self.database.now(), job, status, done, total)
 
     def release_owner(self, owner_prefix: str) -> int:
-        """Expire the leases of workers known to be dead, whose owner begins with `owner_prefix`."""
+        """Expire the leases of workers that are known to be dead; `owner_prefix` begins their names.
+
+        Returns the number of leases.
+        """
         with self.database.write() as c:
             held = jobs.c.lease_owner.startswith(owner_prefix, autoescape=True)
             return int(c.execute(jobs.update().where(held).values(lease_until=0.0)).rowcount)
+
+    def any_due(self) -> bool:
+        """True when a job could be claimed now."""
+        with self.database.read() as c:
+            return c.execute(_ANY_DUE, {"now": self.database.now()}).first() is not None
+
+    def any_due_of(self, document_id: str) -> bool:
+        """True when a job of the document could be claimed now."""
+        values = {"now": self.database.now(), "document_id": document_id}
+        with self.database.read() as c:
+            return c.execute(_ANY_DUE_OF, values).first() is not None
+
+    def waiting(self) -> int:
+        """Return the length of the queue: how many jobs are not finished."""
+        with self.database.read() as c:
+            return int(c.scalar(sa.select(sa.func.count()).select_from(jobs)) or 0)
+
+    def busy_documents(self, knowledge_base_id: str) -> set[str]:
+        """Return the ids of documents that have an unfinished job."""
+        with self.database.read() as c:
+            mine = (jobs.c.knowledge_base_id == knowledge_base_id) & jobs.c.document_id.is_not(None)
+            return set(c.scalars(sa.select(jobs.c.document_id).where(mine).distinct()))
+
+
+# The queue, within the caller's transaction
+
+
+def add_job(
+    c: Connection,
+    now: float,
+    kind: JobKind,
+    knowledge_base_id: str,
+    document_id: str | None = None,
+    *,
+    version: int | None = None,
+    generation_id: int | None = None,
+    delay: float = 0.0,
+) -> None:
+    """Queue a job that is due after `delay` seconds, on behalf of the request that is being served.
+
+    `document_id`, `version` and `generation_id` name what the job is about, as far as its kind needs them. A worker
+    serves the request that queued its job, so the jobs that follow from a job carry the same request id.
+    """
+    c.execute(
+        jobs.insert().values(
+            id=new_id(),
+            kind=kind,
+            knowledge_base_id=knowledge_base_id,
+            document_id=document_id,
+            version=version,
+            generation_id=generation_id,
+            priority=PRIORITIES[kind],
+            due_at=now + delay,
+            lease_until=0.0,
+            fence=0,
+            attempts=0,
+            waits=0,
+            cancelled=False,
+            request_id=current_request_id(),
+            created_at=now,
+        )
+    )
+
+
+def follow_up(
+    c: Connection, now: float, kind: JobKind, job: Job, version: int, generation_id: int | None = None
+) -> None:
+    """Queue a job of another `kind` about the document of `job`.
+
+    It is about `version`, and about the generation with the number `generation_id` where its kind needs one.
+    """
+    add_job(c, now, kind, job.knowledge_base_id, job.document_id, version=version, generation_id=generation_id)
+
+
+def cancel_jobs(c: Connection, which: sa.ColumnElement[bool]) -> None:
+    """Remove the jobs that fit and that no worker holds; ask the workers of the others to stop."""
+    c.execute(jobs.delete().where(which, jobs.c.lease_owner.is_(None)))
+    c.execute(jobs.update().where(which).values(cancelled=True))
+
+
+def cancel_ingests(c: Connection, document_id: str) -> None:
+    """Cancel the indexing of a document."""
+    cancel_jobs(c, (jobs.c.document_id == document_id) & (jobs.c.kind == JobKind.INGEST))
+
+
+def end_job(c: Connection, job_id: str) -> None:
+    """Remove a finished job: the queue holds unfinished work only."""
+    c.execute(jobs.delete().where(jobs.c.id == job_id))
+
+
+# Fencing, within the caller's transaction
+
+
+def is_held(job: Job) -> sa.ColumnElement[bool]:
+    """Fit the job's row as long as this claim is its last one and was not released."""
+    return (jobs.c.id == job.id) & (jobs.c.fence == job.fence) & jobs.c.lease_owner.is_not(None)
+
+
+def require_held(c: Connection, job: Job) -> None:
+    """Lock the job's row until the transaction ends. Raises `LeaseLost` unless it is held and not cancelled."""
+    row = c.execute(sa.select(jobs.c.cancelled).where(is_held(job)).with_for_update()).one_or_none()
+    if row is None or row.cancelled:
+        raise LeaseLost(job.id)
+
+
+# Which job is next
+
+
+def _claimable() -> sa.ColumnElement[bool]:
+    """Fit the jobs that can be claimed at `:now`."""
+    now = sa.bindparam("now", type_=sa.Double)
+    other = jobs.alias("other")
+    busy = (
+        sa.exists()
+        .where(
+            other.c.knowledge_base_id == jobs.c.knowledge_base_id,
+            other.c.id != jobs.c.id,
+            other.c.lease_until > now,
+            (other.c.document_id == jobs.c.document_id)
+            | (jobs.c.kind == JobKind.DROP)
+            | ((jobs.c.kind == JobKind.RETIRE) & (other.c.generation_id == jobs.c.generation_id)),
+        )
+        .correlate(jobs)
+    )
+    retriable = (jobs.c.attempts < RETRY_POLICY.max_attempts) | jobs.c.kind.in_(UNLIMITED_KINDS)
+    return (jobs.c.due_at <= now) & (jobs.c.lease_until <= now) & retriable & ~jobs.c.cancelled & ~busy
+
+
+# These are built once, because building them takes several times as long as running them.
+_ANY_DUE = sa.select(jobs.c.id).where(_claimable()).limit(1)
+_ANY_DUE_OF = _ANY_DUE.where(jobs.c.document_id == sa.bindparam("document_id"))
+_NEXT_BASE = (
+    sa.select(knowledge_bases.c.id)
+    .where(sa.exists().where(jobs.c.knowledge_base_id == knowledge_bases.c.id, _claimable()))
+    .order_by(knowledge_bases.c.served_at)
+    .limit(1)
+    .with_for_update(skip_locked=True, of=knowledge_bases)
+)
+_NEXT_JOB = (
+    sa.select(jobs)
+    .where(jobs.c.knowledge_base_id == sa.bindparam("base_id"), _claimable())
+    .order_by(jobs.c.priority, jobs.c.created_at)
+    .limit(1)
+    .with_for_update()
+)

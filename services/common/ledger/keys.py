@@ -1,4 +1,4 @@
-"""API keys, kept as hashes in the ledger."""
+"""API keys, of which the ledger keeps only hashes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Scope = Literal["read", "write", "admin"]
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it may be shown: the secret itself is not kept."""
+    """A key as it may be shown, without its secret."""
 
     id: str
     name: str
@@ -30,13 +30,16 @@ class ApiKey:
 
 
 class ApiKeys:
-    """Every method is one transaction."""
+    """The API keys. Every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     def create(self, *, name: str, scope: Scope, knowledge_base: str | None) -> tuple[ApiKey, str]:
-        """Create an API key; return it and its secret, which is shown this once and kept only as a hash."""
+        """Create an API key; return it and its secret, which is not kept and cannot be shown again.
+
+        `knowledge_base` is the name of the only base that the key opens, None when it opens all.
+        """
         secret = f"zw_{secrets.token_urlsafe(32)}"
         with self.database.write() as c:
             key_id = new_id()
@@ -54,12 +57,12 @@ class ApiKeys:
         return _to_key(row), secret
 
     def list(self) -> list[ApiKey]:
-        """Return all keys, revoked ones too, oldest first."""
+        """Return all keys, also revoked ones, oldest first."""
         with self.database.read() as c:
             return [_to_key(row) for row in c.execute(sa.select(api_keys).order_by(api_keys.c.created_at))]
 
     def find(self, secret: str) -> ApiKey | None:
-        """Return the unrevoked key with this secret."""
+        """Return the key with this secret, None when there is none or it is revoked."""
         with self.database.read() as c:
             row = c.execute(
                 sa.select(api_keys).where(api_keys.c.sha256 == hash_key(secret), api_keys.c.revoked_at.is_(None))
@@ -72,12 +75,12 @@ class ApiKeys:
             return c.scalar(sa.select(api_keys.c.id).where(api_keys.c.revoked_at.is_(None)).limit(1)) is not None
 
     def ever(self) -> bool:
-        """True when a key was made at any time, revoked ones included, so that every request needs one."""
+        """True when a key was made at any time, even if it is revoked now: from then on every request needs a key."""
         with self.database.read() as c:
             return c.scalar(sa.select(api_keys.c.id).limit(1)) is not None
 
     def revoke(self, key_id: str) -> ApiKey:
-        """End a key. Raises `NotFound`."""
+        """Revoke a key; return it. Raises `NotFound`."""
         with self.database.write() as c:
             c.execute(api_keys.update().where(api_keys.c.id == key_id).values(revoked_at=self.database.now()))
             row = c.execute(sa.select(api_keys).where(api_keys.c.id == key_id)).one_or_none()
@@ -87,7 +90,7 @@ class ApiKeys:
 
 
 def hash_key(secret: str) -> str:
-    """Keys are 256 random bits, so one round of SHA-256 is enough to keep them."""
+    """Return the hash to keep for a secret: it has 256 random bits, so one round of SHA-256 is enough."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """Rebuilds: a new generation of a knowledge base is filled beside the live one, then answers in its place.
 
-Each live document is a job of its own, so that leases, fairness, retries and resumption are those of every job. The
-switch is one transaction, made by whichever transaction indexes the last document that was missing.
+Each live document is a job of its own, so leases, fairness, retries and resumption are those of every job. The
+transaction that indexes the last missing document also switches to the new generation.
 """
 
 from __future__ import annotations
@@ -13,29 +13,34 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from zhiwen.common.errors import Conflict, NotFound
-from zhiwen.common.ledger.bases import NewGeneration, insert_generation, read_generation, read_knowledge_base
-from zhiwen.common.ledger.claiming import MAX_ATTEMPTS
+from zhiwen.common.ledger.bases import (
+    NewGeneration,
+    bump_revision,
+    insert_generation,
+    read_generation,
+    read_knowledge_base,
+)
 from zhiwen.common.ledger.database import Database
-from zhiwen.common.ledger.fencing import require_held
-from zhiwen.common.ledger.ingests import mark_indexed
-from zhiwen.common.ledger.queue import add_job, note_change
+from zhiwen.common.ledger.endings import mark_indexed
+from zhiwen.common.ledger.jobs import add_job, cancel_jobs, end_job, require_held
+from zhiwen.common.ledger.retry import RETRY_POLICY
 from zhiwen.common.ledger.schema import documents, generations, indexed, jobs, knowledge_bases
 from zhiwen.common.models import Generation, Job, JobKind, KnowledgeBase, Rebuild
 
 RETIRE_DELAY = 10.0
-"""Seconds for which searches that began on the old generation may still read it."""
+"""Seconds for which a search that began on the old generation may still read it."""
 
 
 class Rebuilds:
-    """Every method is one transaction."""
+    """Rebuilds, and the jobs that they are made of. Every method but `reconcile` is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def begin(self, base: KnowledgeBase, new: NewGeneration, *, request_id: str | None) -> KnowledgeBase:
-        """Start building `new`, whose collection exists.
+    def begin(self, base: KnowledgeBase, new: NewGeneration) -> KnowledgeBase:
+        """Start building `new`, whose collection exists; return the knowledge base as it is then.
 
-        Raises `Conflict` (`rebuild-running`) while one is built, `NotFound` when the base is dropped meanwhile.
+        Raises `Conflict` (`rebuild-running`) while another is built, `NotFound` when the base was dropped meanwhile.
         """
         with self.database.write() as c:
             current = self._locked(c, base.id, base.name)
@@ -49,7 +54,7 @@ class Rebuilds:
                 .where(knowledge_bases.c.id == base.id)
                 .values(building_generation=generation_id, rebuild_error=None, updated_at=self.database.now())
             )
-            self._queue_missing(c, base.id, generation_id, request_id)
+            self._queue_missing(c, base.id, generation_id)
             self._switch_if_complete(c, base.id, generation_id)
             return read_knowledge_base(c, knowledge_bases.c.id == base.id)
 
@@ -62,7 +67,7 @@ class Rebuilds:
             self._give_up(c, building, error=None)
 
     def progress(self, base: KnowledgeBase) -> Rebuild | None:
-        """Return how far the generation that is being built is, None when there is none."""
+        """Return how many documents the generation that is being built has; None when none is being built."""
         if base.building is None:
             return None
         with self.database.read() as c:
@@ -71,14 +76,14 @@ class Rebuilds:
         return Rebuild(base.building, done=total - int(missing or 0), total=total)
 
     def change_search_params(self, base: KnowledgeBase, params: dict[str, int]) -> KnowledgeBase:
-        """Change how the live index is searched: that needs no rebuild."""
+        """Change how the live index is searched, which needs no rebuild."""
         index = replace(base.live.index, search=params)
         spec = {"type": index.type, "metric": index.metric, "params": dict(index.params), "search": params}
         with self.database.write() as c:
             c.execute(generations.update().where(generations.c.id == base.live.id).values(index_spec=spec))
             return read_knowledge_base(c, knowledge_bases.c.id == base.id)
 
-    # What workers do
+    # The ends of rebuild and retire jobs
 
     def target(self, job: Job) -> Generation:
         """Return the generation that a rebuild or retire job is about. Raises `NotFound` when it is gone."""
@@ -89,49 +94,48 @@ class Rebuilds:
             return read_generation(c, found)
 
     def finish(self, job: Job, chunks: int, terms: bytes | None) -> None:
-        """End the job: the version stands in the generation. Raises `LeaseLost`; then nothing has changed."""
+        """End a rebuild job well: the version stands in the generation, with so many chunks and these statistics.
+
+        Raises `LeaseLost`; then nothing has changed.
+        """
         with self.database.write() as c:
             self._locked(c, job.knowledge_base_id)
             require_held(c, job)
-            mark_indexed(c, str(job.document_id), int(job.version or 0), int(job.generation_id or 0), chunks, terms)
+            mark_indexed(c, job, int(job.generation_id or 0), chunks, terms)
             self._end(c, job)
-            note_change(c, job.knowledge_base_id)
+            bump_revision(c, job.knowledge_base_id)
 
     def skip(self, job: Job) -> None:
-        """End the job without work: its version or its generation is gone, or answers no more."""
+        """End a rebuild job without work: its version or generation is gone, or its version answers no more."""
         with self.database.write() as c:
             self._locked(c, job.knowledge_base_id)
             require_held(c, job)
             self._end(c, job)
 
-    def _end(self, c: Connection, job: Job) -> None:
-        c.execute(jobs.delete().where(jobs.c.id == job.id))
-        self._switch_if_complete(c, job.knowledge_base_id, int(job.generation_id or 0))
-
     def fail(self, job: Job, detail: str) -> None:
-        """Give up the whole rebuild because one document cannot be part of it; the old generation goes on answering."""
+        """Give up the whole rebuild because of one document; the old generation goes on answering."""
         with self.database.write() as c:
             base = self._locked(c, job.knowledge_base_id)
             require_held(c, job)
-            c.execute(jobs.delete().where(jobs.c.id == job.id))
+            end_job(c, job.id)
             if base.building is not None and base.building.id == job.generation_id:
                 self._give_up(c, base.building, error=detail)
 
     def finish_retire(self, job: Job) -> None:
-        """Remove a generation whose collection is dropped."""
+        """End a retire job: remove a generation whose collection is dropped."""
         with self.database.write() as c:
             require_held(c, job)
-            c.execute(jobs.delete().where(jobs.c.id == job.id))
+            end_job(c, job.id)
             c.execute(generations.delete().where(generations.c.id == job.generation_id))
 
     def reconcile(self) -> None:
-        """Give up what died too often, queue what a running rebuild lacks, and switch those that lack nothing."""
+        """Give up rebuilds whose workers died too often; queue what the others lack; switch those that lack nothing."""
         with self.database.read() as c:
             dead = c.execute(
                 sa.select(jobs.c.id, jobs.c.knowledge_base_id, jobs.c.generation_id).where(
                     jobs.c.kind == JobKind.REBUILD,
                     jobs.c.lease_until <= self.database.now(),
-                    jobs.c.attempts >= MAX_ATTEMPTS,
+                    jobs.c.attempts >= RETRY_POLICY.max_attempts,
                 )
             ).all()
             building = c.execute(
@@ -142,18 +146,19 @@ class Rebuilds:
         for row in dead:
             with self.database.write() as c:
                 current = self._locked(c, row.knowledge_base_id).building
-                c.execute(jobs.delete().where(jobs.c.id == row.id))
+                end_job(c, row.id)
                 if current is not None and current.id == row.generation_id:
-                    self._give_up(c, current, error=f"The worker died {MAX_ATTEMPTS} times on one of the documents.")
+                    error = f"The worker died {RETRY_POLICY.max_attempts} times on one of the documents."
+                    self._give_up(c, current, error=error)
         for base_id, generation_id in building:
             with self.database.write() as c:
                 current = self._locked(c, base_id).building
                 if current is not None and current.id == generation_id:
-                    self._queue_missing(c, base_id, generation_id, None)
+                    self._queue_missing(c, base_id, generation_id)
                     self._switch_if_complete(c, base_id, generation_id)
 
     def reindex(self, base: KnowledgeBase, document_id: str, version: int) -> None:
-        """Queue a live version to be indexed again into the live generation: what `fsck` repairs with."""
+        """Queue the indexing of a live version into the live generation again: `fsck` repairs with it."""
         with self.database.write() as c:
             add_job(
                 c,
@@ -165,14 +170,18 @@ class Rebuilds:
                 generation_id=base.live.id,
             )
 
-    # Within a transaction
+    # Within the caller's transaction
 
     @staticmethod
     def _locked(c: Connection, base_id: str, name: str = "") -> KnowledgeBase:
         c.execute(sa.select(knowledge_bases.c.id).where(knowledge_bases.c.id == base_id).with_for_update())
         return read_knowledge_base(c, knowledge_bases.c.id == base_id, name)
 
-    def _queue_missing(self, c: Connection, base_id: str, generation_id: int, request_id: str | None) -> None:
+    def _end(self, c: Connection, job: Job) -> None:
+        end_job(c, job.id)
+        self._switch_if_complete(c, job.knowledge_base_id, int(job.generation_id or 0))
+
+    def _queue_missing(self, c: Connection, base_id: str, generation_id: int) -> None:
         queued = sa.select(jobs.c.document_id).where(
             jobs.c.kind == JobKind.REBUILD, jobs.c.generation_id == generation_id
         )
@@ -186,7 +195,6 @@ class Rebuilds:
                 document_id,
                 version=version,
                 generation_id=generation_id,
-                request_id=request_id,
             )
 
     def _switch_if_complete(self, c: Connection, base_id: str, generation_id: int) -> None:
@@ -201,7 +209,7 @@ class Rebuilds:
             .where(knowledge_bases.c.id == base_id)
             .values(live_generation=generation_id, building_generation=None, updated_at=now)
         )
-        note_change(c, base_id)
+        bump_revision(c, base_id)
         c.execute(
             jobs.delete().where(
                 jobs.c.kind == JobKind.REBUILD, jobs.c.generation_id == generation_id, jobs.c.lease_owner.is_(None)
@@ -213,8 +221,7 @@ class Rebuilds:
         now = self.database.now()
         base_id = building.knowledge_base_id
         of_generation = (jobs.c.kind == JobKind.REBUILD) & (jobs.c.generation_id == building.id)
-        c.execute(jobs.delete().where(of_generation, jobs.c.lease_owner.is_(None)))
-        c.execute(jobs.update().where(of_generation).values(cancelled=True))
+        cancel_jobs(c, of_generation)
         c.execute(
             knowledge_bases.update()
             .where(knowledge_bases.c.id == base_id)
@@ -228,7 +235,7 @@ def _live_in(base_id: str) -> sa.ColumnElement[bool]:
 
 
 def _missing(base_id: str, generation_id: int) -> sa.Select[Any]:
-    """The (document, live version) pairs that do not stand in a generation."""
+    """Select the (document, live version) pairs that do not stand in a generation."""
     stands = sa.exists().where(
         indexed.c.document_id == documents.c.id,
         indexed.c.version == documents.c.live_version,

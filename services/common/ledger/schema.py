@@ -40,16 +40,16 @@ knowledge_bases = Table(
     Column("name", String(64), nullable=False, unique=True),
     Column("description", Text, nullable=False, server_default=""),
     Column("prompt_template", Text),
-    # Whether questions find texts in the other language; NULL: as the service is set.
+    # Whether a question finds texts in the other language. NULL stands for the service's setting.
     Column("cross_language", Boolean),
     Column("live_generation", Integer),
     Column("building_generation", Integer),
     # Why the last rebuild was given up.
     Column("rebuild_error", Text),
     Column("deleting", Boolean, nullable=False, default=False),
-    # Grows whenever what answers changes, so that readers know when their sums are stale.
+    # Grows with every change of what answers, so that readers know when their sums are stale.
     Column("revision", Integer, nullable=False, default=0),
-    # When a worker last took a job of it: the one served longest ago is served next.
+    # When a worker last claimed a job of this base. The base that has waited longest is next.
     Column("served_at", Double, nullable=False, default=0.0),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
@@ -66,7 +66,7 @@ generations = Table(
     Column("index_spec", JSON, nullable=False),
     Column("chunking", JSON, nullable=False),
     Column("created_at", Double, nullable=False),
-    sqlite_autoincrement=True,  # a number that was used names nothing else, ever: caches go by it
+    sqlite_autoincrement=True,  # no number is used twice, because caches are keyed by it
 )
 
 documents = Table(
@@ -87,7 +87,7 @@ documents = Table(
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     Index("ix_documents_listing", "knowledge_base_id", "created_at", "id"),
-    # Identity is (knowledge base, name); one that is going away does not hold its name.
+    # A document is identified by its knowledge base and its name. One that is going away does not hold its name.
     Index(
         "uq_documents_identity",
         "knowledge_base_id",
@@ -110,7 +110,7 @@ versions = Table(
     Column("created_at", Double, nullable=False),
 )
 
-# A row says: the complete set of chunks of this version stands in this generation's collection.
+# A row says that the complete set of chunks of this version stands in this generation's collection.
 indexed = Table(
     "indexed",
     metadata,
@@ -128,7 +128,7 @@ indexed = Table(
     Column("terms", LargeBinary),
 )
 
-# A row per stored original: uploads and deletes of the same bytes meet on its lock.
+# One row for each stored original. Uploads and removals of the same bytes meet on its lock.
 originals = Table(
     "originals",
     metadata,
@@ -136,7 +136,7 @@ originals = Table(
     Column("touched_at", Double, nullable=False),
 )
 
-# Unfinished work only: a finished job has no row.
+# Unfinished work only; a finished job has no row.
 jobs = Table(
     "jobs",
     metadata,
@@ -146,14 +146,14 @@ jobs = Table(
     Column("document_id", ID, ForeignKey("documents.id", ondelete="CASCADE"), index=True),
     Column("version", Integer),
     Column("generation_id", Integer),
-    # Removals (0) go before ingests (1).
+    # The lowest number goes first.
     Column("priority", Integer, nullable=False),
     Column("due_at", Double, nullable=False),
     Column("lease_owner", String(128)),
     Column("lease_until", Double, nullable=False, default=0.0),
     Column("fence", Integer, nullable=False, default=0),
     Column("attempts", Integer, nullable=False, default=0),
-    # How often it was put off because a dependency did not answer: no fault of the document's, no attempt.
+    # How often the job waited because a dependency did not answer. Such a wait is no attempt.
     Column("waits", Integer, nullable=False, default=0),
     Column("cancelled", Boolean, nullable=False, default=False),
     Column("request_id", String(128)),
@@ -173,7 +173,7 @@ api_keys = Table(
     Column("revoked_at", Double),
 )
 
-# What each key used of each model on each day (UTC, 2026-01-31): the gateways add to the sums.
+# What each key used of each model on each day (in UTC, as 2026-01-31). The gateways add to the sums.
 usage = Table(
     "usage",
     metadata,

@@ -1,4 +1,4 @@
-"""Token accounts: what each key used of each model on each day, in the ledger."""
+"""Token accounts: what each key used of each model on each day."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SUMS = ("requests", "unmetered", "prompt_tokens", "completion_tokens")
 
 
 class Usage:
-    """Every method is one transaction."""
+    """The token accounts. Every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     def add(self, rows: Sequence[UsageRow]) -> None:
-        """Add to the sums that are there: all rows or none. Several processes may do so at once."""
+        """Add rows to the sums, either all of them or none. Several processes may do so at once."""
         if not rows:
             return
         insert = sqlite.insert(usage) if self.database.is_sqlite else postgresql.insert(usage)
@@ -33,8 +33,10 @@ class Usage:
             c.execute(statement, _merged(rows))
 
     def report(self, since: str, until: str | None = None, key: str | None = None) -> list[UsageRow]:
-        """Return the sums from the day `since` to the day `until` (both included), of one key or of all, by day, key
-        and model."""
+        """Return the sums from the day `since` to the day `until`, both included, in order of day, key and model.
+
+        Without `until` they go to the last day, and without `key` they are those of all keys.
+        """
         query = sa.select(usage).where(usage.c.day >= since)
         if until is not None:
             query = query.where(usage.c.day <= until)
@@ -45,7 +47,7 @@ class Usage:
 
 
 def _merged(rows: Iterable[UsageRow]) -> list[dict[str, str | int]]:
-    """One row per place, all writers in the same order, so that no two wait for each other's rows."""
+    """Return one row for each place, in the order of all writers, so that none wait for each other in a circle."""
     sums: dict[tuple[str, str, str], list[int]] = {}
     for row in rows:
         day, key, model, *more = astuple(row)
@@ -55,7 +57,10 @@ def _merged(rows: Iterable[UsageRow]) -> list[dict[str, str | int]]:
 
 
 def _stored(name: str, column: sa.Column[str]) -> str:
-    """A client chooses the name of a model where a wildcard takes any: what no column can hold must not keep the
-    other rows from being written."""
+    """Return a name as its column can hold it.
+
+    Where an upstream takes any model, the client chooses the name, and no name may keep the other rows from being
+    written.
+    """
     assert isinstance(column.type, sa.String)
     return name.replace("\0", "\ufffd")[: column.type.length]

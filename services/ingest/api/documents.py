@@ -300,7 +300,7 @@ def list_chunks(
 @router.post("/{id}/retry", status_code=202, responses=problems(404, 409, 503), dependencies=[Depends(Needs("write"))])
 def retry_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
     """Index a failed or cancelled document again."""
-    document = ingest.ledger.documents.retry(base.id, id, request_id=current_request_id())
+    document = ingest.ledger.documents.retry(base.id, id)
     ingest.broker.wake(current_request_id())
     return document_out(document)
 
@@ -316,6 +316,6 @@ def cancel_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
 @router.delete("/{id}", status_code=202, responses=problems(404, 503), dependencies=[Depends(Needs("write"))])
 def delete_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
     """Hide a document from search at once; chunks and original are removed, then it is reported as `deleted`."""
-    document = ingest.ledger.documents.begin_delete(base.id, id, request_id=current_request_id())
+    document = ingest.ledger.documents.begin_delete(base.id, id)
     ingest.broker.wake(current_request_id())
     return document_out(document)

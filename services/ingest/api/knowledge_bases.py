@@ -102,6 +102,6 @@ def cancel_rebuild(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
 )
 def delete_knowledge_base(ingest: IngestDep, kb: str) -> Response:
     """Hide a knowledge base at once; its chunks, originals and rows are removed in the background."""
-    ingest.ledger.bases.begin_drop(kb, request_id=current_request_id())
+    ingest.ledger.bases.begin_drop(kb)
     ingest.broker.wake(current_request_id())
     return Response(status_code=202)

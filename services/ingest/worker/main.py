@@ -25,7 +25,7 @@ from prometheus_client import start_http_server
 
 from zhiwen.common.embedding.base import embedders_from
 from zhiwen.common.errors import DocumentError, ServiceError, Unavailable
-from zhiwen.common.ledger import MAX_ATTEMPTS, LeaseLost, Ledger, open_ledger
+from zhiwen.common.ledger import RETRY_POLICY, LeaseLost, Ledger, Retry, open_ledger
 from zhiwen.common.models import Job, JobKind
 from zhiwen.common.originals import open_originals
 from zhiwen.common.store import ChunkStore
@@ -39,16 +39,10 @@ from zhiwen.ingest.worker.pipeline import Pipeline
 
 log = structlog.get_logger(__name__)
 
-MAX_PAUSE_SECONDS = 60.0
 LEDGER_SECONDS = 1.0
 CONSUMER_SECONDS = 1.0
 FORGOTTEN_SECONDS = 3600.0
 """For so long after their last use each round looks for originals that nobody names; a starting worker for all."""
-
-
-def pause_seconds(base: float, times: int) -> float:
-    """Return how long a job rests that has failed so often: `base` to the power of `times`, a minute at most."""
-    return min(base ** min(times, 8), MAX_PAUSE_SECONDS)  # 2.0**1024 is no float any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +90,7 @@ class Worker:
                 outcome = self._outcome(job, lease)
         except LeaseLost:
             outcome = "lost"
-            self._note(partial(self.ledger.jobs.abandon, job))
+            self._note(partial(self.ledger.endings.abandon, job))
         seconds = time.perf_counter() - started
         JOBS.labels(job.kind, outcome).inc()
         JOB_SECONDS.labels(job.kind).observe(seconds)
@@ -111,7 +105,7 @@ class Worker:
             self._fail(job, exc.code, exc.detail)
             return exc.code
         except Unavailable as exc:  # the dependency's fault: it waits, and this was no attempt
-            self._put_off(job, pause_seconds(2.0, job.waits), exc.code, exc.detail, counts=False)
+            self._put_off(job, RETRY_POLICY.after_outage(job), exc.code, exc.detail)
             return exc.code
         except ServiceError as exc:
             return self._try_again(job, exc.code, exc.detail)
@@ -122,20 +116,21 @@ class Worker:
         return "done"
 
     def _try_again(self, job: Job, code: str, detail: str) -> str:
-        if job.kind in {JobKind.INGEST, JobKind.REBUILD} and job.attempts >= MAX_ATTEMPTS:
+        retry = RETRY_POLICY.after_error(job)
+        if retry is None:
             self._fail(job, code, detail)
         else:
-            self._put_off(job, pause_seconds(3.0, job.attempts), code, detail, counts=True)
+            self._put_off(job, retry, code, detail)
         return code
 
-    def _put_off(self, job: Job, seconds: float, code: str, detail: str, *, counts: bool) -> None:
-        self._note(partial(self.ledger.jobs.put_off, job, seconds, code, detail, counts=counts))
+    def _put_off(self, job: Job, retry: Retry, code: str, detail: str) -> None:
+        self._note(partial(self.ledger.endings.put_off, job, retry, code, detail))
 
     def _fail(self, job: Job, code: str, detail: str) -> None:
         if job.kind is JobKind.REBUILD:
             self._note(partial(self.ledger.rebuilds.fail, job, detail))
         else:
-            self._note(partial(self.ledger.jobs.fail, job, code, detail))
+            self._note(partial(self.ledger.endings.fail, job, code, detail))
 
     def _note(self, write: Callable[[], None]) -> None:
         """Write to the ledger how a job went; while the ledger is away, wait for it.
@@ -155,10 +150,9 @@ class Worker:
     def reconcile(self) -> None:
         """End what died too often, and wake a worker if anything is due."""
         self.ledger.rebuilds.reconcile()
-        result = self.ledger.jobs.reconcile()
-        if result.given_up:
-            log.warning("jobs_given_up", count=result.given_up)
-        if result.due:
+        if given_up := self.ledger.endings.reconcile():
+            log.warning("jobs_given_up", count=given_up)
+        if self.ledger.jobs.any_due():
             self.broker.wake(None)
         self.remove_forgotten_originals(since=self.ledger.database.now() - FORGOTTEN_SECONDS)
 
@@ -184,7 +178,7 @@ class Worker:
         """
         before = self.ledger.database.now() - self.lease_seconds
         try:
-            self.pipeline.remove_originals(self.ledger.jobs.forgotten_originals(since=since, before=before))
+            self.pipeline.remove_originals(self.ledger.originals.unreferenced(since=since, before=before))
         except Unavailable as exc:
             log.warning("originals_not_removed", code=exc.code)
 

@@ -58,14 +58,14 @@ class Pipeline:
                 self._ingest(job, lease)
             case JobKind.PURGE:
                 self._remove_chunks(job, lease)
-                self.remove_originals(self.ledger.jobs.finish_purge(job))
+                self.remove_originals(self.ledger.endings.finish_purge(job))
             case JobKind.DELETE:
                 self._remove_chunks(job, lease)
-                self.remove_originals(self.ledger.jobs.finish_delete(job))
+                self.remove_originals(self.ledger.endings.finish_delete(job))
             case JobKind.DROP:
-                for collection in self.ledger.jobs.collections(job.knowledge_base_id):
+                for collection in self.ledger.bases.collections(job.knowledge_base_id):
                     self.store.drop(collection)
-                self.remove_originals(self.ledger.jobs.finish_drop(job))
+                self.remove_originals(self.ledger.endings.finish_drop(job))
             case JobKind.REBUILD:
                 self._rebuild(job, lease)
             case JobKind.RETIRE:
@@ -78,7 +78,7 @@ class Pipeline:
         document = self.ledger.documents.version(str(job.document_id), int(job.version or 0))
 
         chunks, terms = self._index(generation, document, lease, _Progress(self.ledger.jobs, job))
-        self.ledger.jobs.commit_ingest(job, generation.id, chunks, terms)
+        self.ledger.endings.commit(job, generation.id, chunks, terms)
 
     def _rebuild(self, job: Job, lease: Lease) -> None:
         try:
@@ -148,7 +148,7 @@ class Pipeline:
     def _remove_chunks(self, job: Job, lease: Lease) -> None:
         present = set(self.store.collections())
         version = job.version if job.kind is JobKind.PURGE else None
-        for collection in self.ledger.jobs.removable_chunks(job):
+        for collection in self.ledger.endings.collections_to_clear(job):
             if collection in present:
                 lease.require()  # the version may have been retried and answer by now
                 self.store.delete(collection, str(job.document_id), version)
@@ -164,7 +164,7 @@ class Pipeline:
     def remove_originals(self, released: Sequence[str]) -> None:
         """Remove those originals that no version names."""
         for sha256 in released:
-            self.ledger.jobs.remove_if_unreferenced(sha256, _remover(self.originals, sha256))
+            self.ledger.originals.remove_if_unreferenced(sha256, _remover(self.originals, sha256))
 
 
 def _remover(originals: Originals, sha256: str) -> Callable[[], None]:

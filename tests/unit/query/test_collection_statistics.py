@@ -19,9 +19,9 @@ def base(ledger: Ledger) -> KnowledgeBase:
 
 def index(ledger: Ledger, base: KnowledgeBase, *chunks: set[int]) -> None:
     while (job := claim(ledger)).kind != "ingest":
-        ledger.jobs.finish_purge(job)
+        ledger.endings.finish_purge(job)
     terms = TermStatistics.of(chunks).to_bytes()
-    ledger.jobs.commit_ingest(job, base.live.id, len(chunks), terms)
+    ledger.endings.commit(job, base.live.id, len(chunks), terms)
 
 
 def frequencies(statistics: CollectionStatistics, ledger: Ledger, base: KnowledgeBase) -> tuple[int, list[int]]:
@@ -41,7 +41,7 @@ def test_sums_follow_additions_replacements_and_deletes(ledger: Ledger, base: Kn
     record(ledger, base, an_upload("a.txt", b"new"))
     index(ledger, base, {2})
     assert frequencies(statistics, ledger, base) == (2, [1, 1, 1])
-    ledger.documents.begin_delete(base.id, document.id, request_id=None)
+    ledger.documents.begin_delete(base.id, document.id)
     assert frequencies(statistics, ledger, base) == (1, [1, 0, 1])
 
 
@@ -60,7 +60,7 @@ def test_ledger_that_fails_at_a_look_leaves_the_sums_right(ledger: Ledger, base:
     document = add(ledger, base, "a.txt", b"1")
     index(ledger, base, {1})
     assert frequencies(statistics, ledger, base) == (1, [1, 0, 0])
-    ledger.documents.begin_delete(base.id, document.id, request_id=None)
+    ledger.documents.begin_delete(base.id, document.id)
     add(ledger, base, "b.txt", b"2")
     assert claim(ledger).kind == "delete"
     index(ledger, base, {2})

@@ -176,7 +176,7 @@ def test_version_that_goes_live_between_two_look_ups_never_stands_beside_the_one
 def rebuilt(ledger: Ledger, base: KnowledgeBase) -> str:
     """Let a new generation answer in place of the live one; return its collection."""
     made = NewGeneration("kb_new", "hash-64", 64, IndexSpec(), ChunkingSpec())
-    again = ledger.rebuilds.begin(base, made, request_id=None)
+    again = ledger.rebuilds.begin(base, made)
     job = ledger.jobs.claim("worker", 60)
     assert job is not None
     assert again.building is not None
@@ -219,6 +219,6 @@ def replace_document(ledger: Ledger, base: KnowledgeBase) -> str:
 def test_knowledge_base_that_goes_while_it_is_searched_is_not_found(
     ledger: Ledger, base: KnowledgeBase, document: str
 ) -> None:
-    ledger.bases.begin_drop(base.name, request_id=None)
+    ledger.bases.begin_drop(base.name)
     with pytest.raises(NotFound, match="no knowledge base named 员工手册"):
         Searching(ledger, FakeStore())(base)
