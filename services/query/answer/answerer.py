@@ -14,7 +14,7 @@ import structlog
 from zhiwen.common.api.questions import Answer, AskBody, SourceOut, TookAsk, Usage, source_out
 from zhiwen.common.errors import InvalidRequest, ServiceError
 from zhiwen.common.models import Hit, KnowledgeBase
-from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL, REFUSALS, fill
+from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill, is_refusal
 from zhiwen.common.telemetry import current_request_id
 from zhiwen.query.answer.condensing import Condensed, Condenser
 from zhiwen.query.answer.generation import Generated, Generator, Prompt
@@ -23,8 +23,6 @@ from zhiwen.query.search.filters import compile_filter
 from zhiwen.query.search.retriever import Found, Retriever, Search
 
 log = structlog.get_logger(__name__)
-
-OPENING = " \n\t“”\"'「『"  # models repeat the quotation marks of the prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,7 @@ def _answer(retrieved: Retrieved, started: float, generated: Generated | None, g
     found = retrieved.found
     return Answer(
         answer=text,
-        refused=generated is None or text.lstrip(OPENING).startswith(REFUSALS),
+        refused=generated is None or is_refusal(text),
         sources=retrieved.sources,
         reranked=found.reranked,
         condensed_question=retrieved.condensed.question if retrieved.follow_up else None,
