@@ -20,8 +20,8 @@ from zhiwen.common.lexical.bm25 import QuerySettings as LexicalSettings
 from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.models import Fusion, Hit, KnowledgeBase, Mode, parse_chunk_id
 from zhiwen.common.store import ChunkStore, CollectionGone, Ranking, require_full_text
-from zhiwen.query.answer.passages import distinct, with_neighbours
 from zhiwen.query.search.fusion import Halves, rest_of
+from zhiwen.query.search.hits import distinct, with_neighbours
 from zhiwen.query.search.reranking import RERANKED_HITS, Reranker, required, rerank
 from zhiwen.query.search.statistics import CollectionStatistics
 
