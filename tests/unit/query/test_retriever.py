@@ -17,8 +17,9 @@ from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.models import ChunkingSpec, Generation, Hit, IndexSpec, KnowledgeBase, chunk_id, parse_chunk_id
 from zhiwen.common.store import Capabilities, ChunkStore, CollectionGone, Ranking
+from zhiwen.query.search.request import Search
 from zhiwen.query.search.reranking import Reranker
-from zhiwen.query.search.retriever import Retriever, Search
+from zhiwen.query.search.retriever import Retriever
 
 
 @dataclass
@@ -98,7 +99,8 @@ class Searching:
             reranker=self.reranker,
         )
         try:
-            return retriever.search(base, Search("年假有几天", **{"top_k": 3, "mode": "dense", **asked})).hits
+            search = Search("年假有几天", **{"top_k": 3, "mode": "dense", "rerank": self.reranker is not None, **asked})
+            return retriever.search(base, search).hits
         finally:
             retriever.close()
 
