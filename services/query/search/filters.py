@@ -35,8 +35,11 @@ HOLDS: Mapping[str, Callable[[int, int], bool]] = {
 }
 OPPOSITES: Mapping[str, str] = {"eq": "ne", "ne": "eq", "lt": "gte", "gte": "lt", "gt": "lte", "lte": "gt"}
 MAX_DEPTH = 16
+"""Levels of `and`, `or` and `not` in each other."""
 MAX_TERMS = 400
+"""Conditions, and values of each `in`, in one filter."""
 MAX_TEXT = 4000
+"""Characters of a text in a filter."""
 LAST_CHARACTER = "\U0010ffff"
 
 Filter = Mapping[str, Any]
@@ -58,13 +61,13 @@ class _Compiler:
     def _count(self, terms: int) -> None:
         self._terms += terms
         if self._terms > MAX_TERMS:
-            raise _bad(f"a filter may have {MAX_TERMS} terms")
+            raise _bad(f"a filter may have at most {MAX_TERMS} terms")
 
     def node(self, node: Any, depth: int, *, negated: bool) -> str:
         """Return the expression of a filter, or of its opposite."""
         self._count(1)
         if depth > MAX_DEPTH:
-            raise _bad(f"a filter may be {MAX_DEPTH} levels deep")
+            raise _bad(f"a filter may be at most {MAX_DEPTH} levels deep")
         if not isinstance(node, Mapping) or not node:
             raise _bad("each part of a filter is an object with at least one field")
         return _joined(

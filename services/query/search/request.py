@@ -101,7 +101,7 @@ def _check_question(question: str, max_characters: int) -> None:
     if not question.strip():
         raise InvalidRequest("empty-question", "The question is empty.")
     if len(question) > max_characters:
-        raise InvalidRequest("question-too-long", f"A question may be {max_characters} characters long.")
+        raise InvalidRequest("question-too-long", f"A question may be at most {max_characters} characters long.")
 
 
 def _reranks(asked: bool | None, rules: SearchRules) -> bool:

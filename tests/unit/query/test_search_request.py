@@ -72,7 +72,7 @@ def test_first_mistake_of_a_question_is_told(bad: dict[str, Any], code: str) -> 
 
 
 def test_errors_say_what_to_do() -> None:
-    with pytest.raises(InvalidRequest, match="may be 20 characters long"):
+    with pytest.raises(InvalidRequest, match="may be at most 20 characters long"):
         search_of(query="长" * 21)
     with pytest.raises(InvalidRequest, match="ZHIWEN_RERANK_MODEL"):
         search_of(rerank=True)
