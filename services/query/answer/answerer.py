@@ -47,7 +47,7 @@ class Answerer:
             yield Failed(service_error_of(exc))
 
     async def answer(self, base: KnowledgeBase, ask: Ask) -> Answer:
-        """Return the answer once it is whole. Raises `ServiceError`."""
+        """Return the answer once it is whole; the model is not asked to stream. Raises `ServiceError`."""
         *_, last = [event async for event in self._events(base, ask, self._generated_at_once)]
         assert isinstance(last, Done)
         return last.answer
