@@ -1,50 +1,78 @@
-"""Prompt templates (design section 5). Pure.
+"""Prompt templates, and what a refusal is. Pure.
 
-A template is any text with `{context}` and `{question}`. Filling is one pass over the template, so that braces or
-template words inside a document or a question are text, never syntax.
+A prompt template is any text with `{context}` and `{question}`. It is filled in one pass, so that braces or template
+words inside a document or a question are text, never syntax.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from zhiwen.common.errors import InvalidRequest
 
-CHINESE_TEMPLATE = """已知信息:{context}
-根据上述已知信息,简洁和专业的来回答用户的问题。如果无法从中得到答案,请说 “根据已知信息无法回答该问题” 或 “没有提供足够的相关信息”,不允许在答案中添加编造成分,答案请使用中文。
-问题是:{question}"""  # noqa: E501 (a prompt breaks its lines where the model is to read a break)
-
-ENGLISH_TEMPLATE = """Known information:
-{context}
-Based on the known information above, answer the user's question concisely and professionally. If the answer cannot be found there, say "The question cannot be answered from the known information" and do not make anything up. Answer in English.
-Question: {question}"""  # noqa: E501 (a prompt breaks its lines where the model is to read a break)
-
-# A follow-up question becomes one that stands alone; `{history}` are the last turns, a line each.
-CONDENSE_CHINESE = """下面是一段对话和用户接着提出的问题。请把这个问题改写成一个不看对话也能明白的完整问题：补全其中的指代和省略，不要回答它，也不要添加对话里没有的内容。如果它本来就完整，就原样输出。只输出改写后的问题。
-
-对话:
-{history}
-
-接着的问题:{question}
-完整问题:"""  # noqa: E501 (a prompt breaks its lines where the model is to read a break)
-
-CONDENSE_ENGLISH = """Below are a conversation and the question that the user asks next. Rewrite that question so that it can be understood without the conversation: resolve what it refers to and leaves out, do not answer it, and add nothing that the conversation does not say. If it is complete already, repeat it as it is. Write the rewritten question only, in the language of the question.
-
-Conversation:
-{history}
-
-Next question: {question}
-Standalone question:"""  # noqa: E501 (a prompt breaks its lines where the model is to read a break)
-
-REFUSAL = "根据已知信息无法回答该问题"
-"""The answer where the documents hold none."""
-REFUSALS = (REFUSAL, "没有提供足够的相关信息", "The question cannot be answered from the known information")
-"""What the templates ask a model to say then."""
 EXTRACTIVE_MODEL = "zhiwen-extractive"
 """The name of the gateway's built-in answerer, which quotes and is no language model."""
 
+# The refusal: the text, what the templates tell a model to say instead, and how to know one.
+
+REFUSAL = "根据已知信息无法回答该问题"
+"""The answer where the documents hold none."""
+_NOT_ENOUGH = "没有提供足够的相关信息"
+_ENGLISH_REFUSAL = "The question cannot be answered from the known information"
+_REFUSALS = (REFUSAL, _NOT_ENOUGH, _ENGLISH_REFUSAL)
+_BEFORE_REFUSAL = " \n\t“”\"'「『"
+"""White space and quotation marks: models repeat the ones that the template puts around the refusal."""
+
+
+def is_refusal(answer: str) -> bool:
+    """Say whether an answer begins with a refusal, quotation marks and white space aside."""
+    return answer.lstrip(_BEFORE_REFUSAL).startswith(_REFUSALS)
+
+
+CHINESE_TEMPLATE = (
+    "已知信息:{context}\n"
+    f"根据上述已知信息,简洁和专业的来回答用户的问题。如果无法从中得到答案,请说 “{REFUSAL}” 或 “{_NOT_ENOUGH}”,"
+    "不允许在答案中添加编造成分,答案请使用中文。\n"
+    "问题是:{question}"
+)
+
+ENGLISH_TEMPLATE = (
+    "Known information:\n"
+    "{context}\n"
+    "Based on the known information above, answer the user's question concisely and professionally. If the answer "
+    f'cannot be found there, say "{_ENGLISH_REFUSAL}" and do not make anything up. Answer in English.\n'
+    "Question: {question}"
+)
+
+# Condensing: a follow-up question becomes one that stands alone; `{history}` are the last turns, one on each line.
+
+CONDENSE_CHINESE = (
+    "下面是一段对话和用户接着提出的问题。请把这个问题改写成一个不看对话也能明白的完整问题：补全其中的指代和省略，"
+    "不要回答它，也不要添加对话里没有的内容。如果它本来就完整，就原样输出。只输出改写后的问题。\n"
+    "\n"
+    "对话:\n"
+    "{history}\n"
+    "\n"
+    "接着的问题:{question}\n"
+    "完整问题:"
+)
+
+CONDENSE_ENGLISH = (
+    "Below are a conversation and the question that the user asks next. Rewrite that question so that it can be "
+    "understood without the conversation: resolve what it refers to and leaves out, do not answer it, and add nothing "
+    "that the conversation does not say. If it is complete already, repeat it as it is. Write the rewritten question "
+    "only, in the language of the question.\n"
+    "\n"
+    "Conversation:\n"
+    "{history}\n"
+    "\n"
+    "Next question: {question}\n"
+    "Standalone question:"
+)
+
 _PLACEHOLDER = re.compile(r"\{(context|question)\}")
-_CONDENSING = re.compile(r"\{(history|question)\}")
+_CONDENSING_PLACEHOLDER = re.compile(r"\{(history|question)\}")
 
 
 def validated_template(template: str) -> str:
@@ -58,11 +86,13 @@ def validated_template(template: str) -> str:
 
 def fill(template: str, *, context: str, question: str) -> str:
     """Put `context` and `question` into a template."""
-    values = {"context": context, "question": question}
-    return _PLACEHOLDER.sub(lambda match: values[match.group(1)], template)
+    return _filled(template, _PLACEHOLDER, {"context": context, "question": question})
 
 
 def fill_condensing(template: str, *, history: str, question: str) -> str:
     """Put `history` and `question` into a template that condenses a follow-up question."""
-    values = {"history": history, "question": question}
-    return _CONDENSING.sub(lambda match: values[match.group(1)], template)
+    return _filled(template, _CONDENSING_PLACEHOLDER, {"history": history, "question": question})
+
+
+def _filled(template: str, placeholder: re.Pattern[str], values: Mapping[str, str]) -> str:
+    return placeholder.sub(lambda match: values[match.group(1)], template)

@@ -14,7 +14,8 @@ from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.models import Chunk, ChunkingSpec, KnowledgeBase
 from zhiwen.common.store import ChunkRow, ChunkStore
-from zhiwen.query.search.retriever import Retriever, Search
+from zhiwen.query.search.request import Search
+from zhiwen.query.search.retriever import Retriever
 
 pytestmark = pytest.mark.parametrize("engine", ["milvus-2.3.5"], indirect=True)
 EMBEDDER = HashEmbedder(DIMENSION)

@@ -139,7 +139,7 @@ TURNS = [Message(role="user", content="How many days of annual leave?"), Message
 
 async def test_english_follow_up_gets_the_english_template(generator: Generator, model: FakeOpenAI) -> None:
     model.script(says("How many days of sick leave are there?"))
-    condensed = await Condenser(generator, "m", 4000).condense("And sick leave?", TURNS, None)
+    condensed = await Condenser(generator, 4000).condense("And sick leave?", TURNS, "m")
     assert condensed.question == "How many days of sick leave are there?"
     (request,) = model.requests()
     lines = "User: How many days of annual leave?\nAssistant: Ten."
@@ -149,8 +149,8 @@ async def test_english_follow_up_gets_the_english_template(generator: Generator,
 
 
 async def test_extractive_answerer_is_not_asked(generator: Generator, model: FakeOpenAI) -> None:
-    condensed = await Condenser(generator, "m", 4000).condense("And sick leave?", TURNS, EXTRACTIVE_MODEL)
-    assert (condensed.question, condensed.generated) == ("And sick leave?", None)
+    condensed = await Condenser(generator, 4000).condense("And sick leave?", TURNS, EXTRACTIVE_MODEL)
+    assert (condensed.question, condensed.completion) == ("And sick leave?", None)
     assert model.requests() == []
 
 
@@ -167,10 +167,10 @@ async def test_default_that_turns_out_extractive_is_remembered_for_a_while(
         "choices": [{"index": 0, "message": quoted, "finish_reason": "stop"}],
     }
     model.script({"behaviour": "json-instead", "body": reply})
-    condenser = Condenser(generator, "", 4000, clock=lambda: now)
+    condenser = Condenser(generator, 4000, clock=lambda: now)
     for _ in range(3):
-        assert (await condenser.condense("And sick leave?", TURNS, None)).question == "And sick leave?"
+        assert (await condenser.condense("And sick leave?", TURNS, "")).question == "And sick leave?"
     assert len(model.requests()) == 1
     now = 61.0
-    await condenser.condense("And sick leave?", TURNS, None)
+    await condenser.condense("And sick leave?", TURNS, "")
     assert len(model.requests()) == 2

@@ -9,9 +9,9 @@ import pytest
 
 from tests.servers.processes import FakeOpenAI, fake_openai
 from zhiwen.common.errors import ServiceError
-from zhiwen.query.answer.generation import Generated, Generator, Prompt
+from zhiwen.query.answer.generation import ChatRequest, Delta, Generator
 
-PROMPT = Prompt([{"role": "user", "content": "年假有几天?"}], "fake-model")
+REQUEST = ChatRequest([{"role": "user", "content": "年假有几天?"}], "fake-model")
 TOLD = {"error": {"message": "输入太长 {too long}", "type": "invalid_request_error", "param": None, "code": None}}
 
 
@@ -29,8 +29,8 @@ async def generator(server: FakeOpenAI) -> AsyncIterator[Generator]:
     await generator.close()
 
 
-async def streamed(generator: Generator) -> list[Generated]:
-    return [piece async for piece in generator.stream(PROMPT)]
+async def streamed(generator: Generator) -> list[Delta]:
+    return [delta async for delta in generator.stream(REQUEST)]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -48,7 +48,7 @@ async def test_an_error_says_what_the_model_server_said_and_no_more(
 ) -> None:
     server.script({"behaviour": "status", "status": status, "body": body})
     with pytest.raises(ServiceError) as error:
-        await (streamed(generator) if stream else generator.complete(PROMPT))
+        await (streamed(generator) if stream else generator.complete(REQUEST))
     assert (error.value.code, error.value.detail) == (code, detail)
 
 

@@ -1,7 +1,7 @@
-"""A follow-up question and the conversation before it, made one question that stands alone, for retrieval.
+"""Condensing: a follow-up question is rewritten so that it can be searched for without the conversation before it.
 
-Only retrieval uses it. The model that answers gets the conversation and the question as they were asked: it can read
-both, and what a rewriting loses must not reach the answer.
+Only the search uses the rewritten question. The model that answers gets the conversation and the question as they were
+asked: it can read both, and what the rewriting loses must not reach the answer.
 """
 
 from __future__ import annotations
@@ -18,16 +18,20 @@ from zhiwen.common.api.questions import Message
 from zhiwen.common.errors import ServiceError
 from zhiwen.common.lexical.words import is_chinese
 from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, EXTRACTIVE_MODEL, fill_condensing
-from zhiwen.common.telemetry import current_request_id
-from zhiwen.query.answer.generation import Generated, Generator, Prompt
+from zhiwen.query.answer.generation import ChatRequest, Completion, Generator
 
 log = structlog.get_logger(__name__)
 
 REMEMBER_SECONDS = 60.0
+"""How long a model that turned out to be the extractive answerer is not asked again."""
 PATIENCE_SECONDS = 30.0
+"""How long the model may take."""
 LAST_TURNS = 6
+"""Turns of the conversation that the model is shown."""
 TURN_CHARACTERS = 600
+"""Characters of each turn that the model is shown."""
 MAX_TOKENS = 256
+"""Tokens that the rewritten question may have."""
 
 _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 _LABEL = re.compile(r"^(?:完整问题|改写后的问题|独立问题|Standalone question|Question)\s*[:：]\s*", re.IGNORECASE)
@@ -36,54 +40,53 @@ _AROUND = " \t\r\n\"'“”‘’「」『』`*"
 
 @dataclass(frozen=True, slots=True)
 class Condensed:
-    """The question to search with; `generated` is the model's reply, None where it was not asked or not followed."""
+    """The question to search with.
+
+    `completion` is what the model wrote, None where it was not asked or not followed.
+    """
 
     question: str
-    generated: Generated | None = None
+    completion: Completion | None = None
 
 
 @dataclass(slots=True)
 class Condenser:
-    """Asks the language model for the question that a follow-up means. `clock` counts seconds."""
+    """Asks the language model for the question that a follow-up means.
+
+    A rewritten question of more than `max_characters` is not followed. `clock` counts seconds.
+    """
 
     generator: Generator
-    default_model: str
     max_characters: int
     clock: Callable[[], float] = time.monotonic
     _extractive_until: dict[str, float] = field(default_factory=dict)
 
-    async def condense(self, question: str, history: Sequence[Message], model: str | None) -> Condensed:
-        """Return the question itself without history, without a language model, and when the model fails."""
-        model = model or self.default_model
+    async def condense(self, question: str, history: Sequence[Message], model: str) -> Condensed:
+        """Return the question that `question` means after `history`. `model` is "" for the gateway's default.
+
+        It is the question itself where there is no history, where no language model answers, and when the model fails.
+        """
         if not history or model == EXTRACTIVE_MODEL or self._extractive_until.get(model, 0.0) > self.clock():
             return Condensed(question)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                generated = await self.generator.complete(_prompt(question, history, model))
+                completion = await self.generator.complete(_request(question, history, model))
         except (ServiceError, TimeoutError) as exc:
             log.warning("question_not_condensed", error=str(exc) or "timeout")
             return Condensed(question)
-        if (
-            generated.model == EXTRACTIVE_MODEL
-        ):  # it cannot rewrite anything; the gateway's default, which only its answer tells
+        if completion.model == EXTRACTIVE_MODEL:  # which cannot rewrite; only an answer tells what the default model is
             self._extractive_until[model] = self.clock() + REMEMBER_SECONDS
             return Condensed(question)
-        condensed = cleaned(generated.text)
+        condensed = cleaned(completion.text)
         if not condensed or len(condensed) > self.max_characters:
             return Condensed(question)
-        return Condensed(condensed, generated)
+        return Condensed(condensed, completion)
 
 
-def _prompt(question: str, history: Sequence[Message], model: str) -> Prompt:
+def _request(question: str, history: Sequence[Message], model: str) -> ChatRequest:
     template = CONDENSE_CHINESE if is_chinese(question) else CONDENSE_ENGLISH
     content = fill_condensing(template, history=conversation(history, template), question=question)
-    return Prompt(
-        messages=[{"role": "user", "content": content}],
-        model=model,
-        temperature=0.0,
-        max_tokens=MAX_TOKENS,
-        request_id=current_request_id(),
-    )
+    return ChatRequest([{"role": "user", "content": content}], model, temperature=0.0, max_tokens=MAX_TOKENS)
 
 
 def conversation(history: Sequence[Message], template: str) -> str:
@@ -94,7 +97,7 @@ def conversation(history: Sequence[Message], template: str) -> str:
 
 
 def cleaned(text: str) -> str:
-    """Return the question in a model's reply: without its thoughts, label, quotation marks and afterthoughts. Pure."""
+    """Return the question in what a model wrote: without thoughts, label, quotation marks and afterthoughts. Pure."""
     for line in _THINKING.sub("", text).splitlines():
         if question := _LABEL.sub("", line.strip(_AROUND)).strip(_AROUND):
             return question

@@ -2,50 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import openai
 from openai import AsyncOpenAI, AsyncStream
 
+from zhiwen.common.api.questions import Usage
 from zhiwen.common.errors import ServiceError, Unavailable
-from zhiwen.common.telemetry import REQUEST_ID_HEADER
+from zhiwen.common.telemetry import REQUEST_ID_HEADER, current_request_id
 
 
 @dataclass(frozen=True, slots=True)
-class Generated:
-    """A piece of an answer (`text`), and, where known, the model and the tokens used."""
-
-    text: str
-    model: str | None = None
-    usage: Mapping[str, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What the model is asked, and how."""
+class ChatRequest:
+    """What the model is asked, and how. `model` is "" for the gateway's default."""
 
     messages: Sequence[Mapping[str, str]]
     model: str
     temperature: float | None = None
     max_tokens: int | None = None
-    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a completion as it comes, and, where the server says them, the model and the tokens used."""
+
+    text: str
+    model: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """All that the model wrote, and, where the server said them, the model and the tokens used."""
+
+    text: str
+    model: str | None = None
+    usage: Usage | None = None
+
+    @classmethod
+    def of(cls, deltas: Sequence[Delta]) -> Self:
+        """Join pieces. What is said of model and tokens last counts."""
+        return cls(
+            text="".join(delta.text for delta in deltas),
+            model=next((delta.model for delta in reversed(deltas) if delta.model), None),
+            usage=next((delta.usage for delta in reversed(deltas) if delta.usage), None),
+        )
 
 
 class Generator:
     """Chat completions of the gateway.
 
-    Raises `Unavailable` (`gateway-unavailable`) when it does not answer, `ServiceError` (`model-error`) with the
-    gateway's own sentence when it answers with an error, before or in the middle of a stream.
+    Raises `Unavailable` (`gateway-unavailable`) when the gateway does not answer, and `ServiceError` when it answers
+    with an error, before or in the middle of a stream: `answer-timeout`, `model-busy`, `answer-broken-off`, or
+    `model-error` with the gateway's own sentence.
     """
 
     def __init__(self, url: str, *, api_key: str, timeout: float) -> None:
+        """Take the gateway's address without `/v1`, its key if it wants one, and the seconds an answer may take."""
         self._client = AsyncOpenAI(
             base_url=f"{url.rstrip('/')}/v1", api_key=api_key or "none", timeout=timeout, max_retries=0
         )
 
     async def close(self) -> None:
+        """Close the connections to the gateway."""
         await self._client.close()
 
     async def ping(self) -> None:
@@ -55,35 +76,35 @@ class Generator:
         except openai.APIError as exc:
             raise _translated(exc) from exc
 
-    async def complete(self, prompt: Prompt) -> Generated:
-        """Return the whole answer."""
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Return the whole completion at once."""
         try:
-            reply = await self._client.chat.completions.create(**_fields(prompt), extra_headers=_headers(prompt))
+            reply = await self._client.chat.completions.create(**_fields(request), extra_headers=_headers())
         except openai.APIError as exc:
             raise _translated(exc) from exc
         text = (reply.choices[0].message.content or "") if reply.choices else ""
-        return Generated(text, reply.model, _usage(reply.usage.model_dump() if reply.usage else None))
+        return Completion(text, reply.model, _usage(reply.usage.model_dump() if reply.usage else None))
 
-    async def stream(self, prompt: Prompt) -> AsyncIterator[Generated]:
-        """Yield the answer piece by piece as it comes. Closing the iterator ends the upstream call.
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
+        """Yield the completion piece by piece as it comes. Closing the generator ends the call of the gateway.
 
-        Events are taken as plain JSON: to build the SDK's models of each token costs more than all the rest.
+        Events are taken as plain JSON: building the SDK's models for each token would cost more than all else does.
         """
         finished = False
         try:
             reply = await self._client.post(
                 "/chat/completions",
-                body={**_fields(prompt), "stream": True, "stream_options": {"include_usage": True}},
-                options={"headers": _headers(prompt)},
+                body={**_fields(request), "stream": True, "stream_options": {"include_usage": True}},
+                options={"headers": _headers()},
                 cast_to=object,
                 stream=True,
                 stream_cls=AsyncStream[object],
             )
             async with reply:
                 async for event in reply:
-                    piece, ends = _piece(event)
+                    delta, ends = _delta(event)
                     finished = finished or ends
-                    yield piece
+                    yield delta
         except openai.APIError as exc:
             raise _translated(exc) from exc
         if not finished:
@@ -92,33 +113,36 @@ class Generator:
             )
 
 
-def _piece(event: Any) -> tuple[Generated, bool]:
-    """Return what a `chat.completion.chunk` adds to the answer, and whether it gives the reason for the end."""
+def _delta(event: Any) -> tuple[Delta, bool]:
+    """Return what a `chat.completion.chunk` adds to the completion, and whether it says why the completion ends."""
     choice = event["choices"][0] if event.get("choices") else {}
     text = (choice.get("delta") or {}).get("content") or ""
-    return Generated(text, event.get("model"), _usage(event.get("usage"))), bool(choice.get("finish_reason"))
+    return Delta(text, event.get("model"), _usage(event.get("usage"))), bool(choice.get("finish_reason"))
 
 
-def _fields(prompt: Prompt) -> dict[str, Any]:
-    fields: dict[str, Any] = {"model": prompt.model, "messages": list(prompt.messages)}
-    if prompt.temperature is not None:
-        fields["temperature"] = prompt.temperature
-    if prompt.max_tokens is not None:
-        fields["max_tokens"] = prompt.max_tokens
+def _fields(request: ChatRequest) -> dict[str, Any]:
+    fields: dict[str, Any] = {"model": request.model, "messages": list(request.messages)}
+    if request.temperature is not None:
+        fields["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        fields["max_tokens"] = request.max_tokens
     return fields
 
 
-def _headers(prompt: Prompt) -> dict[str, str]:
-    return {REQUEST_ID_HEADER: prompt.request_id} if prompt.request_id else {}
+def _headers() -> dict[str, str]:
+    """Return the header that lets the gateway log under the id of the request being served."""
+    request_id = current_request_id()
+    return {REQUEST_ID_HEADER: request_id} if request_id else {}
 
 
-def _usage(usage: Mapping[str, Any] | None) -> Mapping[str, int] | None:
-    if usage is None:
+def _usage(counted: Mapping[str, Any] | None) -> Usage | None:
+    if counted is None:
         return None
-    return {name: usage.get(name) or 0 for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+    return Usage(**{name: counted.get(name) or 0 for name in Usage.model_fields})
 
 
 def _translated(exc: openai.APIError) -> ServiceError:
+    """Return the SDK's error as one of ours."""
     match exc:
         case openai.APITimeoutError():
             return ServiceError("answer-timeout", "The language model did not answer in time.", status=504)
@@ -135,7 +159,7 @@ def _translated(exc: openai.APIError) -> ServiceError:
 
 
 def _message(exc: openai.APIError) -> str:
-    """Return the server's own message: the SDK's begins with "Error code" and may hold the whole body."""
+    """Return the server's own message. The SDK's begins with "Error code" and may hold the whole body."""
     message = exc.body.get("message") if isinstance(exc.body, dict) else None
     if isinstance(message, str) and message.strip():
         return message

@@ -1,55 +1,27 @@
-"""From hits to the passages of a prompt. Pure."""
+"""From hits to the numbered passages of a prompt. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from zhiwen.common.models import Hit, with_heading
 
-MIN_OVERLAP = 8
 _CJK = re.compile(r"[\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef]")
 
 
-def distinct(hits: Iterable[Hit]) -> Iterator[Hit]:
-    """Yield the hits whose text, white space aside, no earlier hit has already."""
-    seen: set[str] = set()
-    for hit in hits:
-        key = "".join(hit.text.split())
-        if key not in seen:
-            seen.add(key)
-            yield hit
-
-
-def join_neighbours(chunks: Sequence[Hit]) -> str:
-    """Join chunks that follow each other, without repeating what they share."""
-    joined = ""
-    for chunk in chunks:
-        joined = _join(joined, chunk.text)
-    return joined
-
-
-def _join(left: str, right: str) -> str:
-    for length in range(min(len(left), len(right)), MIN_OVERLAP - 1, -1):
-        if left.endswith(right[:length]):
-            return left + right[length:]
-    return f"{left}\n{right}" if left else right
-
-
-def with_neighbours(hit: Hit, around: Sequence[Hit]) -> Hit:
-    """Return the hit with the text of the chunks around it; `around` holds the hit's own chunk, in order."""
-    return replace(hit, text=join_neighbours(around)) if around else hit
-
-
 def count_tokens(text: str) -> int:
-    """Estimate the tokens a language model needs: one per CJK character, one per four others."""
+    """Estimate the tokens that a language model needs: one per CJK character, one per four others."""
     cjk = len(_CJK.findall(text))
     return cjk + (len(text) - cjk + 3) // 4
 
 
 def within_budget(hits: Sequence[Hit], max_tokens: int) -> list[Hit]:
-    """Return the best hits that fit together, whole passages only; the best alone is cut if it must be."""
+    """Return the best hits whose passages have at most `max_tokens` tokens together.
+
+    Passages are whole. Only where not even the best one fits, its text is cut.
+    """
     kept: list[Hit] = []
     left = max_tokens
     for hit in hits:
@@ -64,6 +36,7 @@ def within_budget(hits: Sequence[Hit], max_tokens: int) -> list[Hit]:
 
 
 def _cut(text: str, max_tokens: int) -> str:
+    """Return the longest beginning of a text that has at most `max_tokens` tokens."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -78,5 +51,5 @@ def passage(number: int, hit: Hit) -> str:
 
 
 def context_of(hits: Sequence[Hit]) -> str:
-    """Return the numbered passages, as they fill `{context}`."""
+    """Return the numbered passages as they fill `{context}`."""
     return "\n\n".join(passage(number, hit) for number, hit in enumerate(hits, 1))

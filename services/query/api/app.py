@@ -1,11 +1,10 @@
-"""The query API: questions in (design section 6). Composition root and entry point."""
+"""The query API: questions in, hits and cited answers out. Composition root and entry point."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from fastapi import FastAPI
 
@@ -28,22 +27,12 @@ from zhiwen.common.web import (
 from zhiwen.query.answer.answerer import Answerer
 from zhiwen.query.answer.condensing import Condenser
 from zhiwen.query.answer.generation import Generator
-from zhiwen.query.api import routes
-from zhiwen.query.search.reranking import reranker_from
+from zhiwen.query.api import ask, recall, search
+from zhiwen.query.api.state import Parts, State
+from zhiwen.query.search.request import SearchRules
+from zhiwen.query.search.reranking import Reranker, reranker_from
 from zhiwen.query.search.retriever import Retriever
 from zhiwen.query.settings import QuerySettings
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What the query API was built with."""
-
-    ledger: Ledger
-    store: ChunkStore
-    retriever: Retriever
-    generator: Generator
-    answerer: Answerer
-    recalling: asyncio.Lock
 
 
 def create_app(
@@ -56,32 +45,30 @@ def create_app(
     """Build the application; what is not passed is built from the settings (by default the environment's)."""
     settings = settings or QuerySettings()
     embedders = embedders or embedders_from(settings)
-    query = _build(settings, ledger, store, embedders)
+    parts = _build(settings, ledger, store, embedders)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         await asyncio.to_thread(embedders.preload, settings.embedding_model)
-        yield
-        await query.generator.close()
-        query.retriever.close()
-        query.store.close()
-        query.ledger.close()
+        yield {"parts": parts}
+        await parts.close()
 
     app = new_app("Zhiwen query", lifespan)
-    app.state.query = query
-    app.state.keys = KeyRing(query.ledger, settings.api_key.get_secret_value())
+    app.state.keys = KeyRing(parts.ledger, settings.api_key.get_secret_value())
     install(app, "query")
-    app.include_router(routes.router)
-    checks = _checks(query)
+    for door in (search, recall, ask):
+        app.include_router(door.router)
+    checks = _checks(parts)
     add_operations_routes(app, lambda: checks)
     return app
 
 
-def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | None, embedders: Embedders) -> Query:
+def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | None, embedders: Embedders) -> Parts:
     ledger = ledger or open_ledger(settings.ledger_url)
     store = store or ChunkStore(
         settings.milvus_url, token=settings.milvus_token.get_secret_value(), timeout=settings.milvus_timeout
     )
+    reranker = reranker_from(settings)
     retriever = Retriever(
         ledger,
         store,
@@ -89,29 +76,46 @@ def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | N
         Translations.load(),
         candidates=settings.candidates,
         dense_weight=settings.dense_weight,
-        fusion=settings.fusion,
-        reranker=reranker_from(settings),
+        reranker=reranker,
     )
-    key = settings.gateway_api_key.get_secret_value() or settings.api_key.get_secret_value()
-    generator = Generator(settings.gateway_url, api_key=key, timeout=settings.gateway_timeout)
-    answerer = Answerer(
+    generator = _generator(settings)
+    return Parts(
+        ledger=ledger,
+        store=store,
+        rules=_rules(settings, reranker),
         retriever=retriever,
         generator=generator,
-        condenser=Condenser(generator, settings.answer_model, settings.max_question_characters),
-        default_model=settings.answer_model,
+        answerer=Answerer(
+            retriever=retriever,
+            generator=generator,
+            condenser=Condenser(generator, settings.max_question_characters),
+            default_model=settings.answer_model,
+            max_context_tokens=settings.max_context_tokens,
+        ),
+        recalling=asyncio.Lock(),
+    )
+
+
+def _rules(settings: QuerySettings, reranker: Reranker | None) -> SearchRules:
+    return SearchRules(
+        max_question_characters=settings.max_question_characters,
         min_relevance=settings.min_relevance,
         cross_language=settings.cross_language,
-        max_context_tokens=settings.max_context_tokens,
-        max_question_characters=settings.max_question_characters,
+        fusion=settings.fusion,
+        has_reranker=reranker is not None,
     )
-    return Query(ledger, store, retriever, generator, answerer, asyncio.Lock())
 
 
-def _checks(query: Query) -> Mapping[str, Check]:
+def _generator(settings: QuerySettings) -> Generator:
+    key = settings.gateway_api_key.get_secret_value() or settings.api_key.get_secret_value()
+    return Generator(settings.gateway_url, api_key=key, timeout=settings.gateway_timeout)
+
+
+def _checks(parts: Parts) -> Mapping[str, Check]:
     return {
-        "ledger": in_thread(query.ledger.ping),
-        "milvus": in_thread(query.store.ping),
-        "gateway": query.generator.ping,
+        "ledger": in_thread(parts.ledger.ping),
+        "milvus": in_thread(parts.store.ping),
+        "gateway": parts.generator.ping,
     }
 
 

@@ -1,0 +1,1 @@
+"""From a checked search to live hits, best first."""

@@ -1,14 +1,14 @@
 """The JSON filter of clients, compiled to Milvus's filter language. Pure.
 
-Clients never send expressions: every name is looked up, every value is written as a literal, so that no input changes
-the meaning of the expression. Grammar in design section 6:
+Clients never send expressions. Every name is looked up and every value is written as a literal, so that no input
+changes the meaning of the expression. A filter is one of these, or an object of several that must all hold:
 
     {"page": {"gte": 3}}   {"and": [f, f]}   {"or": [f, f]}   {"not": f}   {"metadata.部门": {"in": ["人事", "财务"]}}
 
-What a passage lacks (a page, a metadata key) is equal to nothing and neither less nor more than anything, also below
-`not`: only `ne` and the `not` of `eq` and `in` hold for it.
+What a passage lacks (a page, a metadata key) equals nothing, and is neither less nor more than anything. Only `ne`, and
+the `not` of `eq` and `in`, hold for it; that is so below `not`, too.
 
-Milvus Lite evaluates no `not` and no chain of more than some 60 parts. Hence a `not` is carried to the comparisons (De
+Milvus Lite evaluates no `not`, and no chain of more than about 60 parts. So a `not` is carried to the comparisons (De
 Morgan), a prefix is a range of texts, and chains are written as balanced trees.
 """
 
@@ -35,8 +35,11 @@ HOLDS: Mapping[str, Callable[[int, int], bool]] = {
 }
 OPPOSITES: Mapping[str, str] = {"eq": "ne", "ne": "eq", "lt": "gte", "gte": "lt", "gt": "lte", "lte": "gt"}
 MAX_DEPTH = 16
+"""Levels of `and`, `or` and `not` in each other."""
 MAX_TERMS = 400
+"""Conditions, and values of each `in`, in one filter."""
 MAX_TEXT = 4000
+"""Characters of a text in a filter."""
 LAST_CHARACTER = "\U0010ffff"
 
 Filter = Mapping[str, Any]
@@ -58,13 +61,13 @@ class _Compiler:
     def _count(self, terms: int) -> None:
         self._terms += terms
         if self._terms > MAX_TERMS:
-            raise _bad(f"a filter may have {MAX_TERMS} terms")
+            raise _bad(f"a filter may have at most {MAX_TERMS} terms")
 
     def node(self, node: Any, depth: int, *, negated: bool) -> str:
         """Return the expression of a filter, or of its opposite."""
         self._count(1)
         if depth > MAX_DEPTH:
-            raise _bad(f"a filter may be {MAX_DEPTH} levels deep")
+            raise _bad(f"a filter may be at most {MAX_DEPTH} levels deep")
         if not isinstance(node, Mapping) or not node:
             raise _bad("each part of a filter is an object with at least one field")
         return _joined(
@@ -124,7 +127,7 @@ def _field(name: str) -> tuple[str, type | None]:
 def _comparison(field: str, kind: type | None, operator: str, value: Any) -> str:
     literal = _literal(value, kind)
     condition = f"({field} {COMPARISONS[operator]} {literal})"
-    if kind is int:  # 0 stands for none, which is no number, and so differs from every number
+    if kind is int:  # 0 stands for no page, which is no number and so differs from every number
         if operator == "ne":
             return condition if int(value) else f"({field} >= 0)"
         if HOLDS[operator](0, value):
@@ -133,7 +136,7 @@ def _comparison(field: str, kind: type | None, operator: str, value: Any) -> str
 
 
 def _prefix(field: str, prefix: str, *, negated: bool) -> str:
-    """Texts compare by code points, so those that begin with `prefix` are a range."""
+    """Return the condition that a text begins with `prefix`: texts compare by code points, so those are a range."""
     low, high = _text(prefix), _after(prefix)
     if negated:
         return f"(({field} < {low}) or ({field} >= {quoted(high)}))" if high else f"({field} < {low})"
@@ -141,7 +144,7 @@ def _prefix(field: str, prefix: str, *, negated: bool) -> str:
 
 
 def _after(prefix: str) -> str:
-    """Return the first text behind all that begin with `prefix`, "" when there is none."""
+    """Return the first text that comes after all texts that begin with `prefix`, "" when there is none."""
     head = prefix.rstrip(LAST_CHARACTER)
     if not head:
         return ""

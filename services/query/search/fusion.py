@@ -1,7 +1,7 @@
 """One ranking of two: the dense and the full-text half of a hybrid search. Pure.
 
-Every hit's score is the relevance, whatever gives the order: it is absolute, so that `min_score` and refusal mean the
-same for every question.
+The score of a hit is always its relevance, whatever gives the order. Relevance is absolute, so that `min_score` and
+refusal mean the same for every question.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ RRF_K = 60
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """The best chunks of each half, at most `limit`, scores in 0..1; `weight` is the dense half's beside the other."""
+    """The best chunks of each half, at most `limit` of each, with scores in 0..1.
+
+    `weight` is the weight of the dense half; the full-text half has 1.
+    """
 
     lexical: Ranking
     dense: Ranking
@@ -28,14 +31,15 @@ class Halves:
     def relevance(self) -> Ranking:
         """Return (lexical + weight * dense) / (1 + weight) for every chunk, best first.
 
-        The lexical half leads where the question's words are in the collection; where they are not it is small for
-        every document, and the dense half decides. A chunk that one half did not return scores there what that half's
-        last one did, which it can at most have; nothing where that half returned fewer than `limit`: it has no more.
+        The full-text half leads where the collection holds the question's words. Where it does not, that half is small
+        for every chunk, and the dense half decides. A chunk that one half did not return gets the score of that half's
+        last chunk, which is the most that it can have. Where a half returned fewer than `limit`, it has no more chunks,
+        and the score is 0.
         """
         return self._summed(self.lexical, self.dense, self._floor(self.lexical), self._floor(self.dense))
 
     def min_max(self) -> Ranking:
-        """Return the weighted mean of scores stretched to 0..1 within each half, best first; absent ones have 0."""
+        """Return the weighted mean of the scores, stretched to 0..1 within each half, best first; absent ones are 0."""
         return self._summed(stretched(self.lexical), stretched(self.dense), 0.0, 0.0)
 
     def rrf(self) -> Ranking:
@@ -56,7 +60,7 @@ class Halves:
 
     @property
     def rest(self) -> float:
-        """The most that a chunk of neither half can have as relevance; -1 where both have returned all they have."""
+        """The most relevance that a chunk of neither half can have; -1 where there is no such chunk."""
         if rest_of(self.lexical, self.limit) < 0 and rest_of(self.dense, self.limit) < 0:
             return -1.0
         return (self._floor(self.lexical) + self.weight * self._floor(self.dense)) / (1.0 + self.weight)
@@ -80,7 +84,7 @@ def rest_of(half: Ranking, limit: int) -> float:
 
 
 def stretched(half: Ranking) -> Ranking:
-    """Return the scores as shares of the way from the worst to the best; where all are the same, 1."""
+    """Return scores stretched so that the worst is 0 and the best is 1; where all are the same, they are 1."""
     if not half:
         return {}
     low, high = min(half.values()), max(half.values())
@@ -88,5 +92,5 @@ def stretched(half: Ranking) -> Ranking:
 
 
 def best_first(scores: Mapping[str, float]) -> Ranking:
-    """Return the scores in falling order; those of the same score in order of id, so that answers repeat."""
+    """Return the scores in falling order, equal ones in order of id, so that the same search gives the same order."""
     return {id: -negative for negative, id in sorted((-score, id) for id, score in scores.items())}

@@ -1,4 +1,4 @@
-"""How much of what an exact search finds the index finds, too, and how fast: for choosing index and parameters."""
+"""Measuring an index, to choose it and its parameters: its recall beside exact search, and its latency."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from zhiwen.common.store import ChunkStore
 
 SEED = 20
 TIES = 20
-"""Rows kept beyond the k best, since rows of the same score are as good as each other."""
+"""Rows kept beyond the k best, since rows of the same score are equally good."""
 SAME_SCORE = 1e-5
+"""Scores that differ by less are the same."""
 
 Vectors = NDArray[np.float32]
 
@@ -34,10 +35,10 @@ class Recall:
 
 
 def measure_recall(store: ChunkStore, live: Generation, *, queries: int, k: int) -> Recall:
-    """Ask the live index for the neighbours of stored chunks and compare with brute force over all stored vectors.
+    """Ask the live index for the `k` neighbours of `queries` stored chunks, and compare with all stored vectors.
 
-    The vectors are read back in pages: one page and `queries` rows are in memory at a time. The chunk itself, which
-    every index finds, counts neither for nor against. Blocking; seconds for 100,000 chunks.
+    The vectors are read back in pages: one page and `queries` rows are in memory at a time. The chunk itself is left
+    out, since every index finds it. Blocking; takes seconds for 100,000 chunks.
     """
     asked, vectors, chunks = _sampled(store, live, queries)
     if len(asked) == 0 or chunks < 2:
@@ -57,7 +58,7 @@ def measure_recall(store: ChunkStore, live: Generation, *, queries: int, k: int)
 
 
 def _sampled(store: ChunkStore, live: Generation, queries: int) -> tuple[list[str], Vectors, int]:
-    """Return the ids and vectors of some chunks, always the same ones, and how many chunks there are."""
+    """Return the ids and vectors of `queries` chunks, the same ones each time, and how many chunks there are."""
     ids = sorted(key.id for key in store.keys(live.collection))
     chosen = random.Random(SEED).sample(ids, min(queries, len(ids)))  # noqa: S311 (a seeded choice, no secret)
     found, vectors = store.vectors_of(live.collection, chosen) if chosen else ([], np.empty((0, 0), np.float32))
@@ -65,7 +66,10 @@ def _sampled(store: ChunkStore, live: Generation, queries: int) -> tuple[list[st
 
 
 class Exact:
-    """The best rows of each query so far, by cosine. `vectors` are `(queries, dimension) float32` of length 1."""
+    """The exact search: the best rows of each query so far, by cosine.
+
+    `asked` are the queries' ids, `vectors` are `(queries, dimension) float32` of length 1.
+    """
 
     def __init__(self, asked: Sequence[str], vectors: Vectors, k: int) -> None:
         self._asked = asked
@@ -84,7 +88,7 @@ class Exact:
             self._ids[number] = [known[place] for place in best]
 
     def share(self, number: int, found: Sequence[str]) -> float:
-        """Return which share of query `number`'s nearest other rows is among the ids `found`."""
+        """Return the share, 0..1, of the nearest other rows of query `number` that is among the ids `found`."""
         own = self._asked[number]
         others = [(i, s) for i, s in zip(self._ids[number], self._scores[number], strict=True) if i != own]
         wanted = min(self._k, len(others))

@@ -1,8 +1,8 @@
-"""Reordering hits by a model that reads question and passage together: a cross-encoder here, or a server's.
+"""Reordering hits by a model that reads question and passage together: a cross-encoder in this process, or a server.
 
-A server is asked at its whole address, in the shape of Jina and Cohere (`documents`, `relevance_score`:
-https://docs.cohere.com/reference/rerank), which vLLM and others serve too, or, where it refuses that, in the shape of
-text-embeddings-inference (`texts`, `score`: https://huggingface.github.io/text-embeddings-inference/).
+A server is asked in the shape of Jina and Cohere (`documents`, `relevance_score`:
+https://docs.cohere.com/reference/rerank), which vLLM and others serve, too. Where it refuses that shape, it is asked in
+the shape of text-embeddings-inference (`texts`, `score`: https://huggingface.github.io/text-embeddings-inference/).
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import httpx
 import structlog
 from prometheus_client import Counter
 
-from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
+from zhiwen.common.errors import ServiceError, Unavailable
 from zhiwen.common.http_retry import is_busy, post_json, refusal_of
 from zhiwen.common.models import Hit, with_heading
-
-if TYPE_CHECKING:
-    from zhiwen.query.settings import QuerySettings
+from zhiwen.query.settings import QuerySettings
 
 log = structlog.get_logger(__name__)
 
 FAILURES = Counter("zhiwen_rerank_failures", "Searches whose hits could not be reranked")
 RERANKED_HITS = 50
+"""Hits that a reranker reads at most."""
 TIMEOUT_SECONDS = 20.0
 ATTEMPTS = 2
 BATCH = 8
+"""Pairs of question and passage that the cross-encoder computes at a time."""
 
 
 class Reranker(Protocol):
-    """A model that scores passages for a question. Safe to call from several threads."""
+    """A model that scores passages for a question. Thread-safe."""
 
     def scores(self, query: str, passages: Sequence[str]) -> list[float]:
         """Return one score per passage, 0..1, higher is better. Raises `ServiceError`."""
@@ -44,7 +44,7 @@ class Reranker(Protocol):
 
 
 def reranker_from(settings: QuerySettings) -> Reranker | None:
-    """Return the reranker of the settings, None where none is set. A model is loaded when it is first used."""
+    """Return the reranker that the settings name, None where they name none. A model is loaded at its first use."""
     if settings.rerank_url:
         key = settings.rerank_api_key.get_secret_value()
         return RemoteReranker(settings.rerank_url, model=settings.rerank_model, api_key=key)
@@ -55,22 +55,10 @@ def reranker_from(settings: QuerySettings) -> Reranker | None:
     return None
 
 
-def required(reranker: Reranker | None, asked: bool | None) -> Reranker | None:
-    """Return the reranker to use for a request: `asked` None means where there is one.
-
-    Raises `InvalidRequest` (`rerank-not-configured`) when one is asked for and there is none.
-    """
-    if asked and reranker is None:
-        raise InvalidRequest(
-            "rerank-not-configured", "No reranker is configured; see ZHIWEN_RERANK_MODEL and ZHIWEN_RERANK_URL."
-        )
-    return None if asked is False else reranker
-
-
 def rerank(reranker: Reranker, query: str, hits: Sequence[Hit]) -> tuple[list[Hit], bool]:
-    """Return the hits with the first 50 in the reranker's order, and True; as they were, and False, when it fails.
+    """Return the hits with the first 50 in the reranker's order, and True. When it fails: as they were, and False.
 
-    `score` stays the relevance that `min_score` and refusal are about; the reranker's is in `rerank_score`.
+    `score` stays the relevance that `min_score` and refusal are about. The reranker's score is in `rerank_score`.
     """
     if not hits:
         return [], True
@@ -87,7 +75,7 @@ def rerank(reranker: Reranker, query: str, hits: Sequence[Hit]) -> tuple[list[Hi
 
 
 def unit_scores(scores: Sequence[float]) -> list[float]:
-    """Return scores in 0..1: as they are where all lie there, else through the logistic function. Pure."""
+    """Return scores in 0..1: unchanged where all are in that range, else through the logistic function. Pure."""
     if all(0.0 <= score <= 1.0 for score in scores):
         return list(scores)
     return [1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, score)))) for score in scores]
@@ -147,12 +135,12 @@ def _unknown(model: str) -> ServiceError:
 
 
 class RemoteReranker:
-    """A server's reranker at `url`, the whole address such as http://localhost:8080/v1/rerank."""
+    """A reranker of a server. `url` is its whole address, such as http://localhost:8080/v1/rerank."""
 
     def __init__(self, url: str, *, model: str = "", api_key: str = "", timeout: float = TIMEOUT_SECONDS) -> None:
         self._url = url
         self._model = model
-        self._texts = False  # text-embeddings-inference's shape
+        self._texts = False  # whether the server wants the shape of text-embeddings-inference
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.Client(headers=headers, timeout=httpx.Timeout(timeout, connect=5.0))
 

@@ -1,7 +1,8 @@
-"""The collection statistics behind BM25's idf, summed from what each indexed document version brought along.
+"""The term statistics of a collection, behind BM25's idf: the sum of those of its live document versions.
 
-Kept in memory and refreshed when the ledger says that something changed: at once where that is quick, so that what is
-ready is found by its own words, and never more than a tenth of the time where it is not.
+They are kept in memory and refreshed when the ledger says that something changed. Where that is quick it happens at
+once, so that a document that is ready is found by its own words. After a slow refresh comes a pause, ten times as long
+but no longer than a second.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.models import KnowledgeBase
 
 LONGEST_PAUSE = 1.0
+"""Seconds between two refreshes at most."""
 PAUSE_SHARE = 10.0
+"""A pause is so many times as long as the refresh before it, where that is less."""
 FETCH = 500
+"""Documents whose statistics are read from the ledger at a time."""
 KEPT = 256
-"""Collections whose sums stay in memory: those asked last."""
+"""Collections whose sums stay in memory: those searched last."""
 
 Key = tuple[str, int]
+"""A document's id and one of its versions."""
 
 
 @dataclass(slots=True)
@@ -35,7 +40,7 @@ class _Summed:
 
 
 class CollectionStatistics:
-    """Term statistics by collection, a name that is never used twice. Thread-safe; `clock` counts seconds."""
+    """Term statistics by the name of a collection, which is never used twice. Thread-safe. `clock` counts seconds."""
 
     def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
@@ -44,7 +49,7 @@ class CollectionStatistics:
         self._lock = threading.Lock()
 
     def of(self, base: KnowledgeBase) -> TermStatistics:
-        """Return the statistics of what answers in a knowledge base."""
+        """Return the statistics of the live document versions of a knowledge base."""
         with self._lock:
             summed = self._collections.setdefault(base.live.collection, _Summed())
             self._collections.move_to_end(base.live.collection)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from zhiwen.common.errors import InvalidRequest, ServiceError
+from zhiwen.common.errors import ServiceError
 from zhiwen.common.models import Hit
-from zhiwen.query.search.reranking import FAILURES, RERANKED_HITS, required, rerank, unit_scores
+from zhiwen.query.search.reranking import FAILURES, RERANKED_HITS, rerank, unit_scores
 
 
 class ByLength:
@@ -80,11 +80,3 @@ def test_failure_leaves_the_hits_as_they_were_and_is_counted() -> None:
 )
 def test_scores_are_in_range(scores: list[float], expected: list[float]) -> None:
     assert unit_scores(scores) == pytest.approx(expected, abs=1e-4)
-
-
-def test_reranker_is_used_where_there_is_one_unless_it_is_not_wanted() -> None:
-    reranker = ByLength()
-    assert required(reranker, None) is required(reranker, True) is reranker
-    assert required(reranker, False) is required(None, None) is required(None, False) is None
-    with pytest.raises(InvalidRequest, match=r"rerank-not-configured.*ZHIWEN_RERANK_MODEL"):
-        required(None, True)

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from tests.servers.ledgers import add, index, new_base
 from zhiwen.common.embedding.base import Embedders, HashEmbedder
-from zhiwen.common.errors import NotFound
+from zhiwen.common.errors import InvalidRequest, NotFound
 from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.models import ChunkingSpec, Generation, Hit, IndexSpec, KnowledgeBase, chunk_id, parse_chunk_id
 from zhiwen.common.store import Capabilities, ChunkStore, CollectionGone, Ranking
+from zhiwen.query.search.request import Search
 from zhiwen.query.search.reranking import Reranker
-from zhiwen.query.search.retriever import Retriever, Search
+from zhiwen.query.search.retriever import Found, Retriever
 
 
 @dataclass
@@ -28,12 +29,13 @@ class FakeStore:
     collections: dict[str, dict[str, tuple[str, float]]] = field(default_factory=dict)
     searches: int = 0
     lookups: int = 0
+    sparse: bool = True
     strong: list[bool] = field(default_factory=list)
     before_search: Callable[[], None] = lambda: None
     before_look_up: Callable[[], None] = lambda: None
 
     def capabilities(self) -> Capabilities:
-        return Capabilities("", sparse=True, aliases=False, index_types=frozenset())
+        return Capabilities("2.3.5", sparse=self.sparse, aliases=False, index_types=frozenset())
 
     def _of(self, collection: str) -> dict[str, tuple[str, float]]:
         if collection not in self.collections:
@@ -87,6 +89,9 @@ class Searching:
     reranker: Reranker | None = None
 
     def __call__(self, base: KnowledgeBase, **asked: Any) -> list[Hit]:
+        return self.found(base, **asked).hits
+
+    def found(self, base: KnowledgeBase, **asked: Any) -> Found:
         embedders = Embedders(lambda _model: HashEmbedder())
         retriever = Retriever(
             self.ledger,
@@ -98,7 +103,8 @@ class Searching:
             reranker=self.reranker,
         )
         try:
-            return retriever.search(base, Search("年假有几天", **{"top_k": 3, "mode": "dense", **asked})).hits
+            search = Search("年假有几天", **{"top_k": 3, "mode": "dense", "rerank": self.reranker is not None, **asked})
+            return retriever.search(base, search)
         finally:
             retriever.close()
 
@@ -126,6 +132,27 @@ class Backwards:
         return [n / len(passages) for n in range(len(passages))]
 
     def close(self) -> None: ...
+
+
+def test_server_without_sparse_vectors_searches_dense_and_says_so(
+    ledger: Ledger, base: KnowledgeBase, document: str
+) -> None:
+    store = filled(base, document, [("年假十天", 0.9)])
+    store.sparse = False
+    searching = Searching(ledger, store)
+    for mode in ("hybrid", "dense"):
+        found = searching.found(base, mode=mode)
+        assert (found.mode, [hit.text for hit in found.hits]) == ("dense", ["年假十天"])
+    with pytest.raises(InvalidRequest, match="full-text-not-available"):
+        searching(base, mode="full_text")
+
+
+def test_reranker_orders_only_the_searches_that_ask_for_it(ledger: Ledger, base: KnowledgeBase, document: str) -> None:
+    searching = Searching(ledger, filled(base, document, [("好", 0.9), ("差", 0.5)]), Backwards())
+    best, reranked = searching.found(base, rerank=False), searching.found(base, rerank=True)
+    assert (best.reranked, [hit.text for hit in best.hits]) == (False, ["好", "差"])
+    assert (reranked.reranked, [hit.text for hit in reranked.hits]) == (True, ["差", "好"])
+    assert Searching(ledger, searching.store).found(base, rerank=True).reranked is False
 
 
 def test_text_in_the_other_language_passes_with_less(ledger: Ledger, base: KnowledgeBase, document: str) -> None:

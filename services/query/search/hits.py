@@ -1,0 +1,44 @@
+"""What a search does with the texts of its hits: none twice, and each with its neighbours where that is asked. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from zhiwen.common.models import Hit
+
+MIN_OVERLAP = 8
+"""Characters that two neighbours share at least: fewer are alike by chance."""
+
+
+def distinct(hits: Iterable[Hit]) -> Iterator[Hit]:
+    """Yield each hit whose text differs, white space aside, from the text of every earlier hit."""
+    seen: set[str] = set()
+    for hit in hits:
+        key = "".join(hit.text.split())
+        if key not in seen:
+            seen.add(key)
+            yield hit
+
+
+def with_neighbours(hit: Hit, around: Sequence[Hit]) -> Hit:
+    """Return the hit with the text of the chunks around it.
+
+    `around` holds the hit's own chunk, too, in the order of the document.
+    """
+    return replace(hit, text=join_neighbours(around)) if around else hit
+
+
+def join_neighbours(chunks: Sequence[Hit]) -> str:
+    """Join chunks that follow each other in a document, without repeating the text that two of them share."""
+    joined = ""
+    for chunk in chunks:
+        joined = _join(joined, chunk.text)
+    return joined
+
+
+def _join(left: str, right: str) -> str:
+    for length in range(min(len(left), len(right)), MIN_OVERLAP - 1, -1):
+        if left.endswith(right[:length]):
+            return left + right[length:]
+    return f"{left}\n{right}" if left else right

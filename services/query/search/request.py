@@ -1,0 +1,120 @@
+"""The checked search, and the only place where what a client asks for is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from zhiwen.common.api.questions import AskBody, SearchBody
+from zhiwen.common.errors import InvalidRequest
+from zhiwen.common.lexical.bm25 import ACROSS_LANGUAGES, is_relevant
+from zhiwen.common.models import Fusion, Hit, KnowledgeBase, Mode
+from zhiwen.common.store.index_specs import validated_search
+from zhiwen.query.search.filters import compile_filter
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRules:
+    """What the service's settings say about every search."""
+
+    max_question_characters: int
+    min_relevance: float
+    """The threshold of refusal: a question is not answered from hits below it."""
+    cross_language: bool
+    """Whether texts in the other language are looked for, where neither the request nor the knowledge base says."""
+    fusion: Fusion
+    """What orders the hits of a hybrid search, where the request does not say."""
+    has_reranker: bool
+
+    def is_answer(self, question: str, hit: Hit) -> bool:
+        """Say whether the question may be answered from this hit, so that it is not refused."""
+        return is_relevant(question, hit.text, hit.score, self.min_relevance)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A checked search of one knowledge base. Nothing that receives one checks it again."""
+
+    query: str
+    top_k: int
+    mode: Mode = "hybrid"
+    """What to search. Only the retriever knows whether the connected Milvus can."""
+    fusion: Fusion = "relevance"
+    expression: str = ""
+    """The filter in Milvus's filter language; "" for none."""
+    min_score: float | None = None
+    """Hits that score less are left out."""
+    min_relevance: float | None = None
+    """Without a `min_score`, hits below this threshold of refusal are left out; None keeps all."""
+    neighbours: int = 0
+    """How many chunks before and after each hit are added to its text."""
+    params: Mapping[str, int] = field(default_factory=dict)
+    """Search parameters of the index; they go before those of the knowledge base."""
+    cross_language: bool = True
+    rerank: bool = False
+
+    def passes(self, hit: Hit) -> bool:
+        """Say whether the hit scores enough."""
+        if self.min_score is not None:
+            return hit.score >= self.min_score
+        return self.min_relevance is None or is_relevant(self.query, hit.text, hit.score, self.min_relevance)
+
+    @property
+    def least_score(self) -> float:
+        """The least score that can pass."""
+        if self.min_score is not None:
+            return self.min_score
+        return ACROSS_LANGUAGES * (self.min_relevance or 0.0)
+
+
+def checked_search(body: SearchBody | AskBody, base: KnowledgeBase, rules: SearchRules) -> Search:
+    """Return what a request asks for as a checked search. The hits of an `AskBody` must be able to answer.
+
+    Raises `InvalidRequest` for the first mistake in this order: `empty-question`, `question-too-long`,
+    `bad-search-parameter`, `bad-filter`, `rerank-not-configured`.
+    """
+    match body:
+        case SearchBody():
+            question, params, neighbours, min_relevance = body.query, body.params or {}, body.neighbours, None
+        case AskBody():
+            question, params, neighbours, min_relevance = body.question, {}, 0, rules.min_relevance
+    _check_question(question, rules.max_question_characters)
+    params = validated_search(base.live.index, params)
+    expression = compile_filter(body.filter)
+    rerank = _reranks(body.rerank, rules)
+    return Search(
+        query=question,
+        top_k=body.top_k,
+        mode=body.mode,
+        fusion=body.fusion or rules.fusion,
+        expression=expression,
+        min_score=body.min_score,
+        min_relevance=min_relevance,
+        neighbours=neighbours,
+        params=params,
+        cross_language=_crosses_languages(body.cross_language, base, rules),
+        rerank=rerank,
+    )
+
+
+def _check_question(question: str, max_characters: int) -> None:
+    if not question.strip():
+        raise InvalidRequest("empty-question", "The question is empty.")
+    if len(question) > max_characters:
+        raise InvalidRequest("question-too-long", f"A question may be at most {max_characters} characters long.")
+
+
+def _reranks(asked: bool | None, rules: SearchRules) -> bool:
+    """Say whether to rerank: as asked, else where a reranker is configured."""
+    if asked and not rules.has_reranker:
+        raise InvalidRequest(
+            "rerank-not-configured", "No reranker is configured; see ZHIWEN_RERANK_MODEL and ZHIWEN_RERANK_URL."
+        )
+    return rules.has_reranker if asked is None else asked
+
+
+def _crosses_languages(asked: bool | None, base: KnowledgeBase, rules: SearchRules) -> bool:
+    """Say whether texts in the other language are looked for: as asked, else as the knowledge base is set."""
+    if asked is not None:
+        return asked
+    return rules.cross_language if base.cross_language is None else base.cross_language
