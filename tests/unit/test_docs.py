@@ -67,3 +67,20 @@ def test_decision_has_the_sections_of_the_template(name: str) -> None:
     assert text.startswith(f"# {int(name[:4])}. ")
     sections = re.findall(r"(?m)^## (.+)$", text)
     assert sections == [title for title in SECTIONS if title != "Measured" or title in sections]
+
+
+def test_packages_that_the_tests_need_are_the_same_everywhere() -> None:
+    (needed,) = re.findall(r"packages=\((.+)\)", text_of(".ci/run"))
+    (contributing,) = re.findall(r"`apt-get install (.+?)`", text_of("CONTRIBUTING.md"))
+    (container,) = re.findall(r"--no-install-recommends (.+?)\"", text_of(".devcontainer/devcontainer.json"))
+    assert contributing == needed == container
+
+
+def test_the_forge_runs_what_ci_runs() -> None:
+    assert re.findall(r"(?m)- run: (.+)$", text_of(".github/workflows/ci.yml")) == [".ci/run"]
+
+
+def test_every_hook_is_a_tool_of_the_virtual_environment() -> None:
+    entries = re.findall(r"(?m)^ +entry: (\S+)", text_of(".pre-commit-config.yaml"))
+    assert entries
+    assert [entry for entry in entries if not entry.startswith(".venv/bin/")] == []
