@@ -31,7 +31,8 @@ OUTSIDE = {
 }
 """Path in the repository -> path in the site, for what lies outside `docs/`."""
 SUFFIXES = {".md", ".png", ".svg"}
-LINK = re.compile(r"(?<=\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
+LINK = re.compile(r"""(?:(?<=\]\()|(?<=\ssrc="))([^)\s#"]+)((?:#[^)\s"]*)?[)"])""")
+"""The address in `[text](address#heading)`, `![text](address)` and `<img src="address">`."""
 
 
 def places() -> dict[str, str]:

@@ -20,7 +20,7 @@ def test_site_builds() -> None:
     for place in build.places().values():
         assert (build.SITE / place.replace(".md", ".html")).is_file(), place
     chinese = (build.SITE / "index.zh-CN.html").read_text(encoding="utf-8")
-    assert "两条命令" in chinese
+    assert "用 curl 调用" in chinese
     assert 'href="index.html"' in chinese
 
 
@@ -63,6 +63,7 @@ def test_every_dead_link_and_foreign_file_is_a_fault(body: str, tmp_path: Path) 
         ("[a](docs/errors.md#upload)", "README.md", "[a](errors.md#upload)"),
         ("[a](docs/adr)", "README.md", "[a](adr/index.md)"),
         ("![a](docs/architecture.svg)", "README.zh-CN.md", "![a](architecture.svg)"),
+        ('<img src="docs/images/page.png" width="9">', "README.md", '<img src="images/page.png" width="9">'),
         ("[a](../CHANGELOG.md)", "deploy/README.md", "[a](changelog.md)"),
         ("[a](.env.example)", "deploy/README.md", "[a](files/env.example.txt)"),
         ("[a](../../SECURITY.md)", "docs/adr/README.md", "[a](../security.md)"),
