@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import zhiwen
+
 ROOT = Path(__file__).parents[2]
 PAGES = ("CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md", "docs/adr/README.md", "README.md", "README.zh-CN.md")
 DECISIONS = sorted(path.name for path in (ROOT / "docs/adr").glob("[0-9]*.md"))
@@ -84,3 +86,11 @@ def test_every_hook_is_a_tool_of_the_virtual_environment() -> None:
     entries = re.findall(r"(?m)^ +entry: (\S+)", text_of(".pre-commit-config.yaml"))
     assert entries
     assert [entry for entry in entries if not entry.startswith(".venv/bin/")] == []
+
+
+def test_changelog_has_dated_releases_and_the_newest_is_this_version() -> None:
+    first, *releases = re.findall(r"(?m)^## (.+)$", text_of("CHANGELOG.md"))
+    assert first == "[Unreleased]"
+    dated = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - \d{4}-\d{2}-\d{2}", release) for release in releases]
+    assert all(dated)
+    assert [match[1] for match in dated if match][0] == zhiwen.__version__
