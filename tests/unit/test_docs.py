@@ -93,4 +93,4 @@ def test_changelog_has_dated_releases_and_the_newest_is_this_version() -> None:
     assert first == "[Unreleased]"
     dated = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - \d{4}-\d{2}-\d{2}", release) for release in releases]
     assert all(dated)
-    assert [match[1] for match in dated if match][0] == zhiwen.__version__
+    assert next(match[1] for match in dated if match) == zhiwen.__version__
