@@ -12,7 +12,7 @@ PEERS := .venv-peers
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-peers check format venv transformers dev-venv constraints bench-gateway bench-ingest bench-query eval train-embedder engines clean
+.PHONY: help demo up test test-peers check format venv transformers dev-venv constraints bench-gateway bench-ingest bench-query eval train-embedder engines docs clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -90,6 +90,9 @@ eval: $(VENV)/.dev ## Hold retrieval and refusal to their floors on the question
 
 train-embedder: $(VENV)/.dev ## Train the built-in embedding table again, from the pairs in ../shared/data/train
 	$(BIN)/python -m training.train_embedder --data ../shared/data/train --out services/common/data/embedder
+
+docs: $(VENV)/.dev ## Build the documentation site into build/site; a dead link fails
+	$(BIN)/python docs/build.py
 
 engines: $(VENV)/.dev ## Install the other Milvus engines that the store is tested against
 	$(BIN)/python -m tests.servers.milvus

@@ -10,7 +10,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.zh-CN.md")
-PAGES = (*READMES, "CHANGELOG.md", "deploy/README.md", "docs/errors.md", "examples/README.md")
+PAGES = (
+    *READMES,
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "deploy/README.md",
+    "docs/adr/README.md",
+    "docs/architecture.md",
+    "docs/errors.md",
+    "examples/README.md",
+)
+PICTURE_BYTES = 150_000
 FENCE = re.compile(r"(?ms)^(?P<mark><!-- .+? -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$")
 
 
@@ -67,7 +78,7 @@ def test_table_of_settings_shows_the_defaults(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files(page: str) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)\)", text_of(page))
+    links = re.findall(r"""(?:\]\(|\ssrc=")([^)#\s"]+)(?:#[^)\s]*)?[)"]""", text_of(page))
     local = [link for link in links if "://" not in link]
     assert [link for link in local if not (ROOT / page).parent.joinpath(link).exists()] == []
 
@@ -77,6 +88,13 @@ def test_files_that_the_commands_upload_exist(page: str) -> None:
     files = re.findall(r"file=@([^']+)'", text_of(page))
     assert files
     assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
+@pytest.mark.parametrize("page", READMES)
+def test_pictures_are_small(page: str) -> None:
+    pictures = re.findall(r'<img src="([^"]+)"', text_of(page))
+    assert pictures
+    assert [name for name in pictures if (ROOT / name).stat().st_size > PICTURE_BYTES] == []
 
 
 def test_example_questions_name_documents_that_exist() -> None:
