@@ -102,7 +102,7 @@ def create_app(
     install(app, "gateway", render=render)
     _add_models_routes(app, current)
     of_ledger = {"ledger": in_thread(ledger.ping)} if ledger is not None else {}
-    add_operations_routes(app, lambda: {**current().readiness(), **of_ledger})
+    add_operations_routes(app, lambda _: {**current().readiness(), **of_ledger})
     app.openapi = lambda: _documented(app)  # type: ignore[method-assign]
     return app
 

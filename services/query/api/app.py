@@ -73,7 +73,7 @@ def create_app(
     install(app, "query")
     app.include_router(routes.router)
     checks = _checks(query)
-    add_operations_routes(app, lambda: checks)
+    add_operations_routes(app, lambda _: checks)
     return app
 
 
