@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zhiwen.llm_gateway.errors import FailureKind, UpstreamFailure
 from zhiwen.llm_gateway.passthrough.answer_stream import AnswerStream, choice_texts
 from zhiwen.llm_gateway.passthrough.sse import EventSplitter, EventTooLong, data_of, with_data
-from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure
 
 
 def chunk(content: str, *, finish: str | None = None, model: str = "up", **extra: Any) -> dict[str, Any]:
@@ -82,16 +82,16 @@ def test_bytes_after_done_are_not_passed_on() -> None:
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
-        (b"", Kind.EMPTY),
-        (b": ping\n\n", Kind.EMPTY),
-        (ANSWER[0] + ANSWER[1], Kind.DIED),
-        (ANSWER[0] + b'data: {"half', Kind.GARBAGE),
-        (b"<html>It works!</html>\n\n", Kind.GARBAGE),
-        (b"data: not json\n\n", Kind.GARBAGE),
-        (b"data: [1]\n\n", Kind.GARBAGE),
+        (b"", FailureKind.EMPTY),
+        (b": ping\n\n", FailureKind.EMPTY),
+        (ANSWER[0] + ANSWER[1], FailureKind.DIED),
+        (ANSWER[0] + b'data: {"half', FailureKind.GARBAGE),
+        (b"<html>It works!</html>\n\n", FailureKind.GARBAGE),
+        (b"data: not json\n\n", FailureKind.GARBAGE),
+        (b"data: [1]\n\n", FailureKind.GARBAGE),
     ],
 )
-def test_an_answer_that_does_not_end_properly_is_a_failure(data: bytes, kind: Kind) -> None:
+def test_an_answer_that_does_not_end_properly_is_a_failure(data: bytes, kind: FailureKind) -> None:
     with pytest.raises(UpstreamFailure) as failure:
         run(plain(), data)
     assert failure.value.kind is kind
