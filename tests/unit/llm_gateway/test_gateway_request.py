@@ -50,9 +50,9 @@ def test_a_body_nested_deeper_than_can_be_read_says_so() -> None:
 
 def test_a_client_that_asks_for_usage_itself_is_left_alone() -> None:
     stream = BODY.replace(b"{ ", b'{"stream":true,"stream_options":{"include_usage":true},', 1)
-    call = read_request(Endpoint.CHAT, stream)
-    assert call.shows_usage
-    assert body_for(call, "qwen", ask_usage=True) is stream
+    request = read_request(Endpoint.CHAT, stream)
+    assert request.shows_usage
+    assert body_for(request, "qwen", ask_usage=True) is stream
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from zhiwen.llm_gateway.errors import FailureKind, UpstreamFailure
 from zhiwen.llm_gateway.passthrough.answer_stream import AnswerStream, choice_texts
-from zhiwen.llm_gateway.passthrough.sse import EventSplitter, EventTooLong, data_of, with_data
 
 
 def chunk(content: str, *, finish: str | None = None, model: str = "up", **extra: Any) -> dict[str, Any]:
@@ -206,19 +205,7 @@ def test_what_is_no_choice_has_no_text(choices: object) -> None:
     assert choice_texts(choices) == []
 
 
-def test_text_is_collected_where_somebody_wants_it() -> None:
+def test_text_is_collected_when_it_is_wanted() -> None:
     texts: list[str] = []
     run(AnswerStream(alias=None, hide_usage=False, texts=texts), WHOLE)
     assert "".join(texts) == '年假"error" and "usage"[DONE]'
-
-
-def test_an_event_without_end_is_refused() -> None:
-    splitter = EventSplitter(limit=100)
-    with pytest.raises(EventTooLong):
-        splitter.feed(b"data: " + b"x" * 200)
-
-
-def test_data_of_several_lines_and_its_replacement() -> None:
-    assert data_of(b'event: x\ndata: {"a":\ndata: 1}\n\n') == b'{"a":\n1}'
-    assert data_of(b": comment\n\n") is None
-    assert with_data(b"id: 1\r\ndata: 2\r\n\r\n", b"3") == b"id: 1\r\ndata: 3\r\n\r\n"
