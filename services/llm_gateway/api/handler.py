@@ -1,4 +1,4 @@
-"""One request and its answer: where its model is served, whether its key may ask, the ways to answer, the booking."""
+"""One request and its answer, from its routing and admission to the booking at its end."""
 
 from __future__ import annotations
 

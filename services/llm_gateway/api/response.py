@@ -22,8 +22,9 @@ EVENT_STREAM: Headers = [
 class ResponseWriter:
     """Writes the response to one client. `started` is True once its status has left.
 
-    `send` is ASGI's; whoever streams calls it for each chunk between `start` and `end`. `asked` is when the request
-    came, on `clock`. `before_end` is called before the last byte leaves, since a client may go after it.
+    `send` is ASGI's. Code that streams calls it for each chunk between `start` and `end`, which costs no call more.
+    `asked` is when the request came, on `clock`. `before_end` is called before the last byte leaves: from then on the
+    client may leave, and that cancels nothing.
     """
 
     __slots__ = ("_asked", "_before_end", "_clock", "send", "started")

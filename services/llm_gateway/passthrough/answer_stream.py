@@ -19,7 +19,7 @@ class AnswerStream:
     """Feed it the upstream's bytes, send what it returns, then ask it how the answer ended.
 
     `alias` is what the client calls the model, None when the upstream calls it the same. `hide_usage` is True when the
-    gateway asked for the usage and the client did not. `texts` collects the answer's text, None when nobody wants it.
+    gateway asked for the usage and the client did not. `texts` collects the answer's text, None when no text is kept.
     """
 
     __slots__ = (

@@ -66,7 +66,7 @@ class StreamedAnswer:
 class ForwardedRequest:
     """A request as it is forwarded: what every upstream that is tried has in common.
 
-    `deadline` is on the event loop's clock. `texts` collects the text of a streamed answer, None when nobody wants it.
+    `deadline` is on the event loop's clock. `texts` collects the text of a streamed answer, None when no text is kept.
     `max_bytes` limits an answer that is not streamed. `extra_headers` go out besides those of the upstream.
     """
 

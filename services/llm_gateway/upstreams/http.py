@@ -119,7 +119,7 @@ class UpstreamResponse:
         self._response.close()
 
     def _check_idle(self) -> None:
-        if self._waits_since is None:  # nobody reads: the client is slow and the server is not silent
+        if self._waits_since is None:  # no read is under way: the client is slow, the server is not silent
             self._timer = None
             return
         loop = asyncio.get_running_loop()
