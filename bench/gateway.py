@@ -164,10 +164,8 @@ class Server:
 def request_bytes(path: str, *, stream: bool) -> bytes:
     fields = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}], "temperature": 0.7, "stream": stream}
     body = json.dumps(fields, ensure_ascii=False).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    headers = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return f"POST {path} HTTP/1.1\r\n{headers}\r\n".encode() + body
 
 
 class Client:

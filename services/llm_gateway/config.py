@@ -1,6 +1,6 @@
 """The YAML file of upstreams, keys and limits: read, checked, and turned into frozen values.
 
-`ConfigurationError` says in one sentence what is wrong. PyYAML has its one home here.
+`ConfigurationError` says in one sentence what is wrong. PyYAML is used in this module only.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Model(_Part):
+class ModelConfig(_Part):
     """A model as the upstream calls it, and the names under which clients may ask for it. `*` matches anything."""
 
     name: str = Field(min_length=1)
     aliases: tuple[str, ...] = ()
 
 
-class Timeouts(_Part):
-    """Seconds: to connect, to the first byte of the answer, and of silence within it. None: the gateway's setting."""
+class TimeoutConfig(_Part):
+    """Seconds to connect, to the first byte of the answer, and of silence within it. None: the gateway's setting."""
 
     connect: float | None = Field(None, gt=0)
     first_byte: float | None = Field(None, gt=0)
     idle: float | None = Field(None, gt=0)
 
 
-class Health(_Part):
-    """Active check: GET `base_url` + `path` every `interval` seconds; any answer but 502, 503 and 504 is healthy."""
+class HealthCheckConfig(_Part):
+    """The active check: GET `base_url` + `path` every `interval` seconds. All answers but 502, 503, 504 are healthy."""
 
     path: str = "/models"
     interval: float = Field(10.0, gt=0)
@@ -47,8 +47,11 @@ class Health(_Part):
 
 
 class BreakerPolicy(_Part):
-    """Opens after `failures` in a row, or when of at least `least` calls within `window` seconds the share `rate`
-    failed; stays open for `open_seconds`, doubled at each failed probe up to `longest`."""
+    """When a circuit breaker opens, and for how long.
+
+    It opens after `failures` in a row. It also opens when `window` seconds hold at least `least` calls and the share
+    `rate` of them failed. It stays open for `open_seconds`, and twice as long after each failed probe, up to `longest`.
+    """
 
     failures: int = Field(5, ge=1)
     rate: float = Field(0.5, gt=0, le=1)
@@ -59,8 +62,11 @@ class BreakerPolicy(_Part):
 
 
 class RetryPolicy(_Part):
-    """`attempts` in all; waits grow from `base` to `cap` seconds with full jitter; a `Retry-After` longer than
-    `longest_wait` seconds is not waited for."""
+    """How often a request is tried, and how long the gateway waits between two attempts.
+
+    `attempts` counts the first one too. Waits grow from `base` to `cap` seconds, with full jitter. The gateway gives up
+    when a `Retry-After` is longer than `longest_wait` seconds.
+    """
 
     attempts: int = Field(3, ge=1)
     base: float = Field(0.2, ge=0)
@@ -69,7 +75,7 @@ class RetryPolicy(_Part):
 
 
 class QueuePolicy(_Part):
-    """Requests that may wait for a free upstream, in all; one more is answered 429."""
+    """How many requests in all may wait for a free upstream. The next one is answered 429."""
 
     size: int = Field(100, ge=0)
 
@@ -78,42 +84,47 @@ def _model_of(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-class Upstream(_Part):
-    """One model server. Lower `priority` is asked first; among equals `weight` says who gets more."""
+class UpstreamConfig(_Part):
+    """One model server. The lowest `priority` is asked first; among equals `weight` says who gets more."""
 
     name: str = Field(min_length=1)
     base_url: str
     api_key: SecretStr = SecretStr("")
     api_key_env: str = ""
     headers: Mapping[str, str] = Field(default_factory=dict)
-    models: tuple[Annotated[Model, BeforeValidator(_model_of)], ...] = (Model(name="*"),)
+    models: tuple[Annotated[ModelConfig, BeforeValidator(_model_of)], ...] = (ModelConfig(name="*"),)
     weight: float = Field(1.0, gt=0)
     priority: int = 0
     max_concurrent: int = Field(1000, ge=1)
     ask_usage: bool = True
-    timeouts: Timeouts = Timeouts()
-    health: Health = Health()
+    timeouts: TimeoutConfig = TimeoutConfig()
+    health: HealthCheckConfig = HealthCheckConfig()
 
     @property
     def root(self) -> str:
-        """`base_url` without a closing slash, `/v1` added where it has no path at all."""
+        """`base_url` without a closing slash, and with `/v1` where it has no path."""
         url = URL(self.base_url)
         return f"{url.with_path('/v1')}" if url.path in ("", "/") else self.base_url.rstrip("/")
 
 
 class KeyLimits(_Part):
-    """What the key of one name may do; None means without limit. `*` as name holds for keys not listed."""
+    """What the key of one name may do. None means no limit. The name `*` holds for keys that are not listed."""
 
     name: str = Field(min_length=1)
     models: tuple[str, ...] = ("*",)
     requests_per_minute: int | None = Field(None, ge=0)
     tokens_per_minute: int | None = Field(None, ge=0)
 
+    @property
+    def counts(self) -> bool:
+        """True when requests or tokens have to be counted."""
+        return self.requests_per_minute is not None or self.tokens_per_minute is not None
+
 
 class GatewayConfig(_Part):
     """Everything the YAML file can say."""
 
-    upstreams: tuple[Upstream, ...] = ()
+    upstreams: tuple[UpstreamConfig, ...] = ()
     default_model: str = ""
     extractive: bool | None = None
     keys: tuple[KeyLimits, ...] = ()
@@ -123,7 +134,7 @@ class GatewayConfig(_Part):
 
     @property
     def serves_extractive(self) -> bool:
-        """The built-in answerer: where the file says so, else exactly when there is no upstream."""
+        """True when the built-in answerer serves: as the file says, or by default when there is no upstream."""
         return not self.upstreams if self.extractive is None else self.extractive
 
     @model_validator(mode="after")
@@ -138,7 +149,10 @@ class GatewayConfig(_Part):
 
 
 def load_config(settings: GatewaySettings) -> GatewayConfig:
-    """Return what the YAML file says, else what the three ZHIWEN_LLM_… settings say."""
+    """Return what the YAML file says, or without a file what the three ZHIWEN_LLM_… settings say.
+
+    Raises `ConfigurationError`.
+    """
     if settings.gateway_config is not None:
         return _with_keys(parse_config(_read(settings.gateway_config), source=str(settings.gateway_config)))
     if not settings.llm_base_url:
@@ -153,7 +167,7 @@ def load_config(settings: GatewaySettings) -> GatewayConfig:
 
 
 def parse_config(data: object, *, source: str) -> GatewayConfig:
-    """Check plain data. Raises `ConfigurationError` naming the first thing that is wrong."""
+    """Check plain data. Raises `ConfigurationError`, which names `source` and the first thing that is wrong."""
     try:
         return GatewayConfig.model_validate(data if data is not None else {})
     except ValidationError as exc:
@@ -175,8 +189,8 @@ def _with_keys(config: GatewayConfig) -> GatewayConfig:
     return config.model_copy(update={"upstreams": tuple(_with_key(upstream) for upstream in config.upstreams)})
 
 
-def _with_key(upstream: Upstream) -> Upstream:
-    """Fill in the key from the variable that holds it."""
+def _with_key(upstream: UpstreamConfig) -> UpstreamConfig:
+    """Fill in the key from the environment variable that holds it."""
     if not upstream.api_key_env:
         return upstream
     value = os.environ.get(upstream.api_key_env)

@@ -1,20 +1,21 @@
-"""Errors as OpenAI's object, and foreign servers' errors translated into it.
+"""The gateway's errors as OpenAI's error object, and the errors of model servers translated into it.
 
-Shapes read here: OpenAI's `{"error":{...}}`; FastChat's flat `{"object":"error","message","code":40303}`, always 400
-(fastchat/constants.py, `ErrorCode`); older vLLM's flat object with an HTTP status in `code`; FastAPI's
-`{"detail": ...}` (transformers serve); Ollama's and TGI's `{"error":"text"}`.
+Shapes that are understood: OpenAI's `{"error":{...}}`; FastChat's flat `{"object":"error","message","code":40303}`,
+which always comes with status 400 (fastchat/constants.py, `ErrorCode`); the flat object of older vLLM, with an HTTP
+status in `code`; FastAPI's `{"detail": ...}` (transformers serve); `{"error":"text"}` of Ollama and TGI.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 import orjson
 from fastapi import Request
 from fastapi.responses import Response
 
-from zhiwen.common.errors import ServiceError
+from zhiwen.common.errors import InvalidRequest, ServiceError
 from zhiwen.common.web import service_error_of
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 504: "timeout_error"}
@@ -23,8 +24,43 @@ _FASTCHAT |= {42902: 429, 42903: 429, 50001: 502, 50002: 503, 50003: 502, 50004:
 _FASTCHAT_NAMES = {40301: "model-not-found", 40303: "context_length_exceeded"}
 
 
+class FailureKind(StrEnum):
+    """Where a call to a model server went wrong."""
+
+    CONNECT = "connect"  # no connection: refused, no such host, TLS
+    DISCONNECT = "disconnect"  # closed before the first byte of an answer
+    TIMEOUT = "timeout"  # no first byte in time
+    STATUS = "status"  # an HTTP error
+    EMPTY = "empty"  # status 200 without an answer
+    GARBAGE = "garbage"  # an answer that breaks the protocol
+    DIED = "died"  # broke off within the answer
+    IDLE = "idle"  # silent within the answer for too long
+
+
+class UpstreamFailure(Exception):
+    """A call to a model server failed. The client never sees it: `upstreams.failures` decides what follows.
+
+    `detail` continues a sentence that begins with the server's name. `retry_after` is in seconds. `status` and `body`
+    are those of an HTTP error.
+    """
+
+    def __init__(
+        self, kind: FailureKind, detail: str, *, status: int = 0, retry_after: float | None = None, body: bytes = b""
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.status = status
+        self.retry_after = retry_after
+        self.body = body
+
+
 class UpstreamError(ServiceError):
-    """A model server failed or refused. `body` is its own OpenAI error object, to be passed on as it is."""
+    """What the client is told when a model server failed or refused.
+
+    `body` is the server's own error object in OpenAI's shape, which is passed on as it is. `param` is the field that
+    the server objects to.
+    """
 
     status = 502
     title = "Model server error"
@@ -45,8 +81,13 @@ class UpstreamError(ServiceError):
         self.retryable = status in {429, 502, 503, 504}
 
 
+def invalid_field(field: str, detail: str, *, code: str = "invalid-request") -> InvalidRequest:
+    """Return the 400 of a field that cannot be served as it is."""
+    return InvalidRequest(code, detail, status=400, errors=[{"field": field, "message": detail}])
+
+
 def error_type(status: int) -> str:
-    """OpenAI's `type` for a status."""
+    """Return OpenAI's `type` of an error with this status."""
     return _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
@@ -61,7 +102,7 @@ def error_object(error: ServiceError) -> dict[str, Any]:
 
 
 def error_body(error: ServiceError) -> bytes:
-    """Return the bytes of the error object: the model server's own, where it sent one."""
+    """Return the bytes of the error object. The model server's own is used where it sent one."""
     if isinstance(error, UpstreamError) and error.body is not None:
         return error.body
     return orjson.dumps(error_object(error))
@@ -69,12 +110,12 @@ def error_body(error: ServiceError) -> bytes:
 
 def error_event(error: ServiceError) -> bytes:
     """Return the one event that ends a stream which cannot go on."""
-    body = error_body(error).strip().replace(b"\n", b" ").replace(b"\r", b" ")  # in JSON they are only white space
+    body = error_body(error).strip().replace(b"\n", b" ").replace(b"\r", b" ")  # line ends are white space in JSON
     return b"data: " + body + b"\n\n"
 
 
 async def render(_request: Request, exc: Exception) -> Response:
-    """Render anything that was raised; the text of a defect stays in the log."""
+    """Render any exception. The text of a defect goes to the log and not to the client."""
     error = service_error_of(exc)
     return Response(error_body(error), error.status, error.headers, "application/json")
 
@@ -82,9 +123,10 @@ async def render(_request: Request, exc: Exception) -> Response:
 def translate(status: int, body: bytes, *, upstream: str) -> UpstreamError:
     """Return the error that a model server meant by `status` and `body`.
 
-    401 and 403 become 502: the gateway's key was refused, not the client's. Text that is no JSON is not repeated.
+    401 and 403 become 502, because the server refused the gateway's key and not the client's. Text that is not JSON is
+    not repeated. `upstream` is the server's name.
     """
-    payload = _parse(body)
+    payload = json_object(body)
     if status in (401, 403):
         return UpstreamError(
             "upstream-refused-key", f"The model server {upstream} refused the gateway's key ({status})."
@@ -97,8 +139,17 @@ def translate(status: int, body: bytes, *, upstream: str) -> UpstreamError:
     return UpstreamError("upstream-error", f"The model server {upstream} answered {status}.", status=_outward(shown))
 
 
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that `body` holds, or None when it holds none."""
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return payload if isinstance(payload, dict) else None
+
+
 def error_in(payload: Mapping[str, Any], status: int = 502) -> UpstreamError | None:
-    """Return the error that a JSON answer or event holds in any of the known shapes, or None."""
+    """Return the error that a JSON answer or event holds in one of the known shapes, or None."""
     match payload:
         case {"error": {"message": str(message)} as inner}:
             code = inner.get("code")
@@ -128,7 +179,7 @@ def _text(value: object) -> str | None:
 
 
 def _plain(value: object) -> str | int | None:
-    """Not what is nested, whose text may be deeper than Python writes."""
+    """Return a string or a number. Anything else may be nested deeper than Python can write."""
     return value if isinstance(value, str | int) else None
 
 
@@ -142,7 +193,7 @@ def _status_of(code: object, status: int) -> int:
 
 
 def _outward(status: int) -> int:
-    """What a client sees: it did nothing wrong with its own key, and 500 of a model server is a bad gateway."""
+    """Return the status that the client sees: 502 for a key that was refused, which is the gateway's, and for 500."""
     if status in (401, 403, 500) or not 400 <= status < 600:
         return 502
     return status
@@ -161,11 +212,3 @@ def _validation_text(items: list[Any]) -> str:
             place = ".".join(str(part) for part in loc if isinstance(part, str | int)) if isinstance(loc, list) else ""
             texts.append(f"{place}: {item['msg']}" if place else item["msg"])
     return "; ".join(texts) or "The model server refused the request."
-
-
-def _parse(body: bytes) -> dict[str, Any] | None:
-    try:
-        payload = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return payload if isinstance(payload, dict) else None

@@ -1,4 +1,4 @@
-"""Counters of the gateway; names of upstreams and models as labels, never ids or keys."""
+"""The gateway's metrics. Labels are names of upstreams and models, never ids or keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PENDING = Gauge("zhiwen_gateway_pending", "Calls under way", ["upstream"])
 HEALTHY = Gauge("zhiwen_gateway_healthy", "1 when the last active check went well", ["upstream"])
 BREAKER_OPEN = Gauge("zhiwen_gateway_breaker_open", "1 while the circuit breaker is open", ["upstream"])
 QUEUED = Gauge("zhiwen_gateway_queued", "Requests that wait for a free model server")
-EXPORT_DROPPED = Counter("zhiwen_gateway_export_dropped", "Conversations that could not be exported in time")
+CONVERSATIONS_DROPPED = Counter("zhiwen_gateway_export_dropped", "Conversations that could not be exported in time")
 
 
 @lru_cache(4096)
@@ -31,7 +31,7 @@ def _tokens(model: str) -> tuple[Counter, Counter]:
 
 
 def upstream_call(upstream: str, outcome: str) -> None:
-    """Count a call that ended: `ok` or the kind of its failure."""
+    """Count a call that ended: `ok`, or how it failed."""
     _calls(upstream, outcome).inc()
 
 

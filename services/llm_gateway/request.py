@@ -1,4 +1,4 @@
-"""A client's request, read just far enough to route it; its bytes go on as they came."""
+"""A client's request, read just far enough to route it. Its bytes go on as they came."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 import orjson
 
 from zhiwen.common.errors import InvalidRequest
+from zhiwen.llm_gateway.errors import invalid_field
 from zhiwen.llm_gateway.passthrough import json_splice
 
 _READ_FIELDS = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
 INCLUDE_USAGE = b'{"include_usage":true}'
 
 
-class Door(StrEnum):
-    """The routes that answer; the value is the path below the upstream's base URL."""
+class Endpoint(StrEnum):
+    """The endpoints that models answer. The value is the path below a model server's base URL."""
 
     CHAT = "/chat/completions"
     COMPLETIONS = "/completions"
@@ -24,16 +25,20 @@ class Door(StrEnum):
     RERANK = "/rerank"
 
     @property
-    def streams(self) -> bool:
-        return self in (Door.CHAT, Door.COMPLETIONS)
+    def generates_text(self) -> bool:
+        """True when the answer is text that a model writes. Only such answers can be streamed and are logged."""
+        return self in (Endpoint.CHAT, Endpoint.COMPLETIONS)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """What a request asks. `fields` is the parsed body, for reading only; `shows_usage`: the client asked for the
-    usage of a stream itself."""
+class ModelRequest:
+    """What a client asks of a model.
 
-    door: Door
+    `body` holds the bytes as they came, `fields` the parsed body, for reading only. `shows_usage` is True when the
+    client itself asked for the usage of a stream.
+    """
+
+    endpoint: Endpoint
     body: bytes
     fields: dict[str, Any]
     model: str
@@ -42,82 +47,88 @@ class Call:
 
     @property
     def max_tokens(self) -> int | None:
-        """The longest answer the client allows, in tokens."""
+        """The longest answer that the client allows, in tokens. None when it sets no limit."""
         for name in ("max_completion_tokens", "max_tokens"):
             if isinstance(value := self.fields.get(name), int) and value >= 0:
                 return value
         return None
 
 
-def read_call(door: Door, body: bytes) -> Call:
-    """Parse a request body. Raises `InvalidRequest` (400) when it is no JSON object or says unclearly what it asks."""
+def read_request(endpoint: Endpoint, body: bytes) -> ModelRequest:
+    """Parse a request body. Raises `InvalidRequest` (400) when it is no JSON object or when it is ambiguous."""
     try:
         fields = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise _invalid("invalid-json", f"The body is not valid JSON ({exc}).") from exc  # or nested over 1024 deep
+    except orjson.JSONDecodeError as exc:  # also raised for a body that is nested more than 1024 levels deep
+        raise InvalidRequest("invalid-json", f"The body is not valid JSON ({exc}).", status=400) from exc
     if not isinstance(fields, dict):
-        raise _invalid("invalid-json", "The body must be a JSON object.")
+        raise InvalidRequest("invalid-json", "The body must be a JSON object.", status=400)
     _refuse_repeated(body)
     model = fields.get("model")
     if model is not None and not isinstance(model, str):
-        raise _invalid("invalid-request", "model must be a string.", "model")
+        raise invalid_field("model", "model must be a string.")
     stream = fields.get("stream")
     if stream is not None and not isinstance(stream, bool):
-        raise _invalid("invalid-request", "stream must be true or false.", "stream")
+        raise invalid_field("stream", "stream must be true or false.")
     options = fields.get("stream_options")
     shows = isinstance(options, dict) and options.get("include_usage") is True
-    return Call(door, body, fields, model or "", bool(stream) and door.streams, shows)
+    return ModelRequest(endpoint, body, fields, model or "", bool(stream) and endpoint.generates_text, shows)
 
 
 def _refuse_repeated(body: bytes) -> None:
-    """A field that is there twice could mean one thing to the gateway and another to the model server."""
+    """Refuse a field that occurs twice: the gateway could read one value and the model server the other."""
     if body.count(b'"model"') <= 1 and body.count(b'"stream"') <= 1 and b"\\u" not in body:
         return
     seen = set()
     for member in json_splice.members(body):
         if member.key in _READ_FIELDS:
             if member.key in seen:
-                raise _invalid("repeated-field", f"{member.key} is there twice.", member.key)
+                raise invalid_field(member.key, f"{member.key} is there twice.", code="repeated-field")
             seen.add(member.key)
 
 
-def body_for(call: Call, model: str, *, ask_usage: bool) -> bytes:
-    """Return the bytes for the upstream: the client's, but for the model's name there and, for a stream whose client
-    did not ask for its usage, `stream_options.include_usage`."""
+def body_for(request: ModelRequest, model: str, *, ask_usage: bool) -> bytes:
+    """Return the bytes to send to an upstream that calls the model `model`.
+
+    They are the client's bytes except for two members: the model's name, where the upstream has another one, and
+    `stream_options.include_usage`, where `ask_usage` is set and the client did not ask for the usage of its stream.
+    """
     replace: dict[str, bytes] = {}
-    if call.fields.get("model") != model:
+    if request.fields.get("model") != model:
         replace["model"] = orjson.dumps(model)
-    if ask_usage and call.stream and not call.shows_usage:
-        replace["stream_options"] = _with_usage(call)
-    return json_splice.splice(call.body, replace) if replace else call.body
+    if ask_usage and request.stream and not request.shows_usage:
+        replace["stream_options"] = _with_usage(request)
+    return json_splice.splice(request.body, replace) if replace else request.body
 
 
-def _with_usage(call: Call) -> bytes:
-    """Return the client's `stream_options` with `include_usage` set, spliced in: orjson reads deeper than it writes."""
-    if not isinstance(call.fields.get("stream_options"), dict):
+def _with_usage(request: ModelRequest) -> bytes:
+    """Return the client's `stream_options` with `include_usage` set.
+
+    The member is spliced in and not serialized again, because orjson reads deeper nesting than it writes.
+    """
+    if not isinstance(request.fields.get("stream_options"), dict):
         return INCLUDE_USAGE
-    *_, given = (member for member in json_splice.members(call.body) if member.key == "stream_options")
-    return json_splice.splice(call.body[given.value : given.end], {"include_usage": b"true"})
+    *_, given = (member for member in json_splice.members(request.body) if member.key == "stream_options")
+    return json_splice.splice(request.body[given.value : given.end], {"include_usage": b"true"})
 
 
-def prompt_text(call: Call) -> str:
-    """Return all text a request holds: for estimates of its size and for the built-in answerer."""
-    if call.door is Door.CHAT:
-        return "\n".join(message_text(message) for message in messages_of(call))
-    value = call.fields.get("prompt" if call.door is Door.COMPLETIONS else "input")
+def prompt_text(request: ModelRequest) -> str:
+    """Return all text that a request holds, for the conversation log and the built-in answerer."""
+    if request.endpoint is Endpoint.CHAT:
+        return "\n".join(message_text(message) for message in messages_of(request))
+    value = request.fields.get("prompt" if request.endpoint is Endpoint.COMPLETIONS else "input")
     if isinstance(value, str):
         return value
     return "\n".join(item for item in value if isinstance(item, str)) if isinstance(value, list) else ""
 
 
-def messages_of(call: Call) -> list[dict[str, Any]]:
-    """Return the chat messages that have the shape of one."""
-    messages = call.fields.get("messages")
+def messages_of(request: ModelRequest) -> list[dict[str, Any]]:
+    """Return the chat messages that are JSON objects."""
+    messages = request.fields.get("messages")
     return [m for m in messages if isinstance(m, dict)] if isinstance(messages, list) else []
 
 
 def message_text(message: dict[str, Any]) -> str:
-    """Return a message's text; of a list of parts the text parts."""
+    """Return a message's text. When the content is a list of parts, return its text parts, a line each."""
     content = message.get("content")
     if isinstance(content, str):
         return content
@@ -125,7 +136,3 @@ def message_text(message: dict[str, Any]) -> str:
         return ""
     parts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text")
     return "\n".join(text for text in parts if isinstance(text, str))
-
-
-def _invalid(code: str, detail: str, field: str | None = None) -> InvalidRequest:
-    return InvalidRequest(code, detail, status=400, errors=[{"field": field, "message": detail}] if field else None)

@@ -1,4 +1,4 @@
-"""Settings of the gateway: everything that is not about a single upstream (those are in the YAML file)."""
+"""Settings of the gateway. What concerns a single upstream stands in the YAML file instead (`config`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zhiwen.common.settings import CommonSettings
 
 
 class GatewaySettings(CommonSettings):
-    """Environment variables `ZHIWEN_<NAME>`; times are seconds, sizes are bytes."""
+    """Environment variables `ZHIWEN_<NAME>`. Times are in seconds and sizes in bytes."""
 
     gateway_port: int = Field(8003, ge=0, le=65535, description="Port of the gateway.")
     llm_base_url: str = Field(
@@ -46,7 +46,7 @@ class GatewaySettings(CommonSettings):
         description="Redis that counts the limits of keys for several gateways together; empty: each counts its own.",
     )
     gateway_usage_interval: float = Field(
-        5.0, gt=0, description="Seconds between two writes of the token accounts to the ledger."
+        5.0, gt=0, description="Seconds between two writes of the used tokens to the ledger."
     )
     gateway_embeddings: bool = Field(
         False,

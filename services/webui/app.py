@@ -57,7 +57,7 @@ def create_app(
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
     app = FastAPI(title="Zhiwen page", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    add_operations_routes(app, lambda: {"ingest": _answers(client, "ingest"), "query": _answers(client, "query")})
+    add_operations_routes(app, lambda _: {"ingest": _answers(client, "ingest"), "query": _answers(client, "query")})
     app.add_middleware(SecurityHeaders)
     if not key:  # a foreign page whose name was pointed at this machine must not get in
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES, www_redirect=False)

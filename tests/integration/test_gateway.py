@@ -305,10 +305,10 @@ def test_models_are_listed(url: str) -> None:
     assert HTTP.get(f"{url}/v1/models/none").json()["error"]["code"] == "model-not-found"
 
 
-def test_every_door_is_documented_with_an_example(url: str) -> None:
+def test_every_endpoint_is_documented_with_an_example(url: str) -> None:
     paths = HTTP.get(f"{url}/openapi.json").json()["paths"]
-    for door in ("chat/completions", "completions", "embeddings", "rerank"):
-        post = paths[f"/v1/{door}"]["post"]
+    for path in ("chat/completions", "completions", "embeddings", "rerank"):
+        post = paths[f"/v1/{path}"]["post"]
         assert post["requestBody"]["content"]["application/json"]["example"]
         assert post["responses"]["200"]["content"]["application/json"]["example"]
     assert "/v1/models" in paths

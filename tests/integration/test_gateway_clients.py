@@ -175,9 +175,9 @@ def test_the_built_in_answerer_needs_a_question(alone: str, fields: dict[str, An
     assert (response.status_code, response.json()["error"]["param"]) == (400, "messages")
 
 
-@pytest.mark.parametrize("door", ["embeddings", "rerank"])
-def test_the_built_in_answerer_only_answers(alone: str, door: str) -> None:
-    assert httpx.post(f"{alone}/v1/{door}", json={"input": "x"}).status_code == 404
+@pytest.mark.parametrize("path", ["embeddings", "rerank"])
+def test_the_built_in_answerer_only_answers(alone: str, path: str) -> None:
+    assert httpx.post(f"{alone}/v1/{path}", json={"input": "x"}).status_code == 404
 
 
 def gateway_command() -> list[str]:

@@ -1,4 +1,4 @@
-"""Who may ask what and how much: keys, limits in process and in Redis, accounts, and exported conversations."""
+"""Who may ask what and how much: keys, limits in process and in Redis, used tokens, and logged conversations."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def told_usage(folder: Path, *options: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_conversations_are_exported_as_json_lines(fake: FakeOpenAI, tmp_path: Path) -> None:
+def test_conversations_are_logged_as_json_lines(fake: FakeOpenAI, tmp_path: Path) -> None:
     folder = tmp_path / "export"
     with gateway(tmp_path, config(fake), gateway_export_dir=folder) as url:
         ask(url)
@@ -208,7 +208,7 @@ def test_conversations_are_exported_as_json_lines(fake: FakeOpenAI, tmp_path: Pa
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("choices", [None, 7, ["x"], [{"index": [0], "delta": 1, "message": 1}]])
-def test_an_answer_with_odd_choices_arrives_although_it_is_exported(
+def test_an_answer_with_odd_choices_arrives_although_it_is_logged(
     fake: FakeOpenAI, tmp_path: Path, stream: bool, choices: object
 ) -> None:
     fake.script({"behaviour": "answer", "extra": {"choices": choices}})
@@ -219,7 +219,7 @@ def test_an_answer_with_odd_choices_arrives_although_it_is_exported(
     assert "error" not in answer.text
 
 
-def test_nothing_is_exported_by_default(fake: FakeOpenAI, tmp_path: Path) -> None:
+def test_no_conversation_is_logged_by_default(fake: FakeOpenAI, tmp_path: Path) -> None:
     with gateway(tmp_path, config(fake)) as url:
         ask(url)
     assert not list(tmp_path.rglob("*.jsonl"))

@@ -60,7 +60,7 @@ def gateway(tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-DOORS = [
+ENDPOINTS = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/embeddings"),
@@ -71,7 +71,7 @@ DOORS = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
-@pytest.mark.parametrize(("method", "path"), DOORS)
+@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
 def test_gateway_refuses_foreign_pages_and_rebound_names(
     gateway: TestClient, method: str, path: str, headers: dict[str, str]
 ) -> None:

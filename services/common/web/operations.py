@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -22,8 +22,8 @@ Check = Callable[[], Coroutine[Any, Any, None]]
 CHECK_SECONDS = 3.0
 
 
-def add_operations_routes(app: FastAPI, checks: Callable[[], Mapping[str, Check]]) -> None:
-    """Add `/healthz`, `/readyz` and `/metrics`. `checks` names each dependency and is asked at every call."""
+def add_operations_routes(app: FastAPI, checks: Callable[[Request], Mapping[str, Check]]) -> None:
+    """Add `/healthz`, `/readyz` and `/metrics`. `checks` returns the check of each dependency, at every call."""
 
     @app.get("/healthz", tags=["operations"], summary="The process lives")
     async def healthz() -> dict[str, str]:
@@ -38,8 +38,8 @@ def add_operations_routes(app: FastAPI, checks: Callable[[], Mapping[str, Check]
             503: {"description": "At least one dependency does not answer"},
         },
     )
-    async def readyz() -> Response:
-        named = checks()
+    async def readyz(request: Request) -> Response:
+        named = checks(request)
         outcomes = await asyncio.gather(*(_outcome(check) for check in named.values()))
         ready = all(outcome == "ok" for outcome in outcomes)
         body = {

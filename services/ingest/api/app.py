@@ -70,7 +70,7 @@ def create_app(
     app.include_router(documents.router)
     app.include_router(fsck.router)
     checks = _checks(ingest)
-    add_operations_routes(app, lambda: checks)
+    add_operations_routes(app, lambda _: checks)
     return app
 
 

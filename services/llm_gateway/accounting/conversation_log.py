@@ -1,6 +1,6 @@
-"""Conversations as JSON Lines in a folder, a new file per interval: written by a thread, never in an answer's way.
+"""Conversations as JSON Lines in a folder, with a new file per interval. A thread writes them, so no answer waits.
 
-Off unless a folder is set. When the disk cannot keep up, conversations are left out and counted, answers are not held.
+The log is off unless a folder is set. When the disk cannot keep up, conversations are left out and counted.
 """
 
 from __future__ import annotations
@@ -18,38 +18,47 @@ from typing import IO, Any
 import orjson
 import structlog
 
-from zhiwen.llm_gateway.metrics import EXPORT_DROPPED
+from zhiwen.llm_gateway.metrics import CONVERSATIONS_DROPPED
 
 log = structlog.get_logger(__name__)
 
 QUEUE = 1000  # conversations that may wait for the disk
 CLOSE_SECONDS = 10.0
 
+Conversation = dict[str, Any]
+"""One line of the log."""
 
-class Exporter:
-    """Writes to `folder`; a file is closed `interval` seconds after it was begun. `clock` is seconds since 1970."""
+
+class ConversationLog:
+    """Writes conversations to `folder`.
+
+    A file is closed `interval` seconds after it was begun. `clock` returns seconds since the epoch.
+    """
 
     def __init__(self, folder: Path, interval: float, *, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self._interval = interval
         self._clock = clock
-        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUE)
+        self._queue: queue.Queue[Conversation | None] = queue.Queue(QUEUE)
         self._file: IO[bytes] | None = None
         self._begun = 0.0
         self._number = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._thread = threading.Thread(target=self._run, name="export", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="conversation-log", daemon=True)
         self._thread.start()
 
-    def put(self, record: dict[str, Any]) -> None:
-        """Hand over one conversation; returns at once."""
+    def put(self, conversation: Conversation) -> None:
+        """Hand over one conversation. Returns at once."""
         try:
-            self._queue.put_nowait(record)
+            self._queue.put_nowait(conversation)
         except queue.Full:
-            EXPORT_DROPPED.inc()
+            CONVERSATIONS_DROPPED.inc()
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Write what waits and end the thread, or leave it behind after `seconds`. Blocking."""
+        """Write what waits and end the thread. Blocking.
+
+        It waits up to `seconds` for room in the queue and up to `seconds` for the thread, which it then leaves behind.
+        """
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=seconds)
         self._thread.join(seconds)
@@ -62,16 +71,16 @@ class Exporter:
             batch = self._next_batch()
             ended = None in batch
             self._rotate()
-            lines = [line for record in batch if record is not None and (line := _line_of(record))]
+            lines = [line for conversation in batch if conversation is not None and (line := _line_of(conversation))]
             try:
                 self._write(lines)
             except OSError as exc:
-                EXPORT_DROPPED.inc(len(lines))
+                CONVERSATIONS_DROPPED.inc(len(lines))
                 log.error("export_failed", error=str(exc))
                 self._close_file()
         self._close_file()
 
-    def _next_batch(self) -> list[dict[str, Any] | None]:
+    def _next_batch(self) -> list[Conversation | None]:
         try:
             batch = [self._queue.get(timeout=min(1.0, self._interval))]
         except queue.Empty:
@@ -104,15 +113,15 @@ class Exporter:
     def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with contextlib.suppress(OSError):  # it tries once more to write what a full disk did not take
+            with contextlib.suppress(OSError):  # closing tries once more to write what a full disk refused
                 file.close()
 
 
-def _line_of(record: dict[str, Any]) -> bytes:
-    """Return a conversation as a line; nothing, and count it, where it is nested deeper than orjson writes."""
+def _line_of(conversation: Conversation) -> bytes:
+    """Return a conversation as a line. One that is nested deeper than orjson writes is counted, and `b""` returned."""
     try:
-        return orjson.dumps(record) + b"\n"
+        return orjson.dumps(conversation) + b"\n"
     except orjson.JSONEncodeError as exc:
-        EXPORT_DROPPED.inc()
+        CONVERSATIONS_DROPPED.inc()
         log.warning("export_refused", error=str(exc))
         return b""

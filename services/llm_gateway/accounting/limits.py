@@ -1,9 +1,9 @@
 """Requests and tokens per minute of each key, counted in this process or in Redis for several gateways together.
 
-A minute is the current second and the sixty before it, counted in seconds: at no moment do more than the limit fall
-into 60 s, and the memory a key takes does not grow with its traffic. Tokens are known only when an answer is complete,
-so a request is let in with an estimate, which is replaced by the truth afterwards: neither counter can be overrun by
-requests that arrive together.
+A minute is the current second and the sixty before it. So no 60 s ever hold more than the limit, and the memory that a
+key takes does not grow with its traffic. The tokens of an answer are known only when it is complete. A request is
+therefore admitted with an estimate, which its true tokens replace later, and requests that arrive together cannot
+overrun a limit.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from redis.exceptions import RedisError
 
 from zhiwen.common.errors import TooMany
 from zhiwen.llm_gateway.config import KeyLimits
-from zhiwen.llm_gateway.request import Call
+from zhiwen.llm_gateway.request import ModelRequest
 
 log = structlog.get_logger(__name__)
 
 WINDOW = 60  # seconds
-ANSWER_TOKENS = 512  # reserved for an answer whose length the client does not limit
+ANSWER_TOKENS = 512  # reserved for an answer when the client sets no limit
 BYTES_PER_TOKEN = 3  # a Chinese character takes 3 bytes and about one token, an English token about 4 bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A request that was let in: for whom, in which second, with how many tokens reserved."""
+    """A request that was admitted: of which key, in which second, with how many tokens reserved."""
 
     key: str
     second: int
@@ -40,19 +40,20 @@ class Admission:
 
 
 class Limiter(Protocol):
-    """Counts admissions. Both implementations pass the same tests."""
+    """Counts the requests and tokens of each key."""
 
     async def admit(self, limits: KeyLimits, key: str, tokens: int) -> Admission:
-        """Count one request with `tokens` reserved. Raises `TooMany` and counts nothing when it is over a limit."""
+        """Count one request and reserve `tokens`. Raises `TooMany`, and counts nothing, when it is over a limit."""
 
     def settle(self, admission: Admission, tokens: int) -> None:
-        """Replace the reserved tokens by those that were used; returns at once."""
+        """Replace the reserved tokens by those that were used. Returns at once."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Write what waits and give connections back."""
 
 
 def limits_of(keys: Sequence[KeyLimits], name: str) -> KeyLimits | None:
-    """Return the limits of a key by name, those of `*` for a key that is not listed, else None."""
+    """Return the limits of the key `name`, or those of `*` when it is not listed. None means no limits."""
     fallback = None
     for limits in keys:
         if limits.name == name:
@@ -62,16 +63,18 @@ def limits_of(keys: Sequence[KeyLimits], name: str) -> KeyLimits | None:
     return fallback
 
 
-def estimated_tokens(call: Call) -> int:
-    """Return the tokens to reserve for a request: its size, and the longest answer it allows."""
-    answer = ANSWER_TOKENS if call.max_tokens is None else call.max_tokens
-    return len(call.body) // BYTES_PER_TOKEN + (answer if call.door.streams else 0)
+def estimated_tokens(request: ModelRequest) -> int:
+    """Return the tokens to reserve for a request: those of its body and of the longest answer that it allows."""
+    answer = ANSWER_TOKENS if request.max_tokens is None else request.max_tokens
+    return len(request.body) // BYTES_PER_TOKEN + (answer if request.endpoint.generates_text else 0)
 
 
 def refusal(limits: KeyLimits, requests: int, tokens: int, wanted: int, wait: int) -> TooMany | None:
-    """Return why a request may not enter a window that holds `requests` and `tokens`, None when it may.
+    """Return why a request is refused, None when it is admitted.
 
-    A request that alone is larger than the token limit may enter an empty window.
+    `requests` and `tokens` are what the minute holds so far, `wanted` the tokens that the request reserves, and `wait`
+    the seconds until the minute has room. A request that is larger than the whole token limit is admitted when the
+    minute holds no tokens.
     """
     if limits.requests_per_minute is not None and requests + 1 > limits.requests_per_minute:
         code, detail = "requests-per-minute", f"This key may send {limits.requests_per_minute} requests a minute."
@@ -85,36 +88,46 @@ def refusal(limits: KeyLimits, requests: int, tokens: int, wanted: int, wait: in
     return TooMany(code, detail, retry_after=max(1, wait))
 
 
+@dataclass(slots=True)
+class _Second:
+    """What one key did within one second."""
+
+    number: int
+    requests: int = 0
+    tokens: int = 0
+
+
 class LocalLimiter:
-    """Counts in this process. `clock` is seconds, of any origin."""
+    """Counts in this process. `clock` returns seconds, of any origin."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._windows: dict[str, deque[list[int]]] = {}  # of [second, requests, tokens], oldest first
+        self._minutes: dict[str, deque[_Second]] = {}  # by key, the oldest second first
 
     async def admit(self, limits: KeyLimits, key: str, tokens: int) -> Admission:
-        second = int(self._clock())
-        window = self._windows.setdefault(key, deque())
-        while window and window[0][0] < second - WINDOW:
-            window.popleft()
-        requests_used, tokens_used = sum(slot[1] for slot in window), sum(slot[2] for slot in window)
-        wait = window[0][0] + WINDOW + 1 - second if window else 1
+        now = int(self._clock())
+        minute = self._minutes.setdefault(key, deque())
+        while minute and minute[0].number < now - WINDOW:
+            minute.popleft()
+        requests_used = sum(second.requests for second in minute)
+        tokens_used = sum(second.tokens for second in minute)
+        wait = minute[0].number + WINDOW + 1 - now if minute else 1
         if error := refusal(limits, requests_used, tokens_used, tokens, wait):
             raise error
-        if not window or window[-1][0] != second:
-            window.append([second, 0, 0])
-        window[-1][1] += 1
-        window[-1][2] += tokens
-        return Admission(key, second, tokens)
+        if not minute or minute[-1].number != now:
+            minute.append(_Second(now))
+        minute[-1].requests += 1
+        minute[-1].tokens += tokens
+        return Admission(key, now, tokens)
 
     def settle(self, admission: Admission, tokens: int) -> None:
-        for slot in reversed(self._windows.get(admission.key, ())):
-            if slot[0] == admission.second:
-                slot[2] = max(0, slot[2] + tokens - admission.tokens)
+        for second in reversed(self._minutes.get(admission.key, ())):
+            if second.number == admission.second:
+                second.tokens = max(0, second.tokens + tokens - admission.tokens)
                 return
 
     async def close(self) -> None:
-        self._windows.clear()
+        self._minutes.clear()
 
 
 _ADMIT = """
@@ -151,10 +164,10 @@ end
 
 
 class RedisLimiter:
-    """Counts in Redis, whose clock and single thread make it exact across gateways.
+    """Counts in Redis, whose clock and single thread make the counts of several gateways exact.
 
-    `url` as redis-py takes it, or as Celery does (`redis+socket:///path?virtual_host=1`). While Redis does not
-    answer, each gateway counts for itself: a key may then use its limit once per gateway.
+    `url` is spelled as redis-py takes it or as Celery does (`redis+socket:///path?virtual_host=1`). While Redis does
+    not answer, each gateway counts for itself, and a key may use its limit once per gateway.
     """
 
     def __init__(self, url: str) -> None:

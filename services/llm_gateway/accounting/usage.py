@@ -1,4 +1,4 @@
-"""Who used how many tokens of which model: summed in memory, written every few seconds, never in a request's way."""
+"""The tokens that each key used of each model, summed in memory. A flush writes them, so that no request waits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one answer as the model server reported them; `metered` is False when it reported none."""
+class TokenUsage:
+    """The tokens of one answer as the model server reported them. `metered` is False when it reported none."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -27,34 +27,41 @@ class Usage:
 
     @property
     def total(self) -> int:
+        """All tokens of the prompt and the answer."""
         return self.prompt_tokens + self.completion_tokens
 
 
-def usage_from(reported: Any) -> Usage:
-    """Read OpenAI's `usage` object; anything else, and numbers that no answer has, is unmetered."""
+UNMETERED = TokenUsage()
+
+
+def usage_from(reported: Any) -> TokenUsage:
+    """Read OpenAI's `usage` object. Anything else is unmetered, and so are numbers that no answer can have."""
     if not isinstance(reported, dict):
-        return Usage()
+        return UNMETERED
     counts = {name: reported[name] for name in _COUNTS if reported.get(name) is not None}
     if not all(type(count) is int and 0 <= count <= MOST_TOKENS for count in counts.values()):
-        return Usage()
+        return UNMETERED
     prompt = counts.get("prompt_tokens", counts.get("total_tokens"))
-    return Usage() if prompt is None else Usage(prompt, counts.get("completion_tokens", 0), True)
+    return UNMETERED if prompt is None else TokenUsage(prompt, counts.get("completion_tokens", 0), True)
 
 
 WriteUsage = Callable[[Sequence[UsageRow]], None]
 """Adds rows to the ledger in one transaction. Blocking."""
 
 
-class Accounts:
-    """Sums usage until it is flushed. Safe to call from several threads."""
+class UsageTotals:
+    """Sums usage by day, key and model until it is flushed. Safe to call from several threads.
+
+    Without a `write` there is no ledger, and nothing is summed.
+    """
 
     def __init__(self, write: WriteUsage | None) -> None:
         self._write = write
         self._lock = threading.Lock()
         self._sums: dict[tuple[str, str, str], list[int]] = {}
 
-    def add(self, day: str, key: str, model: str, usage: Usage) -> None:
-        """Count one request."""
+    def add(self, day: str, key: str, model: str, usage: TokenUsage) -> None:
+        """Count one request. `day` is like `2026-01-31`."""
         if self._write is None:
             return
         with self._lock:
@@ -65,7 +72,7 @@ class Accounts:
             sums[3] += usage.completion_tokens
 
     def flush(self) -> None:
-        """Write what was summed. Blocking; what cannot be written now is kept for the next time."""
+        """Write the sums. Blocking. Sums that cannot be written now are kept for the next flush."""
         if self._write is None:
             return
         with self._lock:
@@ -74,7 +81,7 @@ class Accounts:
             return
         try:
             self._write([UsageRow(*place, *sums) for place, sums in taken.items()])
-        except Exception as exc:  # whatever the ledger raises: what was used is kept for the next flush
+        except Exception as exc:  # whatever the ledger raises, the sums are kept for the next flush
             log.error("usage_not_written", exc_info=exc, rows=len(taken))
             with self._lock:
                 for place, sums in taken.items():

@@ -1,22 +1,23 @@
-"""The routes that answer, as plain ASGI: FastAPI's per-request machinery costs more than the rest of the gateway.
+"""The endpoints that models answer, as plain ASGI: FastAPI's own path would cost more than the rest of the gateway.
 
-A client that goes away cancels everything that was under way for it, at once.
+A client that leaves cancels at once everything that is under way for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import structlog
 from starlette.requests import HTTPConnection
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from zhiwen.common.auth.dependency import principal_of
 from zhiwen.common.errors import TooLarge
-from zhiwen.llm_gateway.api.handler import Exchange
-from zhiwen.llm_gateway.gateway import Gateway
-from zhiwen.llm_gateway.request import Door
+from zhiwen.llm_gateway.api.handler import IncomingRequest, handle
+from zhiwen.llm_gateway.api.response import ResponseWriter
+from zhiwen.llm_gateway.request import Endpoint
+from zhiwen.llm_gateway.state import gateway_of
 
 log = structlog.get_logger(__name__)
 
@@ -25,39 +26,40 @@ class ClientGone(Exception):
     """The client closed its connection."""
 
 
-class DoorApp:
-    """ASGI application of one route. `gateway` is asked at each request, it exists only once the lifespan began."""
+class EndpointApp:
+    """The ASGI application of one endpoint."""
 
-    def __init__(self, door: Door, gateway: Callable[[], Gateway]) -> None:
-        self.door = door
-        self.gateway = gateway
-        self.path = f"/v1{door.value}"
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.path = f"/v1{endpoint.value}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = self  # its path names the request in logs and metrics
-        gateway = self.gateway()
-        principal = await principal_of(HTTPConnection(scope), gateway.keyring)  # before megabytes of anybody are held
+        gateway = gateway_of(scope)
+        principal = await principal_of(HTTPConnection(scope), gateway.keyring)  # a stranger's body is not even read
+        headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
-            body = await _read_body(dict(scope["headers"]), receive, gateway.settings.gateway_max_request_bytes)
+            body = await _read_body(headers, receive, gateway.bounds.request_bytes)
         except ClientGone:
             return
-        exchange = Exchange(gateway, self.door, principal, scope, body, send)
+        incoming = IncomingRequest(self.endpoint, principal, headers, body, gateway.clock())
         watch = ClientWatch(receive)
+        writer = ResponseWriter(send, asked=incoming.asked, clock=gateway.clock, before_end=watch.stop)
         try:
-            await exchange.run(watch.stop)
+            await handle(gateway, incoming, writer)
         except asyncio.CancelledError:
             if not watch.gone:
                 raise
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-            log.info("client_left", door=self.door.value)
+            log.info("client_left", endpoint=self.endpoint.value)
         finally:
             watch.stop()
 
 
 class ClientWatch:
-    """Cancels the task that created it when the client's connection closes, until `stop` is called."""
+    """Cancels the task that created it when the client closes its connection, until `stop` is called."""
 
     def __init__(self, receive: Receive) -> None:
         self.gone = False
@@ -74,11 +76,15 @@ class ClientWatch:
         self._served.cancel()
 
     def stop(self) -> None:
+        """Watch no longer."""
         self._task.cancel()
 
 
-async def _read_body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    """Return the request's body. Raises `TooLarge` before more than `limit` bytes are held, `ClientGone`."""
+async def _read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
+    """Return the request's body.
+
+    Raises `TooLarge` before more than `limit` bytes are held, and `ClientGone` when the client leaves.
+    """
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
@@ -86,7 +92,7 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive, limit: int) 
     size = 0
     more = True
     while more:
-        message: Message = await receive()
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         parts.append(message.get("body", b""))

@@ -6,8 +6,8 @@ import asyncio
 import base64
 from typing import TYPE_CHECKING, Any
 
-from zhiwen.common.errors import InvalidRequest
-from zhiwen.llm_gateway.request import Call
+from zhiwen.llm_gateway.errors import invalid_field
+from zhiwen.llm_gateway.request import ModelRequest
 
 if TYPE_CHECKING:
     from zhiwen.common.embedding.base import Embedder
@@ -16,7 +16,7 @@ MAX_TEXTS = 2048
 
 
 class BuiltInEmbeddings:
-    """One model, one request at a time in a thread: a second would only slow the first down."""
+    """One embedding model. It serves one request at a time, in a thread: a second would only slow the first down."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
@@ -24,16 +24,18 @@ class BuiltInEmbeddings:
 
     @property
     def model(self) -> str:
+        """The model's name."""
         return self._embedder.model
 
-    async def answer(self, call: Call) -> dict[str, Any]:
-        """Return OpenAI's list of embeddings. Raises `InvalidRequest`."""
-        texts = _texts_of(call)
-        as_base64 = _wants_base64(call)
-        if call.fields.get("dimensions") not in (None, self._embedder.dimension):
-            raise _invalid("dimensions", f"{self.model} has {self._embedder.dimension} dimensions and no other number.")
+    async def answer(self, request: ModelRequest) -> dict[str, Any]:
+        """Return OpenAI's list of embeddings. Raises `InvalidRequest` for an input or an option that is not served."""
+        texts = _texts_of(request)
+        as_base64 = _wants_base64(request)
+        if request.fields.get("dimensions") not in (None, self._embedder.dimension):
+            dimension = self._embedder.dimension
+            raise invalid_field("dimensions", f"{self.model} has {dimension} dimensions and no other number.")
         async with self._turn:
-            return await asyncio.to_thread(self._embed, texts, as_base64, call.fields.get("input_type") == "query")
+            return await asyncio.to_thread(self._embed, texts, as_base64, request.fields.get("input_type") == "query")
 
     def _embed(self, texts: list[str], as_base64: bool, queries: bool) -> dict[str, Any]:
         embed = self._embedder.embed_queries if queries else self._embedder.embed_passages
@@ -51,22 +53,18 @@ class BuiltInEmbeddings:
         return {"object": "list", "data": data, "model": self.model, "usage": usage}
 
 
-def _texts_of(call: Call) -> list[str]:
-    given = call.fields.get("input")
+def _texts_of(request: ModelRequest) -> list[str]:
+    given = request.fields.get("input")
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
-        raise _invalid("input", "input must be a text or a list of texts, none of them empty.")
+        raise invalid_field("input", "input must be a text or a list of texts, none of them empty.")
     if len(texts) > MAX_TEXTS:
-        raise _invalid("input", f"input holds more than {MAX_TEXTS} texts.")
+        raise invalid_field("input", f"input holds more than {MAX_TEXTS} texts.")
     return texts
 
 
-def _wants_base64(call: Call) -> bool:
-    wanted = call.fields.get("encoding_format", "float")
+def _wants_base64(request: ModelRequest) -> bool:
+    wanted = request.fields.get("encoding_format", "float")
     if wanted not in ("float", "base64"):
-        raise _invalid("encoding_format", "encoding_format must be float or base64.")
+        raise invalid_field("encoding_format", "encoding_format must be float or base64.")
     return bool(wanted == "base64")
-
-
-def _invalid(field: str, detail: str) -> InvalidRequest:
-    return InvalidRequest("invalid-request", detail, status=400, errors=[{"field": field, "message": detail}])

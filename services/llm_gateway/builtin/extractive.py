@@ -1,10 +1,10 @@
-"""An answerer that needs no language model: it quotes the sentences that fit the question best, with their numbers.
+"""An answerer that needs no language model: it quotes the sentences that fit the question best.
 
-It reads what the question-answering prompt already holds (numbered passages and the question, in the templates of
-design section 5 or any of that kind), scores each sentence by the idf-weighted overlap of its terms with the
-question's, and quotes one to three, like `年假为 10 天。[2]`. Pure functions; same input, same answer.
+It reads the prompt of a question with its numbered passages, in the templates of `zhiwen.common.prompts` or similar
+ones. It scores each sentence by the idf-weighted overlap of its terms with the question's terms. It quotes one to three
+sentences with the numbers of their passages, like `年假为 10 天。[2]`. Pure functions: same input, same answer.
 
-The weight of a term is the idf of BM25 (Robertson and Zaragoza 2009, section 3.3), counted over the sentences given.
+The weight of a term is the idf of BM25 (Robertson and Zaragoza 2009, section 3.3), counted over the given sentences.
 Terms are character bigrams for Chinese and lightly stemmed words for everything else.
 """
 
@@ -56,8 +56,8 @@ _NUMBER = re.compile(r"\d|[一二三四五六七八九十百千万两]+\s*(?:年
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """What the answerer found in a prompt: passages as (number, text), and the question."""
+class ParsedPrompt:
+    """What a prompt holds: passages as (number, text), and the question."""
 
     passages: tuple[tuple[int, str], ...]
     question: str
@@ -73,29 +73,33 @@ class Sentence:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The quoted sentences in reading order, each with its number appended; one refusal when nothing fits."""
+class QuotedAnswer:
+    """The quoted sentences in reading order, each followed by its number, or the refusal when none fits."""
 
     pieces: tuple[str, ...]
     refused: bool
 
     @property
     def text(self) -> str:
+        """The whole answer."""
         return "".join(self.pieces)
 
 
-def answer_prompt(prompt: str) -> Answer:
+def answer_prompt(prompt: str) -> QuotedAnswer:
     """Answer from the passages that `prompt` holds."""
     found = read_prompt(prompt)
     chosen = choose_sentences(found)
     if not chosen:
-        return Answer((REFUSAL,), True)
-    return Answer(tuple(_quote(sentence, last=sentence is chosen[-1]) for sentence in chosen), False)
+        return QuotedAnswer((REFUSAL,), True)
+    return QuotedAnswer(tuple(_quote(sentence, last=sentence is chosen[-1]) for sentence in chosen), False)
 
 
-def read_prompt(prompt: str) -> Prompt:
-    """Find passages and question. Text inside passages that looks like the template does not count:
-    the context begins at the first marker, the question follows the last one."""
+def read_prompt(prompt: str) -> ParsedPrompt:
+    """Find passages and question.
+
+    The context begins at the first marker, and the question follows the last one. A passage that holds text like the
+    template's therefore changes nothing.
+    """
     prompt = prompt.replace("\r\n", "\n")
     begin = _CONTEXT.search(prompt)
     questions = list(_QUESTION.finditer(prompt))
@@ -107,11 +111,11 @@ def read_prompt(prompt: str) -> Prompt:
     instructions = list(_INSTRUCTION.finditer(context))
     if instructions:
         context = context[: instructions[-1].start()]
-    return Prompt(_split_passages(context), question.strip())
+    return ParsedPrompt(_split_passages(context), question.strip())
 
 
 def _split_passages(context: str) -> tuple[tuple[int, str], ...]:
-    """Cut at `[1]`, `[2]`, … in sequence; a number out of sequence belongs to the text of a passage."""
+    """Cut at `[1]`, `[2]`, … in sequence. A number out of sequence belongs to the text of a passage."""
     starts: list[re.Match[str]] = []
     for match in _PASSAGE.finditer(context):
         expected = int(starts[-1][1]) + 1 if starts else int(match[1])
@@ -123,12 +127,12 @@ def _split_passages(context: str) -> tuple[tuple[int, str], ...]:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Cut Chinese and English text after its sentence ends; a dot inside a number or a name ends nothing."""
+    """Cut Chinese and English text after each sentence. A dot inside a number or a name does not end one."""
     return [match[0].strip() for match in _SENTENCE.finditer(text) if match[0].strip()]
 
 
 def terms_of(text: str) -> list[str]:
-    """Return the terms of a text: bigrams of Chinese runs (a lone character as itself), stemmed words."""
+    """Return the terms of a text: bigrams of Chinese runs (or the one character of a run), and stemmed words."""
     terms: list[str] = []
     for run in _WORD.findall(unicodedata.normalize("NFKC", text).lower()):
         if _CJK.match(run):
@@ -151,8 +155,8 @@ def _question_terms(question: str) -> set[str]:
     return set(terms_of(runs)) or set(terms_of(folded))
 
 
-def choose_sentences(prompt: Prompt) -> list[Sentence]:
-    """Return one to three sentences in reading order, or none when no sentence fits the question."""
+def choose_sentences(prompt: ParsedPrompt) -> list[Sentence]:
+    """Return one to three sentences in reading order, none when no sentence fits the question."""
     wanted = _question_terms(prompt.question)
     sentences = _sentences_of(prompt.passages)
     if not wanted or not sentences:
@@ -181,7 +185,7 @@ def _sentences_of(passages: Sequence[tuple[int, str]]) -> list[Sentence]:
 
 
 def _weights(wanted: Iterable[str], bags: Sequence[set[str]]) -> dict[str, float]:
-    """BM25's idf; a lone Chinese character says less than a bigram and weighs half."""
+    """Return BM25's idf of each term. A single Chinese character says less than a bigram and weighs half."""
     counts = Counter(term for bag in bags for term in bag)
     return {
         term: math.log(1 + (len(bags) - counts[term] + 0.5) / (counts[term] + 0.5))
@@ -191,8 +195,11 @@ def _weights(wanted: Iterable[str], bags: Sequence[set[str]]) -> dict[str, float
 
 
 def _bonus(sentence: Sentence, *, asks_number: bool) -> float:
-    """A little for earlier passages (they were found first) and for a number where one is asked; questions and
-    headings lose, they name the subject and say nothing about it."""
+    """Return what is added to a sentence's score.
+
+    Earlier passages gain a little, because the search ranked them higher. So do numbers when the question asks for one.
+    Questions and headings lose, because they name the subject and say nothing about it.
+    """
     bonus = 0.05 / (1 + sentence.number)
     if asks_number and _NUMBER.search(sentence.text):
         bonus += 0.1
@@ -217,5 +224,5 @@ def _quote(sentence: Sentence, *, last: bool) -> str:
 
 
 def count_tokens(text: str) -> int:
-    """Count Chinese characters and words: what this answerer reports as tokens."""
+    """Count Chinese characters and words, which this answerer reports as tokens."""
     return sum(len(run) if _CJK.match(run) else 1 for run in _WORD.findall(text.lower()))

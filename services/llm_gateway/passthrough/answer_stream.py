@@ -1,7 +1,7 @@
-"""A streamed answer on its way through: event by event, pure, so that it can be tested with bytes alone.
+"""A streamed answer on its way to the client, event by event. It does no I/O, so tests need nothing but bytes.
 
-Each event is parsed once. It leaves as it came but for the model's alias and the usage that the client did not ask
-for. What the answer said about itself (usage, whether it ended properly, an error) is kept for afterwards.
+Each event is parsed once. It leaves as it came, except for the model's alias and for usage that the client did not ask
+for. What the answer said about itself is kept: its usage, whether it ended properly, and its error.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from typing import Any
 
 import orjson
 
-from zhiwen.llm_gateway.errors import UpstreamError, error_event, error_in
+from zhiwen.llm_gateway.errors import FailureKind, UpstreamError, UpstreamFailure, error_event, error_in
 from zhiwen.llm_gateway.passthrough import json_splice
 from zhiwen.llm_gateway.passthrough.sse import DONE, EventSplitter, EventTooLong, data_of, with_data
-from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure
 
 
 class AnswerStream:
     """Feed it the upstream's bytes, send what it returns, then ask it how the answer ended.
 
-    `alias`: what the client calls the model, None when that is the upstream's own name. `hide_usage`: usage was asked
-    for on the gateway's own account. `texts`: where the answer's text is collected, None when nobody wants it.
+    `alias` is what the client calls the model, None when the upstream calls it the same. `hide_usage` is True when the
+    gateway asked for the usage and the client did not. `texts` collects the answer's text, None when no text is kept.
     """
 
     __slots__ = (
@@ -54,19 +53,19 @@ class AnswerStream:
 
     @property
     def complete(self) -> bool:
-        """True when the answer said that it is over: by `[DONE]`, or by a finish reason of every choice."""
+        """True when the answer said that it is over, by `[DONE]` or by a finish reason of every choice."""
         return self.done or (bool(self._ended) and self._seen <= self._ended)
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what may go to the client now. Raises `UpstreamFailure` (garbage) for what is no event.
+        """Return what may go to the client now. Raises `UpstreamFailure` (garbage) when something is not an event.
 
-        After an error event nothing more is returned, and `error` is set.
+        An error event sets `error`, and nothing that follows it is returned.
         """
         if self._splitter.rest or chunk[-2:] != b"\n\n" or b"\r" in chunk:
             try:
                 events = self._splitter.feed(chunk)
             except EventTooLong as exc:
-                raise UpstreamFailure(Kind.GARBAGE, f"sent {exc}") from exc
+                raise UpstreamFailure(FailureKind.GARBAGE, f"sent {exc}") from exc
             return b"".join([self._pass(event) for event in events if not self._over])
         return self._pass_lines(chunk)
 
@@ -75,7 +74,7 @@ class AnswerStream:
         return self.done or self.error is not None
 
     def _pass_lines(self, chunk: bytes) -> bytes:
-        """The common case, whole events of one line each, in one loop: this is what a streamed chunk costs."""
+        """Pass on a chunk of whole events of one line each. This is the common case, so it is one loop."""
         out: list[bytes] | None = None
         bodies = chunk[:-2].split(b"\n\n")
         for number, body in enumerate(bodies):
@@ -92,9 +91,10 @@ class AnswerStream:
         return chunk if out is None else b"".join(out)
 
     def _pass_plain(self, body: bytes) -> bytes | None:
-        """Return what becomes of an ordinary event (without its blank line), None when it needs a closer look.
+        """Return what becomes of an ordinary event (without its blank line), None when it is not ordinary.
 
-        Ordinary: one `data` line, an object with the choices already known, none of them ended, no usage in it.
+        An ordinary event has one `data` line with an object. Its one choice is known already and does not end, and it
+        tells no usage.
         """
         if body[:7] != b"data: {" or b"\n" in body or self._texts is not None:
             return None
@@ -117,7 +117,7 @@ class AnswerStream:
         return body
 
     def end(self) -> bytes:
-        """The upstream's bytes are over: return what the client still needs, a `[DONE]` where the server sends none.
+        """Return what the client still needs when the upstream's bytes are over: a `[DONE]` where the server sent none.
 
         Raises `UpstreamFailure` when the answer was not complete.
         """
@@ -128,8 +128,8 @@ class AnswerStream:
             return tail
         if not self.complete:
             if self.events == 0:
-                raise UpstreamFailure(Kind.EMPTY, "answered with a stream that holds no event")
-            raise UpstreamFailure(Kind.DIED, "ended its answer before it was complete")
+                raise UpstreamFailure(FailureKind.EMPTY, "answered with a stream that holds no event")
+            raise UpstreamFailure(FailureKind.DIED, "ended its answer before it was complete")
         return tail if self.done else tail + DONE
 
     def _pass(self, event: bytes) -> bytes:
@@ -137,16 +137,16 @@ class AnswerStream:
         if data is None:
             if event[:1] in b":eir\r\n":  # comments, and the fields event, id, retry without data
                 return event
-            raise UpstreamFailure(Kind.GARBAGE, "sent something that is no event")
+            raise UpstreamFailure(FailureKind.GARBAGE, "sent something that is no event")
         if data.strip() == b"[DONE]":
             self.done = True
             return event
         try:
             payload = orjson.loads(data)
         except orjson.JSONDecodeError as exc:
-            raise UpstreamFailure(Kind.GARBAGE, "sent an event that is not JSON") from exc
+            raise UpstreamFailure(FailureKind.GARBAGE, "sent an event that is not JSON") from exc
         if not isinstance(payload, dict):
-            raise UpstreamFailure(Kind.GARBAGE, "sent an event that is no JSON object")
+            raise UpstreamFailure(FailureKind.GARBAGE, "sent an event that is no JSON object")
         self.events += 1
         return self._pass_payload(event, data, payload)
 
@@ -173,7 +173,7 @@ class AnswerStream:
         return event if changed is data else with_data(event, changed)
 
     def _with_alias(self, data: bytes) -> bytes:
-        """Put the alias in, and remember the bytes up to there: they are the same in every event of a stream."""
+        """Put in the alias, and remember the bytes up to there, which are the same in every event of a stream."""
         assert self._alias is not None
         changed = json_splice.splice(data, {"model": self._alias})
         model = next(member for member in json_splice.members(data) if member.key == "model")
@@ -208,14 +208,14 @@ _NO_USAGE = b',"usage":null}'
 
 
 def choice_text(choice: dict[str, Any]) -> str:
-    """Return the text of one choice: of a chat delta or message, or of a completion."""
+    """Return the text of one choice: that of a chat delta or message, or that of a completion."""
     part = choice.get("delta") or choice.get("message")
     text = part.get("content") if isinstance(part, dict) else choice.get("text")
     return text if isinstance(text, str) else ""
 
 
 def choice_texts(choices: Any) -> list[str]:
-    """Return the texts of an answer's choices; what is no choice has none."""
+    """Return the texts of an answer's choices. Anything that is not a choice has none."""
     return [choice_text(choice) for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 

@@ -1,7 +1,8 @@
 """Change single top-level members of a JSON object in its bytes and leave every other byte as it came.
 
-Parsing and serializing again would reorder nothing but would respell numbers, escapes and white space; a gateway that
-promises "byte for byte" must not. The input has already been parsed as valid JSON (RFC 8259) by the caller.
+To parse and serialize the object again would spell numbers, escapes and white space differently. A gateway that
+promises to pass a body on byte for byte must not do that. The caller has already parsed the input as valid JSON
+(RFC 8259).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _NESTING = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
 
 
 class Member(NamedTuple):
-    """One top-level member; offsets into the body. `end` is just past its value."""
+    """One top-level member. `start`, `value` and `end` are offsets of its key, of its value and just past its value."""
 
     key: str
     start: int
@@ -61,9 +62,9 @@ def _value_end(body: bytes, start: int) -> int:
 
 
 def splice(body: bytes, replace: Mapping[str, bytes]) -> bytes:
-    """Return `body` with the given top-level members set; values are JSON. Absent keys are put first.
+    """Return `body` with the given top-level members set. The values are JSON. Absent keys are put first.
 
-    A key that occurs twice is replaced twice, so that no reader can see the old value.
+    A key that occurs twice is replaced twice, so that no reader sees the old value. Raises `ValueError` as `members`.
     """
     spans = members(body)
     present = {member.key for member in spans}
@@ -82,7 +83,7 @@ def splice(body: bytes, replace: Mapping[str, bytes]) -> bytes:
 
 
 def without(body: bytes, key: str) -> bytes:
-    """Return `body` without its top-level member `key` and the comma that belonged to it."""
+    """Return `body` without its top-level member `key` and without the comma that belonged to it."""
     while True:
         spans = members(body)
         index = next((i for i, member in enumerate(spans) if member.key == key), None)

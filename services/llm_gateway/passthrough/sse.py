@@ -1,7 +1,7 @@
-"""Server-sent events as model servers send them: cut a byte stream into events, read and change single ones.
+"""Server-sent events as model servers send them: cut a byte stream into events, then read or change single ones.
 
 Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. The bytes of an event, its line ends included,
-are passed on as they came unless something in it has to change.
+stay as they came unless something in it has to change.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ DONE = b"data: [DONE]\n\n"
 
 
 class EventTooLong(ValueError):
-    """An event does not end within the limit."""
+    """An event is longer than the limit."""
 
 
 class EventSplitter:
-    """Collects writes of any size and returns each event once it is complete, with its closing blank line."""
+    """Takes chunks of any size and returns each event when it is complete, with its closing blank line."""
 
     __slots__ = ("_rest", "limit")
 
@@ -29,7 +29,7 @@ class EventSplitter:
 
     @property
     def rest(self) -> bytes:
-        """Bytes of an event that has begun and not ended."""
+        """The bytes of an event that has begun and not ended."""
         return self._rest
 
     def feed(self, chunk: bytes) -> list[bytes]:
@@ -48,7 +48,7 @@ class EventSplitter:
 
 
 def data_of(event: bytes) -> bytes | None:
-    """Return the data of an event: its `data` lines joined by line feeds; None when it has none (a comment)."""
+    """Return the `data` lines of an event joined by line feeds, None when it has none (a comment)."""
     if event.startswith(b"data: {") and event.find(b"\n") >= len(event) - 2:
         return event[6:]
     lines = [line for line in event.splitlines() if line.startswith(b"data")]
@@ -57,7 +57,7 @@ def data_of(event: bytes) -> bytes | None:
 
 
 def with_data(event: bytes, data: bytes) -> bytes:
-    """Return `event` with other data, its remaining lines and its line end as they were."""
+    """Return `event` with other data. Its remaining lines and its line ends stay as they were."""
     if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.find(b"\n") == len(event) - 2:
         return b"data: " + data.rstrip() + b"\n\n"
     newline = b"\r\n" if b"\r\n" in event else b"\n"

@@ -1,7 +1,7 @@
-"""A circuit breaker per upstream, as pure functions over a frozen state: `now` is any monotonic clock in seconds.
+"""A circuit breaker per upstream, as pure functions over a frozen value. `now` is seconds on any monotonic clock.
 
-Closed, it lets everything through and counts. Open, it lets nothing through until its time is over, then one probe
-(half-open); the probe's success closes it, its failure opens it for twice as long.
+A closed breaker lets all calls through and counts them. An open one lets none through until its time is over; then it
+is half-open and lets one probe through. A probe that succeeds closes it. A probe that fails opens it for twice as long.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from enum import StrEnum
 from zhiwen.llm_gateway.config import BreakerPolicy
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
+    """What a breaker does at one moment."""
+
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half-open"
@@ -20,7 +22,12 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """Counts of the current and the previous half of the window; `opened` is None while closed."""
+    """When the breaker opened, and what it has counted in the current and in the previous half of its window.
+
+    `opened` is the second in which it opened, None while it is closed. `open_for` is how many seconds it stays open.
+    `probing` is True while a probe is under way. `streak` counts failures in a row. `since` is where the current half
+    of the window began.
+    """
 
     opened: float | None = None
     open_for: float = 0.0
@@ -33,10 +40,11 @@ class Breaker:
     earlier_failures: int = 0
 
 
-def state(breaker: Breaker, now: float) -> State:
+def state_of(breaker: Breaker, now: float) -> BreakerState:
+    """Return the state at `now`."""
     if breaker.opened is None:
-        return State.CLOSED
-    return State.HALF_OPEN if now >= breaker.opened + breaker.open_for else State.OPEN
+        return BreakerState.CLOSED
+    return BreakerState.HALF_OPEN if now >= breaker.opened + breaker.open_for else BreakerState.OPEN
 
 
 def allows(breaker: Breaker, now: float) -> bool:
@@ -45,22 +53,22 @@ def allows(breaker: Breaker, now: float) -> bool:
 
 
 def opens_in(breaker: Breaker, now: float) -> float:
-    """Seconds until a call may start; 0 when it may start now or a probe is under way."""
+    """Return the seconds until a call may start: 0 when it may start now, or when a probe is under way."""
     return 0.0 if breaker.opened is None else max(0.0, breaker.opened + breaker.open_for - now)
 
 
 def started(breaker: Breaker) -> Breaker:
-    """A call begins; when the breaker is not closed it is the probe."""
+    """Return the breaker after a call began. While the breaker is not closed, that call is the probe."""
     return breaker if breaker.opened is None else replace(breaker, probing=True)
 
 
 def abandoned(breaker: Breaker, *, probe: bool) -> Breaker:
-    """A call ended without a verdict: the client left."""
+    """Return the breaker after a call ended without an outcome, because the client left."""
     return replace(breaker, probing=False) if probe else breaker
 
 
 def succeeded(breaker: Breaker, now: float, policy: BreakerPolicy, *, probe: bool) -> Breaker:
-    """A call went well. One that began before the breaker opened does not close it."""
+    """Return the breaker after a call went well. A call that began before the breaker opened does not close it."""
     if breaker.opened is not None:
         return Breaker(since=now) if probe else breaker
     rolled = _rolled(breaker, now, policy)
@@ -68,7 +76,7 @@ def succeeded(breaker: Breaker, now: float, policy: BreakerPolicy, *, probe: boo
 
 
 def failed(breaker: Breaker, now: float, policy: BreakerPolicy, *, probe: bool) -> Breaker:
-    """A call failed; opens the breaker on a streak or on the error rate."""
+    """Return the breaker after a call failed: open, if that was one failure too many in a row or in the window."""
     if breaker.opened is not None:
         longer = min(policy.longest, breaker.open_for * 2)
         return replace(breaker, opened=now, open_for=longer, probing=False) if probe else breaker
@@ -82,6 +90,7 @@ def failed(breaker: Breaker, now: float, policy: BreakerPolicy, *, probe: bool) 
 
 
 def _rolled(breaker: Breaker, now: float, policy: BreakerPolicy) -> Breaker:
+    """Return the breaker with counts that have left the window forgotten. The window moves by halves."""
     half = policy.window / 2
     if now < breaker.since + half:
         return breaker

@@ -1,7 +1,7 @@
-"""The one place that speaks HTTP to model servers (aiohttp), and that translates aiohttp's exceptions, once.
+"""HTTP to model servers. aiohttp is used in this module only, which translates its exceptions.
 
-Bodies go out and come back as bytes: nothing is collected beyond what the caller reads, and nothing is decoded but the
-compression that a server uses without being asked.
+Bodies go out and come back as bytes. Nothing is collected beyond what the caller reads. Nothing is decoded except the
+compression of a server that compresses although it was not asked to.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure, parse_retry_after
+from zhiwen.llm_gateway.errors import FailureKind, UpstreamFailure
+from zhiwen.llm_gateway.upstreams.failures import parse_retry_after
+
+Headers = list[tuple[bytes, bytes]]
+"""Headers as ASGI has them: names in lower case."""
 
 _ERROR_BYTES = 64 * 1024
 _LIST_BYTES = 2**20
@@ -28,15 +32,15 @@ _NOT_PASSED = _HOP_BY_HOP | _OURS | {"upgrade", "set-cookie", "alt-svc"}
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds: to connect, to the first byte of the answer, and of silence within it."""
+    """Seconds to connect, to the first byte of the answer, and of silence within it."""
 
     connect: float
     first_byte: float
     idle: float
 
 
-class Reply:
-    """A 2xx answer whose first body bytes are here. Close it, whatever happens; closing early ends the call."""
+class UpstreamResponse:
+    """A 2xx response whose first body bytes are here. It must be closed; closing it early ends the call."""
 
     __slots__ = ("_first", "_idle", "_response", "_timer", "_waits_since")
 
@@ -54,14 +58,16 @@ class Reply:
 
     @property
     def is_event_stream(self) -> bool:
+        """True when the body consists of server-sent events."""
         return self.content_type.lower().startswith("text/event-stream")
 
     @property
     def status(self) -> int:
+        """The HTTP status."""
         return self._response.status
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """The end-to-end headers that a client may see, besides the content type."""
+    def headers(self) -> Headers:
+        """Return the end-to-end headers that a client may see, without the content type."""
         return [
             (name.encode("latin-1").lower(), value.encode("utf-8", "surrogateescape"))
             for name, value in self._response.headers.items()
@@ -69,7 +75,7 @@ class Reply:
         ]
 
     async def next_chunk(self) -> bytes:
-        """Return the bytes that came next, as soon as they came; `b""` at the end. Raises `UpstreamFailure`."""
+        """Return the next bytes as soon as they come, `b""` at the end. Raises `UpstreamFailure`."""
         if self._first:
             first, self._first = self._first, b""
             return first
@@ -94,11 +100,11 @@ class Reply:
             parts.append(chunk)
             size += len(chunk)
             if size > limit:
-                raise UpstreamFailure(Kind.GARBAGE, f"sent an answer of more than {limit} bytes")
+                raise UpstreamFailure(FailureKind.GARBAGE, f"sent an answer of more than {limit} bytes")
         return b"".join(parts)
 
-    async def finish(self, seconds: float = 0.5) -> None:
-        """Read what follows a complete answer, so that the connection can serve again; give up after `seconds`."""
+    async def drain(self, seconds: float = 0.5) -> None:
+        """Read what follows a complete answer, so that the connection can be used again. Gives up after `seconds`."""
         with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
             if not self._response.content.at_eof():
                 async with asyncio.timeout(seconds):
@@ -106,14 +112,14 @@ class Reply:
                         pass
 
     def close(self) -> None:
-        """Give the connection back when the body was read to its end, else cut it."""
+        """Give the connection back when the body was read to its end, and close it otherwise."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._response.close()
 
     def _check_idle(self) -> None:
-        if self._waits_since is None:  # a slow client holds the answer up, which is not the server's silence
+        if self._waits_since is None:  # no read is under way: the client is slow, the server is not silent
             self._timer = None
             return
         loop = asyncio.get_running_loop()
@@ -125,7 +131,7 @@ class Reply:
 
 
 class UpstreamClient:
-    """Connections to all model servers. Must be created and closed within the running event loop."""
+    """Connections to all model servers. Create and close it within the running event loop."""
 
     def __init__(self) -> None:
         self._session = aiohttp.ClientSession(
@@ -139,12 +145,13 @@ class UpstreamClient:
         )
 
     async def close(self) -> None:
+        """Close all connections."""
         await self._session.close()
 
-    async def post(self, url: URL, body: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> Reply:
-        """Send one request and return once the first byte of a 2xx body is here.
+    async def post(self, url: URL, body: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> UpstreamResponse:
+        """Send one request and return when the first byte of a 2xx body is here.
 
-        Raises `UpstreamFailure` for everything else, an HTTP error (with its body) included.
+        Raises `UpstreamFailure` for everything else, including an HTTP error, whose body it holds.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
         response: aiohttp.ClientResponse | None = None
@@ -158,15 +165,18 @@ class UpstreamClient:
                         raise await _http_error(response)
                     first = await response.content.readany()
             if not first:
-                raise UpstreamFailure(Kind.EMPTY, f"answered {response.status} with nothing in it")
+                raise UpstreamFailure(FailureKind.EMPTY, f"answered {response.status} with an empty body")
         except BaseException:
             if response is not None:
                 response.close()
             raise
-        return Reply(response, first, timeouts.idle)
+        return UpstreamResponse(response, first, timeouts.idle)
 
     async def get(self, url: URL, headers: Mapping[str, str], seconds: float) -> tuple[int, bytes]:
-        """Return status and body of a GET (health checks, lists of models). Raises `UpstreamFailure`."""
+        """Return status and body of a GET, for health checks and lists of models. `seconds` is its time limit.
+
+        Raises `UpstreamFailure`.
+        """
         with _opening_failures(seconds):
             async with asyncio.timeout(seconds):
                 async with self._session.get(url, headers=headers, allow_redirects=False) as response:
@@ -174,7 +184,7 @@ class UpstreamClient:
 
 
 async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Return the body, or its first bytes where it is longer than `limit`."""
+    """Return the body, cut after `limit` bytes."""
     parts: list[bytes] = []
     while limit > 0 and (part := await response.content.read(limit)):
         parts.append(part)
@@ -187,7 +197,7 @@ async def _http_error(response: aiohttp.ClientResponse) -> UpstreamFailure:
     with contextlib.suppress(aiohttp.ClientError):
         body = await _read_up_to(response, _ERROR_BYTES)
     return UpstreamFailure(
-        Kind.STATUS,
+        FailureKind.STATUS,
         f"answered {response.status}",
         status=response.status,
         retry_after=parse_retry_after(response.headers.get("Retry-After"), now=time.time()),
@@ -200,17 +210,17 @@ def _opening_failures(seconds: float) -> Iterator[None]:
     try:
         yield
     except aiohttp.ConnectionTimeoutError as exc:
-        raise UpstreamFailure(Kind.CONNECT, "did not accept a connection in time") from exc
+        raise UpstreamFailure(FailureKind.CONNECT, "did not accept a connection in time") from exc
     except aiohttp.ClientConnectorError as exc:
-        raise UpstreamFailure(Kind.CONNECT, "cannot be reached") from exc
+        raise UpstreamFailure(FailureKind.CONNECT, "cannot be reached") from exc
     except TimeoutError as exc:
-        raise UpstreamFailure(Kind.TIMEOUT, f"sent nothing within {seconds:g} s") from exc
+        raise UpstreamFailure(FailureKind.TIMEOUT, f"sent nothing within {seconds:g} s") from exc
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
-        raise UpstreamFailure(Kind.DISCONNECT, "closed the connection without an answer") from exc
+        raise UpstreamFailure(FailureKind.DISCONNECT, "closed the connection without an answer") from exc
     except aiohttp.ClientPayloadError as exc:
-        raise UpstreamFailure(Kind.DIED, "broke off within its answer") from exc
+        raise UpstreamFailure(FailureKind.DIED, "broke off within its answer") from exc
     except (aiohttp.ClientError, ValueError) as exc:
-        raise UpstreamFailure(Kind.GARBAGE, "sent something that is not HTTP") from exc
+        raise UpstreamFailure(FailureKind.GARBAGE, "sent something that is not HTTP") from exc
 
 
 @contextlib.contextmanager
@@ -218,6 +228,6 @@ def _answer_failures() -> Iterator[None]:
     try:
         yield
     except TimeoutError as exc:
-        raise UpstreamFailure(Kind.IDLE, "fell silent within its answer") from exc
+        raise UpstreamFailure(FailureKind.IDLE, "fell silent within its answer") from exc
     except (aiohttp.ClientError, OSError) as exc:
-        raise UpstreamFailure(Kind.DIED, "broke off within its answer") from exc
+        raise UpstreamFailure(FailureKind.DIED, "broke off within its answer") from exc

@@ -1,7 +1,7 @@
-"""The upstreams as they are now: who is healthy, how many calls each has, who waits for a free one.
+"""All upstreams: who may be asked for a model, which calls are under way, and who waits for a free upstream.
 
-The decisions are in `routing` and `breaker`; this module holds the numbers they decide upon. Everything runs in one
-event loop, so nothing is locked.
+The decisions are made in `routing` and `breaker`; this module holds the numbers that they decide upon. Everything runs
+in one event loop, so there are no locks.
 """
 
 from __future__ import annotations
@@ -10,118 +10,90 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from yarl import URL
-
 from zhiwen.common.errors import NotFound, ServiceError, TooMany, Unavailable
 from zhiwen.common.prompts import EXTRACTIVE_MODEL
 from zhiwen.llm_gateway.config import GatewayConfig
-from zhiwen.llm_gateway.config import Upstream as UpstreamConfig
-from zhiwen.llm_gateway.errors import UpstreamError
+from zhiwen.llm_gateway.errors import UpstreamError, UpstreamFailure
 from zhiwen.llm_gateway.upstreams import breaker, routing
-from zhiwen.llm_gateway.upstreams.failures import UpstreamFailure, counts_against
+from zhiwen.llm_gateway.upstreams.failures import counts_against
 from zhiwen.llm_gateway.upstreams.http import Timeouts
+from zhiwen.llm_gateway.upstreams.upstream import Upstream
 
 Clock = Callable[[], float]
 
-
-class Upstream:
-    """One model server: its place in the file, and its state."""
-
-    def __init__(self, config: UpstreamConfig, defaults: Timeouts) -> None:
-        self.breaker = breaker.Breaker()
-        self.pending = 0
-        self.healthy = True
-        self.cooling_until = 0.0
-        self.listed: tuple[str, ...] = ()
-        self.refuses_usage = False
-        self.configure(config, defaults)
-
-    def configure(self, config: UpstreamConfig, defaults: Timeouts) -> None:
-        """Take the file's values; the state stays."""
-        self.config = config
-        self.name = config.name
-        key = config.api_key.get_secret_value()
-        self.headers = {"Content-Type": "application/json", **config.headers}
-        if key:
-            self.headers["Authorization"] = f"Bearer {key}"
-        self._urls: dict[str, URL] = {}
-        own = config.timeouts
-        self.timeouts = Timeouts(
-            own.connect or defaults.connect, own.first_byte or defaults.first_byte, own.idle or defaults.idle
-        )
-
-    @property
-    def asks_usage(self) -> bool:
-        """True when streams may be asked for their usage; some servers refuse the field."""
-        return self.config.ask_usage and not self.refuses_usage
-
-    def url(self, path: str) -> URL:
-        """The address of a door such as `/chat/completions`."""
-        if path not in self._urls:
-            self._urls[path] = URL(self.config.root + path)
-        return self._urls[path]
-
-    def view(self, now: float, *, tried: bool) -> routing.View:
-        return routing.View(
-            self.config.priority,
-            self.config.weight,
-            self.pending,
-            self.config.max_concurrent,
-            self.healthy,
-            breaker.allows(self.breaker, now),
-            now < self.cooling_until,
-            tried,
-        )
+MOST_ROUTES = 10_000  # remembered routes, so that clients which invent names do not fill the memory
 
 
 @dataclass(slots=True, eq=False)
-class Lease:
-    """The right to make one call. Settle it exactly once: `succeeded`, `failed` or `abandoned`."""
+class Slot:
+    """One of the calls that an upstream serves at the same time.
+
+    Settle it exactly once, by `succeeded`, `failed` or `abandoned`; then the slot is free for the next request. `model`
+    is what the upstream calls the model.
+    """
 
     upstream: Upstream
     model: str
     _pool: Pool
     _probe: bool
+    _held: bool = True
 
     def first_byte(self) -> None:
-        """A probe that answers is proof enough, however long the answer takes to end."""
+        """Note that the answer has begun. A probe has then succeeded, however long its answer takes to end."""
         if self._probe:
-            self._pool.settle(self, lambda b, now, policy: breaker.succeeded(b, now, policy, probe=True), ends=False)
+            self._note_success()
             self._probe = False
 
     def succeeded(self) -> None:
-        probe = self._probe
-        self._pool.settle(self, lambda b, now, policy: breaker.succeeded(b, now, policy, probe=probe))
+        """Settle a call that went well."""
+        self._note_success()
+        self._free()
 
     def failed(self, failure: UpstreamFailure) -> None:
+        """Settle a call that failed. It counts against the upstream only when the upstream is to blame."""
+        upstream, pool = self.upstream, self._pool
         if failure.retry_after is not None:
-            self._pool.cool(self.upstream, failure.retry_after)
-        if not counts_against(failure):
-            self.succeeded()
-            return
-        probe = self._probe
-        self._pool.settle(self, lambda b, now, policy: breaker.failed(b, now, policy, probe=probe))
+            upstream.cool_down(pool.now(), failure.retry_after)
+        if counts_against(failure):
+            upstream.breaker = breaker.failed(upstream.breaker, pool.now(), pool.config.breaker, probe=self._probe)
+        else:
+            self._note_success()
+        self._free()
 
     def abandoned(self) -> None:
-        probe = self._probe
-        self._pool.settle(self, lambda b, _now, _policy: breaker.abandoned(b, probe=probe))
+        """Settle a call that ended without an outcome. Does nothing to a slot that is settled."""
+        if self._held:
+            self.upstream.breaker = breaker.abandoned(self.upstream.breaker, probe=self._probe)
+            self._free()
+
+    def _note_success(self) -> None:
+        upstream, pool = self.upstream, self._pool
+        upstream.breaker = breaker.succeeded(upstream.breaker, pool.now(), pool.config.breaker, probe=self._probe)
+
+    def _free(self) -> None:
+        self._held = False
+        self.upstream.pending -= 1
+        self._pool.serve_queue()
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
     route: routing.Route
     tried: frozenset[str]
-    future: asyncio.Future[Lease]
+    slot: asyncio.Future[Slot]
 
 
 class Pool:
-    """All upstreams of the current configuration. `clock` is monotonic seconds."""
+    """All upstreams of the current configuration.
+
+    `defaults` are the timeouts of an upstream that has none of its own. `clock` returns monotonic seconds.
+    """
 
     def __init__(self, config: GatewayConfig, defaults: Timeouts, clock: Clock) -> None:
-        self._clock = clock
+        self.now = clock
         self._defaults = defaults
         self._turn = 0
-        self._waiters: list[_Waiter] = []
+        self._queue: list[_Waiter] = []
         self._routes: dict[str, routing.Route | None] = {}
         self._upstreams: dict[str, Upstream] = {}
         self.reload(config)
@@ -134,22 +106,25 @@ class Pool:
             old = self._upstreams.get(part.name)
             if old is not None and old.config.base_url == part.base_url:
                 old.configure(part, self._defaults)
-            kept[part.name] = old if old and old.config is part else Upstream(part, self._defaults)
+                kept[part.name] = old
+            else:
+                kept[part.name] = Upstream(part, self._defaults)
         self._upstreams = kept
         self._routes.clear()
-        self._place_waiters()
+        self.serve_queue()
 
     @property
     def upstreams(self) -> Sequence[Upstream]:
+        """The upstreams, in the file's order."""
         return list(self._upstreams.values())
 
     @property
     def queued(self) -> int:
-        """Requests that wait for a free upstream."""
-        return len(self._waiters)
+        """The number of requests that wait for a free upstream."""
+        return len(self._queue)
 
     def note_listed(self, upstream: Upstream, models: tuple[str, ...]) -> None:
-        """Remember what an upstream says it serves."""
+        """Remember which models an upstream says it serves."""
         if upstream.listed != models:
             upstream.listed = models
             self._routes.clear()
@@ -158,16 +133,16 @@ class Pool:
         """Remember the outcome of an active check."""
         upstream.healthy = healthy
         if healthy:
-            self._place_waiters()
+            self.serve_queue()
 
     def public_models(self) -> list[str]:
-        """The names that `/v1/models` lists."""
+        """Return the names that can be asked for."""
         return routing.public_models(self.config, [name for u in self._upstreams.values() for name in u.listed])
 
     def resolve(self, asked: str) -> routing.Route:
         """Return the route of a model. Raises `NotFound` (`model-not-found`)."""
         if asked not in self._routes:
-            if len(self._routes) > 10_000:
+            if len(self._routes) > MOST_ROUTES:
                 self._routes.clear()
             self._routes[asked] = routing.resolve(self.config, asked, default=self._default_model())
         route = self._routes[asked]
@@ -186,115 +161,100 @@ class Pool:
         return ""
 
     def others_left(self, route: routing.Route, tried: frozenset[str]) -> bool:
-        """True when a candidate that was not tried could be asked now or once it is free."""
-        now = self._clock()
+        """Return True when an upstream that was not tried may be asked now or as soon as it has a free slot."""
+        now = self.now()
         return any(
-            c.upstream not in tried
-            and (u := self._upstreams.get(c.upstream)) is not None
-            and breaker.allows(u.breaker, now)
-            and now >= u.cooling_until
-            for c in route.candidates
+            candidate.upstream not in tried and upstream.may_be_asked(now)
+            for candidate, upstream in self._candidates(route)
         )
 
-    async def acquire(self, route: routing.Route, tried: frozenset[str], deadline: float) -> Lease:
-        """Return the right to one call, waiting in the queue while all are busy.
+    async def acquire(self, route: routing.Route, tried: frozenset[str], deadline: float) -> Slot:
+        """Return a slot for one call, after waiting in the queue while all upstreams are busy.
 
-        Raises `TooMany` when the queue is full or all asked for quiet, `Unavailable` when none may be asked,
-        `UpstreamError` (504, `deadline-exceeded`) when `deadline` (on the pool's clock) passes first.
+        `tried` names the upstreams that have failed this request. `deadline` is on the pool's clock. Raises `TooMany`
+        when the queue is full or all upstreams asked for a pause, `Unavailable` when none may be asked, and
+        `UpstreamError` (504, `deadline-exceeded`) when the deadline passes first.
         """
-        found = self._try(route, tried)
-        if isinstance(found, Lease):
+        found = self._take_slot(route, tried)
+        if isinstance(found, Slot):
             return found
-        if found is routing.Verdict.FULL:
+        if found is routing.NoCandidate.BUSY:
             return await self._wait(route, tried, deadline)
         raise self._refusal(route, found)
 
-    def _refusal(self, route: routing.Route, verdict: routing.Verdict) -> ServiceError:
-        if verdict is routing.Verdict.COOLING:
-            wait = max(1, round(self._calm_in(route)))
-            detail = f"The model servers for {route.public} asked for a pause."
-            return TooMany("upstream-rate-limited", detail, retry_after=wait)
-        return Unavailable(
-            "no-upstream",
-            f"No model server for {route.public} answers at the moment.",
-            headers={"Retry-After": str(max(1, round(self._opens_in(route))))},
-        )
+    def _candidates(self, route: routing.Route) -> list[tuple[routing.Candidate, Upstream]]:
+        """Return the candidates with their upstreams, without those that a reload has removed."""
+        return [(c, self._upstreams[c.upstream]) for c in route.candidates if c.upstream in self._upstreams]
 
-    def _try(self, route: routing.Route, tried: frozenset[str]) -> Lease | routing.Verdict:
-        now = self._clock()
-        known = [(c, self._upstreams[c.upstream]) for c in route.candidates if c.upstream in self._upstreams]
-        views = [upstream.view(now, tried=candidate.upstream in tried) for candidate, upstream in known]
+    def _take_slot(self, route: routing.Route, tried: frozenset[str]) -> Slot | routing.NoCandidate:
+        now = self.now()
+        known = self._candidates(route)
         self._turn += 1
-        chosen = routing.choose(views, self._turn)
-        if isinstance(chosen, routing.Verdict):
+        states = [upstream.state(now, tried=candidate.upstream in tried) for candidate, upstream in known]
+        chosen = routing.choose(states, self._turn)
+        if isinstance(chosen, routing.NoCandidate):
             return chosen
         candidate, upstream = known[chosen]
         upstream.pending += 1
         probe = upstream.breaker.opened is not None
         upstream.breaker = breaker.started(upstream.breaker)
-        return Lease(upstream, candidate.model, self, probe)
+        return Slot(upstream, candidate.model, self, probe)
 
-    async def _wait(self, route: routing.Route, tried: frozenset[str], deadline: float) -> Lease:
-        if len(self._waiters) >= self.config.queue.size:
+    async def _wait(self, route: routing.Route, tried: frozenset[str], deadline: float) -> Slot:
+        if len(self._queue) >= self.config.queue.size:
             raise TooMany("queue-full", "All model servers are busy and the queue is full.", retry_after=1)
         waiter = _Waiter(route, tried, asyncio.get_running_loop().create_future())
-        self._waiters.append(waiter)
+        self._queue.append(waiter)
         try:
-            async with asyncio.timeout(max(0.0, deadline - self._clock())):
-                return await waiter.future
+            async with asyncio.timeout(max(0.0, deadline - self.now())):
+                return await waiter.slot
         except TimeoutError:
-            self._give_back(waiter)
+            _give_back(waiter)
             raise deadline_exceeded("waiting for a free model server") from None
         except asyncio.CancelledError:
-            self._give_back(waiter)
+            _give_back(waiter)
             raise
         finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            if waiter in self._queue:
+                self._queue.remove(waiter)
 
-    @staticmethod
-    def _give_back(waiter: _Waiter) -> None:
-        if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
-            waiter.future.result().abandoned()
-
-    def _place_waiters(self) -> None:
-        """Serve the queue in order, as far as there is room."""
-        for waiter in list(self._waiters):
-            if waiter.future.done():
+    def serve_queue(self) -> None:
+        """Give free slots to the requests that wait, in the order in which they came."""
+        if not self._queue:
+            return
+        for waiter in list(self._queue):
+            if waiter.slot.done():
                 continue
-            placed = self._try(waiter.route, waiter.tried)
-            if placed is routing.Verdict.FULL:
+            found = self._take_slot(waiter.route, waiter.tried)
+            if found is routing.NoCandidate.BUSY:
                 continue
-            self._waiters.remove(waiter)
-            if isinstance(placed, Lease):
-                waiter.future.set_result(placed)
+            self._queue.remove(waiter)
+            if isinstance(found, Slot):
+                waiter.slot.set_result(found)
             else:
-                waiter.future.set_exception(self._refusal(waiter.route, placed))
+                waiter.slot.set_exception(self._refusal(waiter.route, found))
 
-    def settle(self, lease: Lease, change: Callable[..., breaker.Breaker], *, ends: bool = True) -> None:
-        """Book the outcome of a call; when it ends, its place goes to the first in the queue that it can serve."""
-        upstream = lease.upstream
-        upstream.breaker = change(upstream.breaker, self._clock(), self.config.breaker)
-        if ends:
-            upstream.pending -= 1
-            if self._waiters:
-                self._place_waiters()
+    def _refusal(self, route: routing.Route, reason: routing.NoCandidate) -> ServiceError:
+        now = self.now()
+        upstreams = [upstream for _, upstream in self._candidates(route)]
+        if reason is routing.NoCandidate.COOLING:
+            pause = min((upstream.cooling_until - now for upstream in upstreams), default=1.0)
+            detail = f"The model servers for {route.public} asked for a pause."
+            return TooMany("upstream-rate-limited", detail, retry_after=max(1, round(pause)))
+        opens_in = min((breaker.opens_in(upstream.breaker, now) for upstream in upstreams), default=1.0)
+        return Unavailable(
+            "no-upstream",
+            f"No model server for {route.public} answers at the moment.",
+            headers={"Retry-After": str(max(1, round(opens_in)))},
+        )
 
-    def cool(self, upstream: Upstream, seconds: float) -> None:
-        """Leave an upstream alone for as long as its `Retry-After` says, five minutes at most."""
-        upstream.cooling_until = max(upstream.cooling_until, self._clock() + min(seconds, 300.0))
 
-    def _calm_in(self, route: routing.Route) -> float:
-        now = self._clock()
-        known = [self._upstreams[c.upstream] for c in route.candidates if c.upstream in self._upstreams]
-        return min((upstream.cooling_until - now for upstream in known), default=1.0)
-
-    def _opens_in(self, route: routing.Route) -> float:
-        now = self._clock()
-        known = [self._upstreams[c.upstream] for c in route.candidates if c.upstream in self._upstreams]
-        return min((breaker.opens_in(upstream.breaker, now) for upstream in known), default=1.0)
+def _give_back(waiter: _Waiter) -> None:
+    """Return the slot of a waiter that got one and was cancelled before it could use it."""
+    if waiter.slot.done() and not waiter.slot.cancelled() and waiter.slot.exception() is None:
+        waiter.slot.result().abandoned()
 
 
 def deadline_exceeded(doing: str) -> UpstreamError:
-    """The 504 of a request whose time is up."""
+    """Return the 504 of a request whose time is up."""
     return UpstreamError("deadline-exceeded", f"The time for this request was up while {doing}.", status=504)

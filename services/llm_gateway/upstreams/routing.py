@@ -1,4 +1,4 @@
-"""Which upstream a request goes to: pure functions over what is known at that moment."""
+"""Which upstream a request goes to. Pure functions over what is known at that moment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where the model `public` is served; no candidates: by the built-in answerer."""
+    """Where a model is served, which clients call `public`. Without candidates a built-in model serves it."""
 
     public: str
     candidates: tuple[Candidate, ...] = ()
@@ -32,8 +32,13 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What is known of one candidate now. `allowed`: its breaker lets a call through; `cooling`: it asked for quiet."""
+class CandidateState:
+    """What is known of one candidate now.
+
+    `priority` and `weight` are those of its upstream. `pending` is the number of calls under way and `limit` the most
+    it may have. `healthy` is the outcome of its last active check. `allowed` is True when its breaker lets a call
+    through, `cooling` while it has asked for a pause, `tried` when it has failed this request already.
+    """
 
     priority: int
     weight: float
@@ -45,19 +50,19 @@ class View:
     tried: bool = False
 
 
-class Verdict(Enum):
+class NoCandidate(Enum):
     """Why no candidate was chosen."""
 
-    FULL = "all at their limit"
-    COOLING = "all asked for quiet"
+    BUSY = "all are at their limit"
+    COOLING = "all have asked for a pause"
     NONE = "none is left"
 
 
 def resolve(config: GatewayConfig, asked: str, *, default: str) -> Route | None:
-    """Return the route of the model a client asked for; None when there is no such model.
+    """Return the route of the model that a client asked for, None when there is no such model.
 
-    Exact names and aliases come before wildcards, a longer wildcard before a shorter one; nothing or `default` asks
-    for the default model.
+    An exact name or alias wins over a wildcard, and a longer wildcard over a shorter one. An empty name or `default`
+    asks for the default model, which is `default` where the file names none.
     """
     name = asked if asked not in ("", "default") else (config.default_model or default)
     if exact := _exact(config, name):
@@ -90,8 +95,11 @@ def _exact(config: GatewayConfig, name: str) -> tuple[Candidate, ...]:
 
 
 def public_models(config: GatewayConfig, listed: Iterable[str] = ()) -> list[str]:
-    """Return what can be asked for by name, in the file's order: names, aliases, what upstreams list under their
-    wildcards (`listed`), and the built-in answerer where it serves."""
+    """Return the models that can be asked for by name, in the file's order.
+
+    These are names and aliases, those of `listed` (what the upstreams say they serve) that a wildcard allows, and the
+    built-in answerer where it serves.
+    """
     names: dict[str, None] = {}
     for upstream in config.upstreams:
         for model in upstream.models:
@@ -111,23 +119,25 @@ def may_use(patterns: Sequence[str], model: str) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in patterns)
 
 
-def choose(views: Sequence[View], turn: int) -> int | Verdict:
-    """Return the index of the candidate to ask: weighted least-pending among the healthy of the best priority.
+def choose(candidates: Sequence[CandidateState], turn: int) -> int | NoCandidate:
+    """Return the index of the candidate to ask, or why there is none.
 
-    `turn` rotates among equals. Where active checks call all of them ill, those whose breaker is closed are asked
-    anyway: the checks may be wrong, and the call itself is the proof. A full best priority queues and does not spill.
+    Among the healthy candidates of the best priority it is the one with the fewest pending calls for its weight. `turn`
+    rotates among equals. When the best priority is full the request waits; it does not go to the next priority. When
+    the active checks call all candidates ill, those whose breaker is closed are asked anyway: the checks may be wrong,
+    and the call itself is the proof.
     """
-    usable = [i for i, view in enumerate(views) if view.allowed and not view.tried]
+    usable = [i for i, candidate in enumerate(candidates) if candidate.allowed and not candidate.tried]
     if not usable:
-        return Verdict.NONE
-    calm = [i for i in usable if not views[i].cooling]
+        return NoCandidate.NONE
+    calm = [i for i in usable if not candidates[i].cooling]
     if not calm:
-        return Verdict.COOLING
-    alive = [i for i in calm if views[i].healthy] or calm
-    best = min(views[i].priority for i in alive)
-    free = [i for i in alive if views[i].priority == best and views[i].pending < views[i].limit]
+        return NoCandidate.COOLING
+    alive = [i for i in calm if candidates[i].healthy] or calm
+    best = min(candidates[i].priority for i in alive)
+    free = [i for i in alive if candidates[i].priority == best and candidates[i].pending < candidates[i].limit]
     if not free:
-        return Verdict.FULL
-    lowest = min((views[i].pending + 1) / views[i].weight for i in free)
-    equals = [i for i in free if (views[i].pending + 1) / views[i].weight == lowest]
+        return NoCandidate.BUSY
+    lowest = min((candidates[i].pending + 1) / candidates[i].weight for i in free)
+    equals = [i for i in free if (candidates[i].pending + 1) / candidates[i].weight == lowest]
     return equals[turn % len(equals)]

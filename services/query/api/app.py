@@ -59,7 +59,7 @@ def create_app(
     for door in (search, recall, ask):
         app.include_router(door.router)
     checks = _checks(parts)
-    add_operations_routes(app, lambda: checks)
+    add_operations_routes(app, lambda _: checks)
     return app
 
 

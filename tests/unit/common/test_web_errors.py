@@ -75,7 +75,7 @@ def application() -> FastAPI:
     async def broken() -> None:
         raise RuntimeError(SECRET)
 
-    add_operations_routes(app, lambda: {"ledger": fine, "milvus": away, "other": broken})
+    add_operations_routes(app, lambda _: {"ledger": fine, "milvus": away, "other": broken})
     return app
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from zhiwen.llm_gateway.config import BreakerPolicy
 from zhiwen.llm_gateway.upstreams.breaker import (
     Breaker,
-    State,
+    BreakerState,
     abandoned,
     allows,
     failed,
     opens_in,
     started,
-    state,
+    state_of,
     succeeded,
 )
 
@@ -26,10 +26,10 @@ def after_failures(count: int, now: float = 0.0) -> Breaker:
 
 
 def test_it_opens_on_a_streak_and_a_success_breaks_the_streak() -> None:
-    assert state(after_failures(2), 0) is State.CLOSED
-    assert state(after_failures(3), 0) is State.OPEN
+    assert state_of(after_failures(2), 0) is BreakerState.CLOSED
+    assert state_of(after_failures(3), 0) is BreakerState.OPEN
     calmed = succeeded(after_failures(2), 0, POLICY, probe=False)
-    assert state(failed(calmed, 0, POLICY, probe=False), 0) is State.CLOSED
+    assert state_of(failed(calmed, 0, POLICY, probe=False), 0) is BreakerState.CLOSED
 
 
 def test_it_opens_on_the_error_rate_without_a_streak() -> None:
@@ -37,8 +37,8 @@ def test_it_opens_on_the_error_rate_without_a_streak() -> None:
     for n in range(9):
         change = failed if n % 2 else succeeded
         breaker = change(breaker, n, POLICY, probe=False)
-    assert state(breaker, 9) is State.CLOSED
-    assert state(failed(breaker, 9, POLICY, probe=False), 9) is State.OPEN
+    assert state_of(breaker, 9) is BreakerState.CLOSED
+    assert state_of(failed(breaker, 9, POLICY, probe=False), 9) is BreakerState.OPEN
 
 
 def test_old_errors_are_forgotten() -> None:
@@ -63,14 +63,14 @@ def test_open_lets_nothing_through_until_its_time_then_one_probe() -> None:
     assert not allows(breaker, 4.9)
     assert opens_in(breaker, 2) == 3
     assert allows(breaker, 5)
-    assert state(breaker, 5) is State.HALF_OPEN
+    assert state_of(breaker, 5) is BreakerState.HALF_OPEN
     probing = started(breaker)
     assert not allows(probing, 6)
 
 
 def test_a_probe_that_succeeds_closes_it() -> None:
     probing = started(after_failures(3))
-    assert state(succeeded(probing, 6, POLICY, probe=True), 6) is State.CLOSED
+    assert state_of(succeeded(probing, 6, POLICY, probe=True), 6) is BreakerState.CLOSED
 
 
 def test_a_probe_that_fails_opens_it_for_twice_as_long_up_to_the_longest() -> None:

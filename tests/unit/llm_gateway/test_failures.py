@@ -8,9 +8,8 @@ from email.utils import formatdate
 import pytest
 
 from zhiwen.llm_gateway.config import RetryPolicy
+from zhiwen.llm_gateway.errors import FailureKind, UpstreamFailure
 from zhiwen.llm_gateway.upstreams.failures import (
-    Kind,
-    UpstreamFailure,
     as_error,
     counts_against,
     next_delay,
@@ -24,17 +23,23 @@ def delay(failure: UpstreamFailure, *, attempt: int = 1, others: bool = False, r
     return next_delay(failure, attempt=attempt, others=others, remaining=remaining, jitter=0.5, policy=POLICY)
 
 
-def failure(kind: Kind, status: int = 0, retry_after: float | None = None) -> UpstreamFailure:
+def failure(kind: FailureKind, status: int = 0, retry_after: float | None = None) -> UpstreamFailure:
     return UpstreamFailure(kind, "failed", status=status, retry_after=retry_after)
 
 
-KINDS = [kind for kind in Kind if kind is not Kind.STATUS]
-RETRIED_ELSEWHERE = {Kind.CONNECT, Kind.DISCONNECT, Kind.TIMEOUT, Kind.EMPTY, Kind.GARBAGE}
-RETRIED_AGAIN = {Kind.CONNECT, Kind.DISCONNECT}
+KINDS = [kind for kind in FailureKind if kind is not FailureKind.STATUS]
+RETRIED_ELSEWHERE = {
+    FailureKind.CONNECT,
+    FailureKind.DISCONNECT,
+    FailureKind.TIMEOUT,
+    FailureKind.EMPTY,
+    FailureKind.GARBAGE,
+}
+RETRIED_AGAIN = {FailureKind.CONNECT, FailureKind.DISCONNECT}
 
 
 @pytest.mark.parametrize(("kind", "others"), list(itertools.product(KINDS, [True, False])))
-def test_each_kind(kind: Kind, others: bool) -> None:
+def test_each_kind(kind: FailureKind, others: bool) -> None:
     got = delay(failure(kind), others=others)
     if others:
         assert got == (0.0 if kind in RETRIED_ELSEWHERE else None)
@@ -46,7 +51,7 @@ def test_each_kind(kind: Kind, others: bool) -> None:
     ("status", "others"), list(itertools.product([400, 401, 404, 422, 429, 500, 502, 503, 504], [True, False]))
 )
 def test_each_status(status: int, others: bool) -> None:
-    got = delay(failure(Kind.STATUS, status), others=others)
+    got = delay(failure(FailureKind.STATUS, status), others=others)
     if status in (429, 502, 503, 504):
         assert got == (0.0 if others else pytest.approx(0.1))
     else:
@@ -56,7 +61,7 @@ def test_each_status(status: int, others: bool) -> None:
 def test_waits_grow_to_the_cap_with_jitter() -> None:
     waits = [
         next_delay(
-            failure(Kind.CONNECT),
+            failure(FailureKind.CONNECT),
             attempt=n,
             others=False,
             remaining=60,
@@ -69,33 +74,33 @@ def test_waits_grow_to_the_cap_with_jitter() -> None:
 
 
 def test_retry_after_is_waited_for_unless_it_is_too_long() -> None:
-    assert delay(failure(Kind.STATUS, 429, 3)) == pytest.approx(3.1)
-    assert delay(failure(Kind.STATUS, 503, 11)) is None
-    assert delay(failure(Kind.STATUS, 429, 11), others=True) == 0.0
+    assert delay(failure(FailureKind.STATUS, 429, 3)) == pytest.approx(3.1)
+    assert delay(failure(FailureKind.STATUS, 503, 11)) is None
+    assert delay(failure(FailureKind.STATUS, 429, 11), others=True) == 0.0
 
 
 def test_attempts_and_the_deadline_end_it() -> None:
-    assert delay(failure(Kind.CONNECT), attempt=3) is None
-    assert delay(failure(Kind.CONNECT), remaining=0) is None
-    assert delay(failure(Kind.STATUS, 429, 5), remaining=4) is None
+    assert delay(failure(FailureKind.CONNECT), attempt=3) is None
+    assert delay(failure(FailureKind.CONNECT), remaining=0) is None
+    assert delay(failure(FailureKind.STATUS, 429, 5), remaining=4) is None
 
 
 def test_only_a_server_that_is_ill_counts_against_it() -> None:
-    assert not any(counts_against(failure(Kind.STATUS, status)) for status in (400, 404, 422, 429))
-    assert all(counts_against(failure(Kind.STATUS, status)) for status in (500, 502, 503))
-    assert all(counts_against(failure(kind)) for kind in set(Kind) - {Kind.STATUS})
+    assert not any(counts_against(failure(FailureKind.STATUS, status)) for status in (400, 404, 422, 429))
+    assert all(counts_against(failure(FailureKind.STATUS, status)) for status in (500, 502, 503))
+    assert all(counts_against(failure(kind)) for kind in set(FailureKind) - {FailureKind.STATUS})
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_has_an_error(kind: Kind) -> None:
+def test_each_kind_has_an_error(kind: FailureKind) -> None:
     error = as_error(failure(kind), "gpu-1")
-    assert error.status == (504 if kind in (Kind.TIMEOUT, Kind.IDLE) else 502)
+    assert error.status == (504 if kind in (FailureKind.TIMEOUT, FailureKind.IDLE) else 502)
     assert "gpu-1" in error.detail
     assert error.code.startswith("upstream-")
 
 
 def test_retry_after_is_handed_on() -> None:
-    assert as_error(failure(Kind.STATUS, 429, 7.2), "gpu-1").headers == {"Retry-After": "7"}
+    assert as_error(failure(FailureKind.STATUS, 429, 7.2), "gpu-1").headers == {"Retry-After": "7"}
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("7", 7.0), ("0.5", 0.5), (None, None), ("", None), ("soon", None)])

@@ -96,7 +96,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
         ("https://h/compatible-mode/v1", "https://h/compatible-mode/v1"),
     ],
 )
-def test_the_root_of_the_doors(base_url: str, root: str) -> None:
+def test_the_root_of_the_endpoints(base_url: str, root: str) -> None:
     data: dict[str, Any] = {"upstreams": [{"name": "a", "base_url": base_url}]}
     assert parse_config(data, source="t").upstreams[0].root == root
 

@@ -1,23 +1,16 @@
-"""Limits in this process, accounts, and export files."""
+"""Limits of keys, counted in this process."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
 from zhiwen.common.errors import TooMany
-from zhiwen.common.models import UsageRow
-from zhiwen.llm_gateway.accounting.conversation_log import QUEUE, Exporter
 from zhiwen.llm_gateway.accounting.limits import LocalLimiter, estimated_tokens, limits_of
-from zhiwen.llm_gateway.accounting.usage import Accounts, Usage, usage_from
 from zhiwen.llm_gateway.config import KeyLimits
-from zhiwen.llm_gateway.metrics import EXPORT_DROPPED
-from zhiwen.llm_gateway.request import Door, read_call
+from zhiwen.llm_gateway.request import Endpoint, read_request
 
 
 class Clock:
@@ -90,91 +83,5 @@ def test_limits_by_name_then_for_all() -> None:
 
 def test_an_estimate_covers_the_prompt_and_the_answer() -> None:
     body = json.dumps({"messages": [], "max_tokens": 100, "x": "y" * 300}).encode()
-    assert estimated_tokens(read_call(Door.CHAT, body)) >= 200
-    assert estimated_tokens(read_call(Door.EMBEDDINGS, body)) < 200
-
-
-@pytest.mark.parametrize(
-    ("reported", "usage"),
-    [
-        ({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}, Usage(3, 2, True)),
-        ({"prompt_tokens": 3, "total_tokens": 3}, Usage(3, 0, True)),
-        ({"total_tokens": 9}, Usage(9, 0, True)),
-        ({"prompt_tokens": 2**31, "completion_tokens": None}, Usage(2**31, 0, True)),
-        ({"prompt_tokens": 18446744073709551615, "completion_tokens": 2}, Usage()),
-        ({"prompt_tokens": 3, "completion_tokens": -1}, Usage()),
-        ({"prompt_tokens": True, "completion_tokens": 2}, Usage()),
-        ({"prompt_tokens": "3", "total_tokens": 9}, Usage()),
-        ({}, Usage()),
-        (None, Usage()),
-    ],
-)
-def test_usage_as_it_is_reported(reported: object, usage: Usage) -> None:
-    assert usage_from(reported) == usage
-
-
-def test_accounts_are_summed_and_kept_while_they_cannot_be_written() -> None:
-    written: list[Sequence[UsageRow]] = []
-    broken = True
-
-    def write(rows: Sequence[UsageRow]) -> None:
-        if broken:
-            raise OSError("disk full")
-        written.append(rows)
-
-    accounts = Accounts(write)
-    accounts.add("2026-01-31", "a", "qwen", Usage(3, 2, True))
-    accounts.flush()
-    accounts.add("2026-01-31", "a", "qwen", Usage())
-    broken = False
-    accounts.flush()
-    accounts.flush()
-    assert written == [[UsageRow("2026-01-31", "a", "qwen", 2, 1, 3, 2)]]
-
-
-def test_conversations_are_written_one_per_line_and_files_rotate(tmp_path: Path) -> None:
-    clock = Clock()
-    exporter = Exporter(tmp_path / "export", 60.0, clock=clock)
-    exporter.put({"answer": "年假"})
-    exporter.close()
-    clock.now += 100
-    later = Exporter(tmp_path / "export", 60.0, clock=clock)
-    for number in range(300):
-        later.put({"n": number})
-    later.close()
-    first, second = sorted((tmp_path / "export").iterdir())
-    assert json.loads(first.read_text()) == {"answer": "年假"}
-    assert [json.loads(line)["n"] for line in second.read_text().splitlines()] == list(range(300))
-
-
-def dropped() -> float:
-    [metric] = EXPORT_DROPPED.collect()
-    return metric.samples[0].value
-
-
-def test_a_conversation_that_cannot_be_written_is_counted_and_the_others_are_kept(tmp_path: Path) -> None:
-    before = dropped()
-    exporter = Exporter(tmp_path, 60.0)
-    for content in ("first", json.loads("[" * 300 + "]" * 300), "last"):
-        exporter.put({"answer": content})
-    exporter.close()
-    [file] = tmp_path.iterdir()
-    assert [json.loads(line)["answer"] for line in file.read_text().splitlines()] == ["first", "last"]
-    assert dropped() == before + 1
-
-
-def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    stuck, answers = threading.Event(), threading.Event()
-
-    def clock() -> float:
-        stuck.set()
-        answers.wait(20)
-        return 0.0
-
-    exporter = Exporter(tmp_path, 60.0, clock=clock)
-    exporter.put({"answer": "年假"})
-    assert stuck.wait(20)
-    for number in range(QUEUE + 1):
-        exporter.put({"n": number})
-    exporter.close(0.05)
-    answers.set()
+    assert estimated_tokens(read_request(Endpoint.CHAT, body)) >= 200
+    assert estimated_tokens(read_request(Endpoint.EMBEDDINGS, body)) < 200

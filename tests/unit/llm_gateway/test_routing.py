@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiwen.llm_gateway.config import parse_config
-from zhiwen.llm_gateway.upstreams.routing import Candidate, Verdict, View, choose, may_use, public_models, resolve
+from zhiwen.llm_gateway.upstreams.routing import (
+    Candidate,
+    CandidateState,
+    NoCandidate,
+    choose,
+    may_use,
+    public_models,
+    resolve,
+)
 
 
 def config(**parts: Any) -> Any:
@@ -80,9 +88,9 @@ def test_a_key_may_use_what_its_patterns_name() -> None:
     assert not may_use((), "qwen")
 
 
-def view(**changes: Any) -> View:
+def view(**changes: Any) -> CandidateState:
     values: dict[str, Any] = {"priority": 0, "weight": 1.0, "pending": 0, "limit": 2}
-    return View(**{**values, **changes})
+    return CandidateState(**{**values, **changes})
 
 
 def test_least_pending_by_weight() -> None:
@@ -105,7 +113,7 @@ def test_equals_take_turns() -> None:
 
 def test_the_best_priority_is_asked_first_and_does_not_spill_when_full() -> None:
     assert choose([view(priority=1), view(priority=0, pending=1)], 0) == 1
-    assert choose([view(priority=1), view(priority=0, pending=2)], 0) is Verdict.FULL
+    assert choose([view(priority=1), view(priority=0, pending=2)], 0) is NoCandidate.BUSY
     assert choose([view(priority=1), view(priority=0, healthy=False)], 0) == 0
     assert choose([view(priority=1), view(priority=0, allowed=False)], 0) == 0
     assert choose([view(priority=1), view(priority=0, cooling=True)], 0) == 0
@@ -117,13 +125,13 @@ def test_where_checks_call_all_ill_they_are_asked_anyway() -> None:
 
 
 def test_none_is_left() -> None:
-    assert choose([], 0) is Verdict.NONE
-    assert choose([view(tried=True), view(allowed=False)], 0) is Verdict.NONE
-    assert choose([view(cooling=True), view(allowed=False)], 0) is Verdict.COOLING
+    assert choose([], 0) is NoCandidate.NONE
+    assert choose([view(tried=True), view(allowed=False)], 0) is NoCandidate.NONE
+    assert choose([view(cooling=True), view(allowed=False)], 0) is NoCandidate.COOLING
 
 
 ALL_VIEWS = [
-    View(priority, weight, pending, 2, healthy, allowed, cooling, tried)
+    CandidateState(priority, weight, pending, 2, healthy, allowed, cooling, tried)
     for priority, weight, pending, healthy, allowed, cooling, tried in itertools.product(
         (0, 1), (1.0, 2.0), (0, 1, 2), (True, False), (True, False), (True, False), (True, False)
     )
@@ -131,15 +139,15 @@ ALL_VIEWS = [
 
 
 @given(st.lists(st.sampled_from(ALL_VIEWS), max_size=5), st.integers(0, 10))
-def test_a_choice_is_always_allowed_untried_calm_and_has_room(views: list[View], turn: int) -> None:
+def test_a_choice_is_always_allowed_untried_calm_and_has_room(views: list[CandidateState], turn: int) -> None:
     chosen = choose(views, turn)
     usable = [v for v in views if v.allowed and not v.tried]
-    if chosen is Verdict.NONE:
+    if chosen is NoCandidate.NONE:
         assert not usable
-    elif chosen is Verdict.COOLING:
+    elif chosen is NoCandidate.COOLING:
         assert usable
         assert all(v.cooling for v in usable)
-    elif chosen is Verdict.FULL:
+    elif chosen is NoCandidate.BUSY:
         assert any(v.pending >= v.limit for v in usable)
     else:
         assert isinstance(chosen, int)

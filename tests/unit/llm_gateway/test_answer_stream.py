@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zhiwen.llm_gateway.errors import FailureKind, UpstreamFailure
 from zhiwen.llm_gateway.passthrough.answer_stream import AnswerStream, choice_texts
-from zhiwen.llm_gateway.passthrough.sse import EventSplitter, EventTooLong, data_of, with_data
-from zhiwen.llm_gateway.upstreams.failures import Kind, UpstreamFailure
 
 
 def chunk(content: str, *, finish: str | None = None, model: str = "up", **extra: Any) -> dict[str, Any]:
@@ -82,16 +81,16 @@ def test_bytes_after_done_are_not_passed_on() -> None:
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
-        (b"", Kind.EMPTY),
-        (b": ping\n\n", Kind.EMPTY),
-        (ANSWER[0] + ANSWER[1], Kind.DIED),
-        (ANSWER[0] + b'data: {"half', Kind.GARBAGE),
-        (b"<html>It works!</html>\n\n", Kind.GARBAGE),
-        (b"data: not json\n\n", Kind.GARBAGE),
-        (b"data: [1]\n\n", Kind.GARBAGE),
+        (b"", FailureKind.EMPTY),
+        (b": ping\n\n", FailureKind.EMPTY),
+        (ANSWER[0] + ANSWER[1], FailureKind.DIED),
+        (ANSWER[0] + b'data: {"half', FailureKind.GARBAGE),
+        (b"<html>It works!</html>\n\n", FailureKind.GARBAGE),
+        (b"data: not json\n\n", FailureKind.GARBAGE),
+        (b"data: [1]\n\n", FailureKind.GARBAGE),
     ],
 )
-def test_an_answer_that_does_not_end_properly_is_a_failure(data: bytes, kind: Kind) -> None:
+def test_an_answer_that_does_not_end_properly_is_a_failure(data: bytes, kind: FailureKind) -> None:
     with pytest.raises(UpstreamFailure) as failure:
         run(plain(), data)
     assert failure.value.kind is kind
@@ -206,19 +205,7 @@ def test_what_is_no_choice_has_no_text(choices: object) -> None:
     assert choice_texts(choices) == []
 
 
-def test_text_is_collected_where_somebody_wants_it() -> None:
+def test_text_is_collected_when_it_is_wanted() -> None:
     texts: list[str] = []
     run(AnswerStream(alias=None, hide_usage=False, texts=texts), WHOLE)
     assert "".join(texts) == '年假"error" and "usage"[DONE]'
-
-
-def test_an_event_without_end_is_refused() -> None:
-    splitter = EventSplitter(limit=100)
-    with pytest.raises(EventTooLong):
-        splitter.feed(b"data: " + b"x" * 200)
-
-
-def test_data_of_several_lines_and_its_replacement() -> None:
-    assert data_of(b'event: x\ndata: {"a":\ndata: 1}\n\n') == b'{"a":\n1}'
-    assert data_of(b": comment\n\n") is None
-    assert with_data(b"id: 1\r\ndata: 2\r\n\r\n", b"3") == b"id: 1\r\ndata: 3\r\n\r\n"
