@@ -16,7 +16,7 @@ from zhiwen.common.ledger import Jobs, LeaseLost, Ledger
 from zhiwen.common.models import DocumentStatus, Job, KnowledgeBase
 from zhiwen.ingest.worker.broker import Broker
 from zhiwen.ingest.worker.leases import Lease, LeaseKeeper
-from zhiwen.ingest.worker.main import Worker
+from zhiwen.ingest.worker.loop import Worker
 from zhiwen.ingest.worker.pipeline import Pipeline
 
 
@@ -62,7 +62,7 @@ class Ending:
 class SilentBroker:
     """A broker that wakes nobody."""
 
-    def wake(self, request_id: str | None) -> None:
+    def wake(self) -> None:
         pass
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.resources
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,6 +13,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.types import Lifespan
 
 from zhiwen import __version__
 from zhiwen.common.errors import ServiceError
@@ -21,8 +21,11 @@ from zhiwen.common.web.middlewares import BodyLimit, CatchAll, RequestContext
 from zhiwen.common.web.problems import Problem, render_problem
 
 
-def new_app(title: str, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
-    """Return an application that documents its errors, and itself at `/docs`."""
+def new_app(title: str, lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """Return an application that documents its errors, and itself at `/docs`.
+
+    What `lifespan` yields is the state that each request has (`request.state`).
+    """
     responses: dict[int | str, dict[str, Any]] = {422: {"model": Problem}}
     app = FastAPI(
         title=title, version=__version__, lifespan=lifespan, responses=responses, docs_url=None, redoc_url=None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zhiwen.ingest.worker.main import MAX_PAUSE_SECONDS, pause_seconds
+from zhiwen.ingest.worker.loop import MAX_PAUSE_SECONDS, pause_seconds
 
 
 @pytest.mark.parametrize(("base", "times", "seconds"), [(2.0, 0, 1.0), (2.0, 5, 32.0), (3.0, 1, 3.0), (3.0, 3, 27.0)])
