@@ -12,6 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from zhiwen.common.api.documents import DocumentOut, document_out
 from zhiwen.common.auth.dependency import Needs
 from zhiwen.common.errors import NotFound, Unavailable
+from zhiwen.common.ledger import Documents
 from zhiwen.common.models import DocumentStatus
 from zhiwen.common.web import problems
 from zhiwen.ingest.api.dependencies import BaseDep, IngestDep
@@ -58,15 +59,23 @@ async def document_events(
     ingest: IngestDep, base: BaseDep, document: Annotated[DocumentOut, Depends(get_document)]
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a document: an event at each change, the end when it is settled."""
-    yield ServerSentEvent(event="document", data=document)
+    async for shown in states_of(document, ingest.ledger.documents, base.id):
+        yield ServerSentEvent(event="document", data=shown)
+
+
+async def states_of(
+    document: DocumentOut, documents: Documents, base_id: str, *, pause: float = LOOK_SECONDS
+) -> AsyncIterator[DocumentOut]:
+    """Yield a document as it is, and again at each change until it is settled; look every `pause` seconds."""
+    yield document
     while not document.status.settled:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(pause)
         try:
-            now = document_out(await asyncio.to_thread(ingest.ledger.documents.get, base.id, document.id))
+            now = document_out(await asyncio.to_thread(documents.get, base_id, document.id))
         except NotFound:  # its knowledge base is gone
             now = document.model_copy(update={"status": DocumentStatus.DELETED})
-        except Unavailable:  # to end here would look as if the document were settled
+        except Unavailable:  # FastAPI would end the stream as if the document were settled
             continue
         if now != document:
             document = now
-            yield ServerSentEvent(event="document", data=document)
+            yield document
