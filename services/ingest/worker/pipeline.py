@@ -30,19 +30,20 @@ Report = Callable[[DocumentStatus, int, int], None]
 
 PROGRESS_SECONDS = 0.2
 
-BATCH = 128
-"""Chunks that are embedded and written at a time. A cancel waits for one batch, and a crash loses one."""
-
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Runs jobs. Thread-safe: several jobs run at once and share the parser children and the embedders."""
+    """Runs jobs. Thread-safe: several jobs run at once and share the parser children and the embedders.
+
+    `batch` chunks are embedded and written at a time. A cancel waits for one batch, and a crash loses one.
+    """
 
     ledger: Ledger
     store: ChunkStore
     originals: Originals
     embedders: Embedders
     parsers: ParserPool
+    batch: int = 128
 
     def run(self, job: Job, lease: Lease) -> None:
         """Do a job, up to its end in the ledger.
@@ -101,9 +102,9 @@ class Pipeline:
         if not chunks:
             raise DocumentError("no-text", "No text was found in this document.")
         writer = _Writer(embedder, document)
-        for start in range(0, len(chunks), BATCH):
+        for start in range(0, len(chunks), self.batch):
             report(DocumentStatus.EMBEDDING, start, len(chunks))
-            rows = writer.rows(chunks[start : start + BATCH])
+            rows = writer.rows(chunks[start : start + self.batch])
             lease.require()
             self.store.upsert(generation.collection, rows)
         report(DocumentStatus.INDEXING, len(chunks), len(chunks))
