@@ -8,8 +8,8 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 
-from celery import Celery
 from prometheus_client import start_http_server
 
 from zhiwen.common.embedding.base import embedders_from
@@ -71,23 +71,18 @@ def main() -> None:
         )
         worker = build_worker(settings, Broker(app))
         reconciler = Reconciler(worker.ledger, worker.pipeline, worker.broker, settings.lease_seconds)
+        register(app, work=worker.work, reconcile=reconciler.reconcile)
+        connect_signals(ready=partial(_open_metrics, settings), shutting_down=worker.stopping.set)
         worker.pipeline.embedders.preload(settings.embedding_model)
         reconciler.reconcile()
         reconciler.remove_forgotten_originals(since=0.0)
-        run(app, worker, reconciler, settings)
+        with closing(worker), _looking_for_work(worker, reconciler, settings.reconcile_seconds), clock(app):
+            consume(lambda: make_consumer(app, settings.worker_concurrency), worker.stopping)
 
 
-def run(app: Celery, worker: Worker, reconciler: Reconciler, settings: WorkerSettings) -> None:
-    """Do what messages ask for, and look for work without them, until SIGTERM."""
-
-    def open_metrics() -> None:
-        if settings.worker_metrics_port:
-            start_http_server(settings.worker_metrics_port, addr=settings.host)
-
-    register(app, work=worker.work, reconcile=reconciler.reconcile)
-    connect_signals(ready=open_metrics, shutting_down=worker.stopping.set)
-    with closing(worker), _looking_for_work(worker, reconciler, settings.reconcile_seconds), clock(app):
-        consume(lambda: make_consumer(app, settings.worker_concurrency), worker.stopping)
+def _open_metrics(settings: WorkerSettings) -> None:
+    if settings.worker_metrics_port:
+        start_http_server(settings.worker_metrics_port, addr=settings.host)
 
 
 @contextmanager
