@@ -1,12 +1,13 @@
-"""Uploaded bytes, kept under their SHA-256: on disk, or in an S3 bucket. boto3 appears only here.
+"""Originals: uploaded bytes, kept under their SHA-256 on disk or in an S3 bucket. boto3 is imported only here.
 
-Both stores put durably (a returned `put` survives a power cut), put the same content any number of times, and
-forget what they do not have without complaint.
+In both stores a `put` that has returned survives a power cut, the same bytes can be put any number of times, and
+removing what is not there is no error.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from zhiwen.common.settings import CommonSettings
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-"""The name of an original; whatever else lies beside the originals is somebody else's."""
+"""The name of an original. Other files beside the originals are not ours and are left alone."""
 PART = ".part"
 
 
@@ -32,25 +33,28 @@ class Originals(Protocol):
     """Where uploaded bytes live."""
 
     def put(self, sha256: str, source: Path) -> None:
-        """Store the bytes of `source` under `sha256`; returns when they are durable. Leaves `source` alone."""
+        """Store the bytes of `source` under `sha256`, and return when they are durable. `source` stays as it is.
+
+        Raises `Unavailable` (`disk-full`, `storage-unavailable`).
+        """
 
     def open_file(self, sha256: str) -> contextlib.AbstractContextManager[Path]:
-        """Give the bytes as a local file for the length of a `with`. Raises `NotFound` (`original-missing`)."""
+        """Give the bytes as a local file during a `with`. Raises `NotFound` (`original-missing`)."""
 
     def exists(self, sha256: str) -> bool:
         """True when the bytes are there."""
 
     def remove(self, sha256: str) -> None:
-        """Forget the bytes, if they are there."""
+        """Remove the bytes, if they are there."""
 
     def list(self) -> Iterator[str]:
-        """The sha256 of everything kept."""
+        """Yield the sha256 of every original."""
 
     def remove_leftovers(self, before: float) -> None:
-        """Remove what a `put` that died left behind, when last written before that time (seconds since 1970)."""
+        """Remove what a `put` that was killed left behind, if it was last written before that time (since 1970)."""
 
     def ping(self) -> None:
-        """Raise `Unavailable` unless the store can be used."""
+        """Raise `Unavailable` (`storage-unavailable`) unless the store can be used."""
 
 
 def open_originals(settings: CommonSettings) -> Originals:
@@ -71,7 +75,7 @@ def _missing(sha256: str) -> NotFound:
     return NotFound("original-missing", f"The original file {sha256[:12]}… is no longer stored.")
 
 
-def fsync_folder(folder: Path) -> None:
+def _fsync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -81,7 +85,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 class DiskOriginals:
-    """Files under `root/ab/abcdef…`, named by their content."""
+    """Files `root/ab/abcdef…`, named by their content."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -101,8 +105,8 @@ class DiskOriginals:
                 writing.flush()
                 os.fsync(writing.fileno())
             temporary.replace(target)
-            fsync_folder(target.parent)
-            fsync_folder(self.root)
+            _fsync_folder(target.parent)
+            _fsync_folder(self.root)
         except OSError as exc:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -128,7 +132,7 @@ class DiskOriginals:
 
     def remove_leftovers(self, before: float) -> None:
         for path in self.root.glob(f"??/.*{PART}"):
-            with contextlib.suppress(FileNotFoundError):  # its put has just ended after all
+            with contextlib.suppress(FileNotFoundError):  # its put has just ended
                 if path.stat().st_mtime < before:
                     path.unlink()
 
@@ -140,19 +144,23 @@ class DiskOriginals:
 
 
 def storage_error(exc: OSError) -> ServiceError:
-    """Say in one sentence why bytes could not be kept."""
-    if exc.errno in {28, 122}:  # ENOSPC, EDQUOT
+    """Return what an error of the disk means for a client: `disk-full` (507) or `storage-unavailable`."""
+    if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
         error: ServiceError = Unavailable(
             "disk-full", "There is no space left where uploads are kept; nothing was stored."
         )
         error.status = 507
         error.title = "Insufficient storage"
         return error
-    return Unavailable("storage-unavailable", f"Uploads cannot be kept: {os.strerror(exc.errno or 5)}.")
+    return Unavailable("storage-unavailable", f"Uploads cannot be kept: {os.strerror(exc.errno or errno.EIO)}.")
 
 
 class S3Originals:
-    """Objects `prefix/sha256` in a bucket of any S3-compatible store; the bucket is made when it is not there."""
+    """Objects `prefix/sha256` in a bucket of any S3-compatible store. The bucket is made when it is not there.
+
+    `url` is `s3://bucket/prefix`. Without an `endpoint_url` it is Amazon's, in `region`; without an `access_key` and a
+    `secret_key` boto3 looks for them in its usual places.
+    """
 
     def __init__(
         self,
@@ -219,7 +227,7 @@ class S3Originals:
                         yield name
 
     def remove_leftovers(self, before: float) -> None:
-        """An object is whole or not there; broken multipart uploads are for the bucket's lifecycle rules."""
+        """Do nothing: an object is whole or not there, and the bucket's lifecycle rules end broken uploads."""
 
     def ping(self) -> None:
         with _s3_errors():

@@ -1,6 +1,6 @@
-"""Compares ledger, originals and Milvus, and mends what differs (design section 2.6).
+"""The consistency check: it compares ledger, originals and Milvus, and mends what differs.
 
-The ledger is the truth: chunks that it does not name are removed, chunks that it names and that are missing are
+The ledger is the truth. Chunks that it does not name are removed. Chunks that it names and that are missing are
 indexed again from the original. Documents that a job is working on are left alone.
 """
 
@@ -17,16 +17,17 @@ from zhiwen.common.ledger import Ledger
 from zhiwen.common.models import Generation, KnowledgeBase
 from zhiwen.common.originals import Originals
 from zhiwen.common.store import ChunkKey, ChunkStore
+from zhiwen.ingest.knowledge_bases import COLLECTION_PREFIX
 
 Version = tuple[str, int]
 
 LEFTOVER_SECONDS = 24 * 3600.0
-"""No upload takes so long to be stored: what is half stored since then stays so."""
+"""No upload takes that long to be stored: what is half stored and older than that will never be whole."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """What differs. Chunks are counted by document version in each collection; empty lists mean all is well."""
+    """What differs, chunks by document version and collection. Empty lists mean that all is well."""
 
     checked_chunks: int = 0
     checked_originals: int = 0
@@ -56,32 +57,32 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What the ledger expects of a generation, and which documents are being worked on."""
+    """How many chunks the ledger expects of each version in a generation, and which documents have a job."""
 
     expected: Mapping[Version, int]
     busy: set[str]
 
     def same(self, later: _State, version: Version) -> bool:
-        """True when nobody worked on this version from now until `later`."""
+        """True when no job touched this version between this state and `later`."""
         idle = version[0] not in self.busy and version[0] not in later.busy
         return idle and self.expected.get(version) == later.expected.get(version)
 
 
 @dataclass(frozen=True, slots=True)
 class Fsck:
-    """The check; blocking, in time linear in the number of chunks."""
+    """The check. Blocking; it takes time linear in the number of chunks."""
 
     ledger: Ledger
     store: ChunkStore
     originals: Originals
 
     def run(self, *, repair: bool) -> Findings:
-        """Compare, and with `repair` mend: removals at once, missing chunks by jobs that are queued."""
+        """Compare, and with `repair` mend. It removes things at once, and queues jobs for what is missing."""
         findings = Findings(repaired=repair)
         bases = self.ledger.bases.all()
         present = set(self.store.collections())
         known = {generation.collection for base in bases for generation in self.ledger.bases.generations(base.id)}
-        findings.unknown_collections = sorted(name for name in present - known if name.startswith("kb_"))
+        findings.unknown_collections = sorted(name for name in present - known if name.startswith(COLLECTION_PREFIX))
         for base in bases:
             for generation in [base.live, *([base.building] if base.building else [])]:
                 self._check_generation(base, generation, present, findings, repair=repair)
@@ -104,7 +105,7 @@ class Fsck:
         after = self._state(base, generation)
         findings.checked_chunks += sum(len(ordinals) for ordinals in found.values())
         for version in sorted(set(found) | set(after.expected)):
-            if not before.same(after, version):  # somebody worked on it while we looked
+            if not before.same(after, version):  # a job worked on it while we looked
                 findings.skipped_busy += 1
                 continue
             wrong = compare(found.get(version, Counter()), after.expected.get(version))
@@ -113,7 +114,7 @@ class Fsck:
                 self._mend(base, generation, version, wrong)
 
     def _stands(self, base: KnowledgeBase, generation: Generation) -> bool:
-        """True when the ledger still says that the generation is the knowledge base's live or building one."""
+        """True while the ledger says that the generation is the live one of its knowledge base, or being built."""
         try:
             now = self.ledger.bases.get_by_id(base.id)
         except NotFound:
@@ -165,7 +166,7 @@ def by_version(keys: Iterable[ChunkKey]) -> dict[Version, Counter[int]]:
 def compare(found: Counter[int], expected: int | None) -> dict[str, int]:
     """Return how many chunks of a version are missing, orphaned and duplicated; only what is not 0.
 
-    `expected` is the number that the ledger says, None when it knows nothing of that version. Pure.
+    `expected` is the number in the ledger, or None where the ledger does not know that version. Pure.
     """
     wanted = range(expected or 0)
     counts = {

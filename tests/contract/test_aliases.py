@@ -11,7 +11,7 @@ from zhiwen.common.api.knowledge_bases import CreateKnowledgeBase
 from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.models import ChunkingSpec, JobKind
 from zhiwen.common.store import ChunkStore, alias_of
-from zhiwen.ingest.service import Ingest
+from zhiwen.ingest.knowledge_bases import KnowledgeBaseManager
 from zhiwen.ingest.settings import IngestSettings
 from zhiwen.ingest.worker.leases import Lease
 from zhiwen.ingest.worker.pipeline import Pipeline
@@ -24,8 +24,8 @@ def test_alias_follows_the_knowledge_base(
     store: ChunkStore, spares: Spares, own_ledger: Ledger, clock: Clock, tmp_path: Path
 ) -> None:
     expected = [alias_of(NAME)] * store.capabilities().aliases
-    ingest = Ingest(IngestSettings(data_dir=tmp_path), own_ledger, store, UNUSED, UNUSED)
-    base = ingest.create_knowledge_base(CreateKnowledgeBase(name=NAME))
+    manager = KnowledgeBaseManager(own_ledger, store, UNUSED, IngestSettings(data_dir=tmp_path))
+    base = manager.create(CreateKnowledgeBase(name=NAME))
     assert store.aliases(base.live.collection) == expected
     old, new = base.live, spares.take()
     another = NewGeneration(new.collection, old.embedding_model, DIMENSION, new.index, ChunkingSpec())

@@ -15,7 +15,7 @@ from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.models import ChunkingSpec, IndexSpec, JobKind, KnowledgeBase
 from zhiwen.common.originals import DiskOriginals
 from zhiwen.ingest.fsck import Fsck
-from zhiwen.ingest.service import Ingest
+from zhiwen.ingest.knowledge_bases import KnowledgeBaseManager
 from zhiwen.ingest.settings import IngestSettings
 
 UNUSED = cast(Any, None)
@@ -76,10 +76,10 @@ def test_rebuild_of_a_base_that_is_dropped_is_not_found_and_leaves_no_collection
         own_ledger, generation=NewGeneration("kb_old", settings.embedding_model, 64, IndexSpec(), ChunkingSpec())
     )
     store = Collections(before_create=lambda: drop(own_ledger, base, finished=finished))
-    ingest = Ingest(settings, own_ledger, cast(Any, store), UNUSED, UNUSED)
+    manager = KnowledgeBaseManager(own_ledger, cast(Any, store), UNUSED, settings)
     change = UpdateKnowledgeBase(chunking=Chunking(size=40, overlap=4))
     with pytest.raises(NotFound, match=base.name):
-        ingest.update_knowledge_base(base, change, request_id=None)
+        manager.update(base, change)
     assert store.names == set()
 
 

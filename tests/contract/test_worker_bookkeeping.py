@@ -19,7 +19,7 @@ from zhiwen.common.ledger.schema import jobs
 from zhiwen.common.models import DocumentStatus, Job, JobKind, KnowledgeBase
 from zhiwen.ingest.worker.broker import Broker
 from zhiwen.ingest.worker.leases import Lease, LeaseKeeper
-from zhiwen.ingest.worker.main import Worker
+from zhiwen.ingest.worker.loop import Worker
 from zhiwen.ingest.worker.pipeline import Pipeline
 
 Answer = Callable[[str], None]
@@ -90,7 +90,7 @@ class Ending:
 class SilentBroker:
     """A broker that wakes nobody."""
 
-    def wake(self, request_id: str | None) -> None:
+    def wake(self) -> None:
         pass
 
 

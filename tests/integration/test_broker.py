@@ -39,7 +39,7 @@ def test_password_and_database_of_a_unix_socket_count(locked: Server, login: str
         assert told.ping()  # redis-py reads it the same
     broker = Broker(make_celery(redis_url_for_celery(url)))
     broker.ping()
-    broker.wake(None)
+    broker.wake()
     with redis.Redis(unix_socket_path=locked.url.removeprefix("unix://"), password=PASSWORD, db=database) as here:
         assert here.llen(QUEUE) == 1
 

@@ -535,6 +535,16 @@ def test_events_of_a_settled_document_are_one(zw: House, kb: str) -> None:
         assert [event.data for event in events_of(response)] == [document]
 
 
+def test_events_are_neither_stored_nor_held_back_on_their_way(zw: House, kb: str) -> None:
+    document = zw.add(kb, "a.txt", "内容。")
+    response = zw.ingest.get(path(kb, f"/documents/{document['id']}/events"))
+    assert "no-store" in response.headers["cache-control"]
+    assert response.headers["x-accel-buffering"] == "no"
+    first, rest = response.text.split("\n\n")
+    assert first.split("\n")[0] == "event: document"
+    assert (json.loads(first.split("\n")[1].removeprefix("data: ")), rest) == (document, "")
+
+
 def test_content_is_the_original_to_the_byte_and_cannot_run(zw: House, kb: str) -> None:
     content = "<script>alert('年假')</script><p>年假十天。</p>".encode("gb18030")
     document = zw.add(kb, "制度/年假 '1'.html", content)

@@ -28,7 +28,7 @@ from zhiwen.ingest.parsing import ParserPool
 from zhiwen.ingest.settings import IngestSettings
 from zhiwen.ingest.worker.broker import Broker, make_celery, redis_url_for_celery
 from zhiwen.ingest.worker.leases import LeaseKeeper
-from zhiwen.ingest.worker.main import Worker
+from zhiwen.ingest.worker.loop import Worker
 from zhiwen.ingest.worker.pipeline import Pipeline
 from zhiwen.query.api.app import create_app as create_query
 from zhiwen.query.settings import QuerySettings

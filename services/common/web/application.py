@@ -22,7 +22,10 @@ from zhiwen.common.web.problems import Problem, render_problem
 
 
 def new_app(title: str, lifespan: Lifespan[FastAPI]) -> FastAPI:
-    """Return an application that documents its errors, and itself at `/docs`."""
+    """Return an application that documents its errors, and itself at `/docs`.
+
+    What `lifespan` yields is the state that each request has (`request.state`).
+    """
     responses: dict[int | str, dict[str, Any]] = {422: {"model": Problem}}
     app = FastAPI(
         title=title, version=__version__, lifespan=lifespan, responses=responses, docs_url=None, redoc_url=None

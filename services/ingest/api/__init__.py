@@ -1,1 +1,1 @@
-"""The routes of the ingest API (design section 6)."""
+"""The ingest API: the application and its routes, a file for each kind of thing."""

@@ -1,4 +1,4 @@
-"""The ingest API: documents in (design section 6). Composition root and entry point."""
+"""The ingest API, through which documents come in. Composition root and entry point `zhiwen-ingest`."""
 
 from __future__ import annotations
 
@@ -12,25 +12,20 @@ from fastapi import FastAPI
 from zhiwen.common.auth.keyring import KeyRing
 from zhiwen.common.ledger import Ledger, open_ledger
 from zhiwen.common.originals import Originals, open_originals
-from zhiwen.common.settings import require_loopback_or_key
 from zhiwen.common.store import ChunkStore
-from zhiwen.common.telemetry import configure_logging
-from zhiwen.common.web import (
-    Check,
-    add_operations_routes,
-    configuration_errors_end_the_process,
-    in_thread,
-    install,
-    new_app,
-    serve,
-)
-from zhiwen.ingest.api import documents, fsck, knowledge_bases
-from zhiwen.ingest.service import Ingest
+from zhiwen.common.web import Check, add_operations_routes, in_thread, install, migrated_ledger, new_app, run_service
+from zhiwen.ingest.api import documents, events, fsck, knowledge_bases, uploads
+from zhiwen.ingest.api.state import Ingest, State
+from zhiwen.ingest.fsck import Fsck
+from zhiwen.ingest.knowledge_bases import KnowledgeBaseManager
 from zhiwen.ingest.settings import IngestSettings
-from zhiwen.ingest.upload.staging import remove_leftovers
+from zhiwen.ingest.upload.accept import UploadLimits, Uploads
+from zhiwen.ingest.upload.archives import ArchiveLimits
 from zhiwen.ingest.worker.broker import Broker, make_celery, redis_url_for_celery
 
 UPLOADS = re.compile(r"/v1/knowledge-bases/[^/]+/documents(/by-name/.*)?")
+"""The paths whose routes limit their bodies themselves."""
+ARCHIVE_RATIO = 200.0
 
 
 def create_app(
@@ -41,37 +36,57 @@ def create_app(
     originals: Originals | None = None,
     broker: Broker | None = None,
 ) -> FastAPI:
-    """Build the application; what is not passed is built from the settings (by default the environment's)."""
+    """Build the application.
+
+    `settings` are by default the environment's. `ledger`, `store`, `originals` and `broker` are by default built from
+    the settings. The application closes the ledger and the store when it ends.
+    """
     settings = settings or IngestSettings()
-    ingest = Ingest(
-        settings=settings,
-        ledger=ledger or open_ledger(settings.ledger_url),
-        store=store
+    ingest = _parts(
+        settings,
+        ledger or open_ledger(settings.ledger_url),
+        store
         or ChunkStore(
             settings.milvus_url, token=settings.milvus_token.get_secret_value(), timeout=settings.milvus_timeout
         ),
-        originals=originals or open_originals(settings),
-        broker=broker or Broker(make_celery(redis_url_for_celery(settings.redis_url.get_secret_value()))),
+        originals or open_originals(settings),
+        broker or Broker(make_celery(redis_url_for_celery(settings.redis_url.get_secret_value()))),
     )
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         await asyncio.to_thread(ingest.ledger.database.migrate)
-        await asyncio.to_thread(remove_leftovers, settings.data_dir / "incoming")
-        yield
-        ingest.store.close()
-        ingest.ledger.close()
+        await asyncio.to_thread(ingest.uploads.remove_leftovers)
+        yield State(ingest=ingest)
+        ingest.close()
 
     app = new_app("Zhiwen ingest", lifespan)
-    app.state.ingest = ingest
     app.state.keys = KeyRing(ingest.ledger, settings.api_key.get_secret_value())
     install(app, "ingest", uncounted=UPLOADS)
-    app.include_router(knowledge_bases.router)
-    app.include_router(documents.router)
-    app.include_router(fsck.router)
+    for routes in (knowledge_bases, uploads, documents, events, fsck):
+        app.include_router(routes.router)
     checks = _checks(ingest)
     add_operations_routes(app, lambda _: checks)
     return app
+
+
+def _parts(settings: IngestSettings, ledger: Ledger, store: ChunkStore, originals: Originals, broker: Broker) -> Ingest:
+    """Put the parts together; connects to nothing."""
+    limits = UploadLimits(
+        file_bytes=settings.max_upload_bytes,
+        request_bytes=settings.max_request_bytes,
+        archive=ArchiveLimits(settings.max_archive_files, settings.max_archive_bytes, ARCHIVE_RATIO),
+        waiting_jobs=settings.max_queue,
+    )
+    return Ingest(
+        ledger=ledger,
+        store=store,
+        originals=originals,
+        broker=broker,
+        knowledge_bases=KnowledgeBaseManager(ledger, store, broker, settings),
+        uploads=Uploads(ledger, originals, broker, settings.data_dir / "incoming", limits),
+        fsck=Fsck(ledger, store, originals),
+    )
 
 
 def _checks(ingest: Ingest) -> Mapping[str, Check]:
@@ -84,12 +99,11 @@ def _checks(ingest: Ingest) -> Mapping[str, Check]:
 
 
 def main() -> None:
-    """Run the ingest API as the settings say (`zhiwen-ingest`)."""
-    with configuration_errors_end_the_process():
-        settings = IngestSettings()
-        configure_logging("ingest", settings.log_level, settings.log_format)
-        ledger = open_ledger(settings.ledger_url)
-        ledger.database.migrate()
-        keys = KeyRing(ledger, settings.api_key.get_secret_value())
-        require_loopback_or_key(settings.host, has_key=keys.has_key())
-        serve(lambda: create_app(settings, ledger=ledger), host=settings.host, port=settings.ingest_port)
+    """Run the ingest API as the settings say."""
+    run_service(
+        "ingest",
+        IngestSettings,
+        lambda settings, ledger: create_app(settings, ledger=ledger),
+        find_ledger=migrated_ledger,
+        port=lambda settings: settings.ingest_port,
+    )

@@ -1,26 +1,25 @@
-"""How routes get at what the application was built with."""
+"""What routes depend on: the application's parts, and the knowledge base that the path names."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
 
 from zhiwen.common.models import KnowledgeBase
-from zhiwen.ingest.service import Ingest
+from zhiwen.ingest.api.state import Ingest, IngestRequest
 
 
-def get_ingest(request: Request) -> Ingest:
-    """Return the application's `Ingest`."""
-    ingest: Ingest = request.app.state.ingest
-    return ingest
+def get_ingest(request: IngestRequest) -> Ingest:
+    """Return the application's parts."""
+    return request.state["ingest"]
 
 
 IngestDep = Annotated[Ingest, Depends(get_ingest)]
 
 
 def get_base(kb: str, ingest: IngestDep) -> KnowledgeBase:
-    """Return the knowledge base named in the path. Raises `NotFound`."""
+    """Return the knowledge base that the path names. Raises `NotFound`."""
     return ingest.ledger.bases.get(kb)
 
 

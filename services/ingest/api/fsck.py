@@ -6,11 +6,9 @@ from fastapi import APIRouter, Depends
 
 from zhiwen.common.api.fsck import FsckReport
 from zhiwen.common.auth.dependency import Needs
-from zhiwen.common.telemetry import current_request_id
 from zhiwen.common.web import problems
 from zhiwen.ingest.api.dependencies import IngestDep
-from zhiwen.ingest.fsck import Findings, Fsck
-from zhiwen.ingest.service import Ingest
+from zhiwen.ingest.fsck import Findings
 
 router = APIRouter(prefix="/v1/fsck", tags=["operations"])
 
@@ -18,19 +16,15 @@ router = APIRouter(prefix="/v1/fsck", tags=["operations"])
 @router.get("", responses=problems(503), dependencies=[Depends(Needs("admin"))])
 def check(ingest: IngestDep) -> FsckReport:
     """Compare ledger, originals and Milvus; change nothing."""
-    return _report(_fsck(ingest).run(repair=False))
+    return _report(ingest.fsck.run(repair=False))
 
 
 @router.post("", responses=problems(503), dependencies=[Depends(Needs("admin"))])
 def repair(ingest: IngestDep) -> FsckReport:
-    """Compare and mend: what nobody owns is removed, what is missing is indexed again from the originals."""
-    findings = _fsck(ingest).run(repair=True)
-    ingest.broker.wake(current_request_id())
+    """Compare and mend: what no document owns is removed, what is missing is indexed again from the originals."""
+    findings = ingest.fsck.run(repair=True)
+    ingest.broker.wake()
     return _report(findings)
-
-
-def _fsck(ingest: Ingest) -> Fsck:
-    return Fsck(ingest.ledger, ingest.store, ingest.originals)
 
 
 def _report(findings: Findings) -> FsckReport:

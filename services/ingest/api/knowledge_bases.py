@@ -16,10 +16,9 @@ from zhiwen.common.api.knowledge_bases import (
 )
 from zhiwen.common.auth.dependency import Needs
 from zhiwen.common.models import KnowledgeBase
-from zhiwen.common.telemetry import current_request_id
 from zhiwen.common.web import problems
 from zhiwen.ingest.api.dependencies import BaseDep, IngestDep
-from zhiwen.ingest.service import Ingest
+from zhiwen.ingest.api.state import Ingest
 
 router = APIRouter(prefix="/v1/knowledge-bases", tags=["knowledge bases"])
 
@@ -52,7 +51,7 @@ def create_knowledge_base(
     ingest: IngestDep, body: Annotated[CreateKnowledgeBase, Body(openapi_examples=CREATE_EXAMPLES)]
 ) -> KnowledgeBaseOut:
     """Create a knowledge base. 409 `knowledge-base-exists` when the name is taken."""
-    return _shown(ingest, ingest.create_knowledge_base(body))
+    return _shown(ingest, ingest.knowledge_bases.create(body))
 
 
 @router.get("", responses=problems(503), dependencies=[Depends(Needs("read"))])
@@ -80,7 +79,7 @@ def update_knowledge_base(
 
     Another embedding model, index or chunking starts a rebuild: the old index answers until the new one is complete.
     """
-    return _shown(ingest, ingest.update_knowledge_base(base, body, request_id=current_request_id()))
+    return _shown(ingest, ingest.knowledge_bases.update(base, body))
 
 
 @router.delete(
@@ -88,9 +87,7 @@ def update_knowledge_base(
 )
 def cancel_rebuild(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
     """Give up the rebuild that is running; what answers now goes on answering."""
-    ingest.ledger.rebuilds.cancel(base)
-    ingest.broker.wake(current_request_id())
-    return _shown(ingest, ingest.ledger.bases.get(base.name))
+    return _shown(ingest, ingest.knowledge_bases.cancel_rebuild(base))
 
 
 @router.delete(
@@ -102,6 +99,5 @@ def cancel_rebuild(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
 )
 def delete_knowledge_base(ingest: IngestDep, kb: str) -> Response:
     """Hide a knowledge base at once; its chunks, originals and rows are removed in the background."""
-    ingest.ledger.bases.begin_drop(kb)
-    ingest.broker.wake(current_request_id())
+    ingest.knowledge_bases.drop(kb)
     return Response(status_code=202)

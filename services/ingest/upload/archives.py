@@ -1,6 +1,6 @@
-"""Zip archives: their files one by one, with the right names, never outside the folder they are unpacked into.
+"""Zip archives: their files one by one, with the right names, and never outside the folder they are unpacked into.
 
-Limits are checked while bytes are written, for what an archive says about itself may be a lie.
+Limits are checked while bytes are written, because an archive may lie about itself.
 Source: APPNOTE.TXT 6.3.10 (general purpose bit 11: the name is UTF-8; otherwise its encoding is not told).
 """
 
@@ -10,54 +10,69 @@ import contextlib
 import errno
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.common.names import is_plain
+from zhiwen.ingest.upload.staging import StagedFile, StagingFile
 
 FLAG_ENCRYPTED, FLAG_UTF8 = 0x1, 0x800
 COPY_BYTES = 1 << 16
 MAX_NAME_BYTES = 240
-# A small file of zeros packs 1000:1 and harms nobody: the ratio counts from here on.
 RATIO_FROM_BYTES = 1 << 20
+"""The ratio counts for files larger than that: a small file of zeros packs 1000:1 and does no harm."""
 
 
-Refused = Callable[[str, DocumentError], None]
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """What an archive may unpack to: so many files, so many bytes, and no file over `ratio` times its packed size."""
+
+    files: int
+    bytes: int
+    ratio: float
 
 
-def unpack(
-    path: Path, into: Path, *, max_files: int, max_bytes: int, max_ratio: float, refused: Refused | None = None
-) -> Iterator[tuple[str, Path]]:
-    """Yield (name, file) for each file of a zip archive, written below `into` (which exists) under a number.
+@dataclass(frozen=True, slots=True)
+class RefusedMember:
+    """A file of an archive that cannot be had, and why."""
 
-    Names keep their folders (`a/b.txt`) and are unique. Folders, `__MACOSX` and dot files are left out; an archive
-    inside the archive comes as the file that it is and is never opened. A member that cannot be had (`encrypted`,
-    `corrupt`, `archive-unsafe-path` for links and names that lead outside) is told to `refused` and the others go on;
-    without `refused` its error is raised.
+    name: str
+    error: DocumentError
 
-    Raises DocumentError for the whole archive: `corrupt`, `empty-file`, `archive-too-many-files`, `archive-too-large`
-    (over `max_bytes` unpacked), `archive-bomb` (a member unpacks to over `max_ratio` times its size); what was yielded
-    before stands. Raises OSError when `into` is full.
+
+def unpack(path: Path, into: Path, limits: ArchiveLimits) -> Iterator[StagedFile | RefusedMember]:
+    """Yield each file of a zip archive, written to the folder `into` (which exists) under a number.
+
+    Names keep their folders (`a/b.txt`) and are unique. Folders, `__MACOSX` and dot files are left out. An archive
+    inside the archive comes as the file that it is and is never opened. A `RefusedMember` stands for a file that is
+    `encrypted`, `corrupt`, or has an `archive-unsafe-path` (a link, or a name that leads outside).
+
+    Raises `DocumentError` for the whole archive: `corrupt`, `empty-file`, `archive-too-many-files`,
+    `archive-too-large`, `archive-bomb` (a file is over the ratio). What was yielded before stands. Raises OSError when
+    `into` is full.
     """
-    archive = _open(path)
-    with archive:
+    with _open(path) as archive:
         members = [(name, info) for info in archive.infolist() if _is_wanted(name := member_name(info), info)]
-        _check(members, max_files, max_bytes, max_ratio)
-        left = max_bytes
+        _check(members, limits)
+        left = limits.bytes
         seen: set[str] = set()
         for number, (name, info) in enumerate(members):
             unique = _unique(_shortened(name), seen)
+            if refusal := _refusal(name, info):
+                yield RefusedMember(unique, refusal)
+                continue
             target = into / f"{number:06d}{_suffix(name)}"
-            refusal = _refusal(name, info) or _extract(archive, info, target, left, max_ratio)
-            if refusal is None:
-                left -= info.file_size
-                yield unique, target
-            elif refused is None:
-                raise refusal
+            try:
+                staged = _write(archive, info, StagingFile(unique, target), left, limits.ratio)
+            except _Damaged:
+                target.unlink(missing_ok=True)
+                yield RefusedMember(unique, _damaged())
             else:
-                refused(unique, refusal)
+                left -= staged.bytes
+                yield staged
 
 
 def _open(path: Path) -> zipfile.ZipFile:
@@ -67,20 +82,8 @@ def _open(path: Path) -> zipfile.ZipFile:
         raise DocumentError("corrupt", "This archive is damaged. Pack its files again.") from exc
 
 
-def _extract(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left: int, max_ratio: float
-) -> DocumentError | None:
-    """Write a member to `target`; return the error of one that is damaged."""
-    try:
-        _write(archive, info, target, left, max_ratio)
-    except _Damaged:
-        target.unlink(missing_ok=True)
-        return DocumentError("corrupt", "This file is damaged inside the archive. Pack it again.")
-    return None
-
-
 def member_name(info: zipfile.ZipInfo) -> str:
-    """Return a member's name as it was meant: UTF-8 where flagged, else UTF-8 or GBK where it is that, else cp437."""
+    """Return the name that was meant: UTF-8 where flagged, else UTF-8 or GBK where the bytes are that, else cp437."""
     name = info.filename
     if not info.flag_bits & FLAG_UTF8 and not name.isascii():
         raw = name.encode("cp437", "replace")
@@ -89,7 +92,7 @@ def member_name(info: zipfile.ZipInfo) -> str:
 
 
 def _sensible(raw: bytes, encoding: str) -> str | None:
-    """Return `raw` decoded where that gives a name a person would write: letters, no private or control characters."""
+    """Return `raw` decoded, or None where no person would write that: private or control characters, few letters."""
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError:
@@ -107,18 +110,22 @@ def _is_wanted(name: str, info: zipfile.ZipInfo) -> bool:
     return "__MACOSX" not in parts and not any(part.startswith(".") and part != ".." for part in parts)
 
 
-def _check(members: list[tuple[str, zipfile.ZipInfo]], max_files: int, max_bytes: int, max_ratio: float) -> None:
+def _check(members: list[tuple[str, zipfile.ZipInfo]], limits: ArchiveLimits) -> None:
     if not members:
         raise DocumentError("empty-file", "This archive holds no files.")
-    if len(members) > max_files:
+    if len(members) > limits.files:
         raise DocumentError(
-            "archive-too-many-files", f"This archive holds {len(members)} files, {max_files} are allowed. Split it."
+            "archive-too-many-files", f"This archive holds {len(members)} files, {limits.files} are allowed. Split it."
         )
-    if sum(info.file_size for _, info in members) > max_bytes:
-        raise _too_large(max_bytes)
+    if sum(info.file_size for _, info in members) > limits.bytes:
+        raise _too_large(limits.bytes)
     for _, info in members:
-        if info.file_size > max(RATIO_FROM_BYTES, info.compress_size * max_ratio):
+        if info.file_size > _ceiling(info, limits.ratio):
             raise _bomb()
+
+
+def _ceiling(info: zipfile.ZipInfo, ratio: float) -> float:
+    return max(RATIO_FROM_BYTES, info.compress_size * ratio)
 
 
 def _refusal(name: str, info: zipfile.ZipInfo) -> DocumentError | None:
@@ -134,7 +141,7 @@ def _refusal(name: str, info: zipfile.ZipInfo) -> DocumentError | None:
 
 
 def _shortened(name: str) -> str:
-    """Return `name`, of a too long one its end: the whole folders that fit, or the end of the file's own name."""
+    """Return `name`. Of one that is too long, return its end: the folders that fit, or the end of the file's name."""
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name
     end = str(PurePosixPath("/", name)).encode()[-MAX_NAME_BYTES:].decode(errors="ignore")
@@ -157,20 +164,20 @@ def _suffix(name: str) -> str:
     return suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= 10 else ""
 
 
-def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left: int, max_ratio: float) -> None:
-    """Write a member to `target`; raises DocumentError past what is left or the ratio, `_Damaged`, and OSError."""
-    written = 0
-    ceiling = max(RATIO_FROM_BYTES, info.compress_size * max_ratio)
-    with _damage_of_the_member():
-        source = archive.open(info)
-    with source, target.open("xb") as sink:
-        while data := _read(source):
-            written += len(data)
-            if written > left:
-                raise _too_large(left)
-            if written > ceiling:
-                raise _bomb()
-            sink.write(data)
+def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: StagingFile, left: int, ratio: float) -> StagedFile:
+    """Write a member to `file`. Raises DocumentError past `left` bytes or the ratio, `_Damaged`, and OSError."""
+    ceiling = _ceiling(info, ratio)
+    with contextlib.closing(file):
+        with _damage_of_the_member():
+            source = archive.open(info)
+        with source:
+            while data := _read(source):
+                if file.bytes + len(data) > left:
+                    raise _too_large(left)
+                if file.bytes + len(data) > ceiling:
+                    raise _bomb()
+                file.write(data)
+        return file.finish()
 
 
 def _read(source: IO[bytes]) -> bytes:
@@ -184,15 +191,21 @@ class _Damaged(Exception):
 
 @contextlib.contextmanager
 def _damage_of_the_member() -> Iterator[None]:
-    """Turn what zipfile and the decompressors raise for damaged bytes into `_Damaged`; that has no end: bz2 raises
-    OSError without a number, a wrong offset gives EINVAL or OverflowError, LZMA has an error of its own.
+    """Turn whatever zipfile and the decompressors raise for damaged bytes into `_Damaged`.
+
+    There are many: bz2 raises OSError without a number, a wrong offset gives EINVAL or OverflowError, LZMA has an
+    error of its own. The disk's own errors pass.
     """
     try:
         yield
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL):
-            raise  # the disk's
+            raise
         raise _Damaged from exc
+
+
+def _damaged() -> DocumentError:
+    return DocumentError("corrupt", "This file is damaged inside the archive. Pack it again.")
 
 
 def _too_large(max_bytes: int) -> DocumentError:

@@ -1,12 +1,11 @@
-"""Celery's settings, all of them, and the two messages that are sent.
+"""The sending side of Celery: all of its settings, and the two messages.
 
-A message only wakes a worker; which job it does is decided by the ledger. Losing every message loses nothing: the
+A message only wakes a worker; the ledger decides which job the worker does. Losing every message loses nothing: the
 reconciler wakes workers for whatever the ledger says is due.
 """
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import structlog
@@ -15,6 +14,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from zhiwen.common.errors import Unavailable
+from zhiwen.common.telemetry import current_request_id
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ def make_celery(redis_url: str, *, reconcile_seconds: float = 5.0) -> Celery:
         accept_content=["json"],
         task_ignore_result=True,
         task_default_queue=QUEUE,
-        # A message lost with its worker is no loss, so it may be acknowledged early; none is delivered twice.
+        # Acknowledged early: a message lost with its worker is no loss, and none is delivered twice.
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
@@ -65,8 +65,12 @@ class Broker:
     def __init__(self, app: Celery) -> None:
         self._app = app
 
-    def wake(self, request_id: str | None) -> None:
-        """Ask a worker to look for work. A broker that does not answer is logged, not raised: the reconciler will."""
+    def wake(self) -> None:
+        """Ask a worker to look for work. The message carries the current request's id.
+
+        A broker that does not answer is logged and not raised: the reconciler asks again.
+        """
+        request_id = current_request_id()
         headers = {"request_id": request_id} if request_id else {}
         try:
             self._app.send_task(WORK, headers=headers, retry=False, ignore_result=True)
@@ -83,10 +87,10 @@ class Broker:
 
 
 def redis_url_for_celery(url: str) -> str:
-    """Return the URL as Celery knows it: a unix socket is `redis+socket://`, its `db` the `virtual_host`.
+    """Return a Redis URL as Celery spells it: a unix socket is `redis+socket://`, its `db` is the `virtual_host`.
 
-    As redis-py, it takes the user and the password before the `@` or from the query. Other options are left out:
-    Celery would take them as text, and its own are in `make_celery`.
+    The user and the password may stand before the `@` or in the query, as redis-py has it. Other options are left out:
+    Celery would read them as text, and its own options are in `make_celery`.
     """
     parts = urlsplit(url)
     if parts.scheme != "unix":
@@ -97,9 +101,3 @@ def redis_url_for_celery(url: str) -> str:
     login = f"{user}:{password}@" if password else ""
     database = f"?virtual_host={options['db']}" if "db" in options else ""
     return f"redis+socket://{login}{parts.path}{database}"
-
-
-def request_id_of(request: Any) -> str | None:
-    """Return the id of the HTTP request that sent a message."""
-    value = (getattr(request, "headers", None) or {}).get("request_id") or getattr(request, "request_id", None)
-    return str(value) if value else None

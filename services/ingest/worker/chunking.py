@@ -1,9 +1,9 @@
-"""Blocks of a parsed document to chunks for the embedding model: pure, and exact about what it repeats.
+"""Chunking: blocks of a parsed document become chunks for the embedding model. Pure.
 
 A chunk is made of whole sentences of neighbouring blocks under one heading and on one page. Headings stay with what
-follows them, code and table rows stay whole where they fit, and each chunk of a table begins with the table's header.
-Every `Passage` keeps its own text apart from the text that it repeats, so that `join(split_blocks(...))` is the
-document again, to the letter.
+follows them. Code and table rows stay whole where they fit. Each chunk of a table begins with the table's header.
+A `Passage` keeps its own text apart from the text that it repeats, so that `join(split_blocks(...))` is the document
+again, to the letter.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from zhiwen.common.models import Block, Chunk, ChunkingSpec
 
 CountTokens = Callable[[str], int]
 
-# Where LangChain's splitter may cut a sentence that is longer than a chunk, best place first.
 SEPARATORS = ["\n\n", "\n", "。", "！", "？", "；", "，", " ", ""]
-# LangChain's splitter counts every piece: it gets windows of this many characters, not a line of 5 MB.
+"""Where LangChain's splitter may cut a sentence that is longer than a chunk, the best place first."""
 WINDOW_CHARACTERS = 2_000
+"""Most characters that LangChain's splitter gets at once: it counts the tokens of every piece."""
 CLOSERS = "”’」』）)】》〉\"'"
 SENTENCE_END = re.compile(
     rf"(?:[。！？!?…｡]+[{CLOSERS}]*\s*)"  # Chinese ends, and ! ? of any language
@@ -36,9 +36,9 @@ PATH_SEPARATOR = " > "
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk with its parts: `lead` repeats earlier text (overlap or a table's header), `body` is its own text.
+    """A chunk in its two parts: `lead` repeats earlier text (overlap, or a table's header), `body` is its own text.
 
-    The bodies of all passages of a document, one after the other, are `document_text` of its blocks.
+    The bodies of all passages of a document, one after the other, are the `document_text` of its blocks.
     """
 
     body: str
@@ -54,9 +54,10 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What is not cut: a sentence, a table row, a line of code. `starts_block` prefers a cut before it.
+    """A piece that is not cut: a sentence, a table row, a line of code.
 
-    `header` is repeated before the unit where it begins a chunk; `overlaps` allows repeating it in the next chunk.
+    A cut before a unit that `starts_block` is preferred. `header` is repeated before a unit that begins a chunk. A unit
+    that `overlaps` may be repeated in the next chunk.
     """
 
     text: str
@@ -68,7 +69,7 @@ class Unit:
 
 @dataclass(slots=True)
 class Section:
-    """Neighbouring blocks under one heading and on one page, with the titles that stand right above them."""
+    """Neighbouring blocks under one heading and on one page, and the titles right above them."""
 
     heading: tuple[str, ...]
     page: int | None
@@ -79,9 +80,9 @@ class Section:
 def chunk_blocks(
     blocks: Sequence[Block], spec: ChunkingSpec, count_tokens: CountTokens, max_tokens: int
 ) -> list[Chunk]:
-    """Return the chunks of a document, `spec.size` tokens long at most and never over `max_tokens`.
+    """Return the chunks of a document: at most `spec.size` tokens each, and never more than `max_tokens`.
 
-    `count_tokens` is the embedding model's (20-50 microseconds a call is fine: it is asked about twice a sentence).
+    `count_tokens` is the embedding model's. It is called about twice a sentence, so it may take 20-50 microseconds.
     `Chunk.heading` is the path of titles as `A > B`.
     """
     passages = split_blocks(blocks, spec, count_tokens, max_tokens)
@@ -92,7 +93,7 @@ def chunk_blocks(
 
 
 def document_text(blocks: Iterable[Block]) -> str:
-    """Return the text of a document: its blocks, each ended by a newline; blocks without text are nothing."""
+    """Return the text of a document: its blocks, each ended by a newline. Blank blocks are left out."""
     return "".join(f"{block.text}\n" for block in blocks if block.text.strip())
 
 
@@ -111,7 +112,7 @@ def split_blocks(
 
 
 def _sections(blocks: Iterable[Block]) -> Iterator[Section]:
-    """Group blocks by heading path and page; titles wait for the block that follows them."""
+    """Group blocks by heading path and page. A title goes with the block that follows it."""
     section: Section | None = None
     titles: list[Block] = []
     for block in blocks:
@@ -156,7 +157,7 @@ class _Splitter:
             start = stop
 
     def _fill(self, units: Sequence[Unit], start: int, lead: str) -> int:
-        """Return where the chunk that begins at `start` ends: full, or half full at the end of a block."""
+        """Return where the chunk that begins at `start` ends: where it is full, or at a block's end past its half."""
         used = self._count(lead) if lead else 0
         used = used if used + units[start].tokens <= self._size else 0
         stop, block_end = start, start
@@ -182,7 +183,7 @@ class _Splitter:
         return "".join(unit.text for unit in units[first:stop])
 
     def _with_titles(self, titles: Sequence[str], units: list[Unit]) -> list[Unit]:
-        """Glue the titles to the first unit, and shorten that unit where both do not fit together."""
+        """Join the titles to the first unit, and cut that unit where both do not fit into one chunk."""
         if not titles:
             return units
         text = "".join(f"{title}\n" for title in titles)
@@ -247,7 +248,7 @@ class _Splitter:
         return [piece for part in parts for piece in self._halve(part, budget)]
 
     def _halve(self, text: str, budget: int) -> list[str]:
-        """Halve what no separator could make short enough (one character is never cut)."""
+        """Halve what no separator made short enough. A single character stays, however many tokens it is."""
         if len(text) < 2 or self._count(text) <= budget:
             return [text]
         middle = len(text) // 2
@@ -255,7 +256,7 @@ class _Splitter:
 
 
 def _without_blanks(units: Iterable[Unit]) -> list[Unit]:
-    """Return the units with those of white space alone joined to the one before (at the start, to the one after)."""
+    """Join units of nothing but white space to the unit before, and at the start to the one after."""
     kept: list[Unit] = []
     blank = ""
     for unit in units:
@@ -270,9 +271,10 @@ def _without_blanks(units: Iterable[Unit]) -> list[Unit]:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Return the sentences of Chinese and English text, each with the white space after it; joined they are `text`.
+    """Return the sentences of Chinese and English text, each with the white space after it. Joined they are `text`.
 
-    A full stop after an abbreviation, an initial or a number at a line's start ends none; nor does one in a number.
+    No sentence ends with a full stop after an abbreviation, an initial or a number at a line's start, nor with one
+    inside a number.
     """
     sentences: list[str] = []
     start = 0
@@ -292,7 +294,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _windows(text: str) -> Iterator[str]:
-    """Cut a text without sentence ends into windows of at most 2,000 characters, at a separator where there is one."""
+    """Cut a text into windows of at most `WINDOW_CHARACTERS`, at a separator where there is one."""
     start = 0
     while len(text) - start > WINDOW_CHARACTERS:
         window = text[start : start + WINDOW_CHARACTERS]

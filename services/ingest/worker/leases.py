@@ -1,4 +1,4 @@
-"""Keeps the leases of the jobs that this process works on, and tells a job when it has lost its own."""
+"""Leases: they are renewed while this process works on their jobs, and a job can ask whether its own still holds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOK_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Lease:
-    """A job's right to write. `valid_until` is in seconds of `clock`, which stands for the ledger's idea of time."""
+    """A job's right to write, valid until the time `valid_until` of `clock` (seconds)."""
 
     job: Job
     valid_until: float
@@ -29,23 +29,23 @@ class Lease:
     _taken: threading.Event = field(default_factory=threading.Event)
 
     def lost(self) -> bool:
-        """True when the job was cancelled or given to another, or the lease may have run out unnoticed."""
+        """True when the job was cancelled or given to another worker, or when the lease has run out by our clock."""
         return self._taken.is_set() or self.clock() >= self.valid_until
 
     def require(self) -> None:
-        """Raise `LeaseLost` when it is lost: to be asked right before every write."""
+        """Raise `LeaseLost` when it is lost. Call this right before every write."""
         if self.lost():
             raise LeaseLost(self.job.id)
 
     def take_away(self) -> None:
-        """Note that the ledger says it is lost."""
+        """Note that the ledger says that it is lost."""
         self._taken.set()
 
 
 class LeaseKeeper:
-    """One thread that renews all held leases and looks for cancelled ones, twice a second.
+    """One thread that renews all held leases twice a second and learns which were cancelled.
 
-    `clock` goes on while the machine sleeps or the process is stopped, so that a late worker knows that it is late.
+    `clock` must go on while the machine sleeps or the process is stopped, so that a late worker knows that it is late.
     """
 
     def __init__(self, jobs: Jobs, lease_seconds: float, *, clock: Callable[[], float] = time.time) -> None:
@@ -60,7 +60,7 @@ class LeaseKeeper:
 
     @contextmanager
     def keeping(self, job: Job, claimed_at: float) -> Iterator[Lease]:
-        """Keep the lease of `job`, claimed at that time of `clock`, during the block."""
+        """Keep the lease of `job` during the block; `claimed_at` is the time of `clock` just before it was claimed."""
         lease = Lease(job, claimed_at + self._lease_seconds, self._clock)
         with self._lock:
             self._held[job.id] = lease
@@ -71,7 +71,7 @@ class LeaseKeeper:
                 self._held.pop(job.id, None)
 
     def close(self) -> None:
-        """Stop renewing: held leases run out by themselves."""
+        """Stop renewing; the leases that are held run out by themselves."""
         self._stop.set()
         self._thread.join(timeout=5)
 
@@ -87,7 +87,7 @@ class LeaseKeeper:
         try:
             lost = self._jobs.renew([lease.job for lease in held.values()], self._lease_seconds)
         except Unavailable:
-            return  # each lease has time left, and ends by itself when that is over
+            return  # a lease has time left, and ends by itself when that is over
         for job_id, lease in held.items():
             if job_id in lost:
                 lease.take_away()

@@ -1,7 +1,7 @@
-"""What a worker does with a claimed job: parse, chunk, embed, index, and the removals.
+"""What a worker does for each kind of job: it parses, chunks, embeds and indexes a document, or removes things.
 
-A job may die at any line and be done again by another worker: every write is an upsert under deterministic ids or a
-delete, and what becomes visible is decided by one ledger transaction at the end.
+A job may die at any line, and another worker then does it again. So every write to Milvus is a delete, or an upsert
+under ids that are the same each time, and one ledger transaction at the end decides what becomes visible.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import structlog
+from functools import partial
 
 from zhiwen.common.embedding.base import Embedder, Embedders
 from zhiwen.common.errors import DocumentError, NotFound, Unavailable
@@ -26,32 +25,31 @@ from zhiwen.ingest.parsing import ParseCancelled, ParserPool
 from zhiwen.ingest.worker.chunking import chunk_blocks
 from zhiwen.ingest.worker.leases import Lease
 
-log = structlog.get_logger(__name__)
-
 Report = Callable[[DocumentStatus, int, int], None]
-"""Hears of the stage, and how much of how much of it is done; raises `LeaseLost` when the work is in vain."""
+"""Takes a stage, how many units of it are done, and how many there are. Raises `LeaseLost` when the job is lost."""
 
 PROGRESS_SECONDS = 0.2
-
-BATCH = 128
-"""Chunks embedded and written at a time: what a cancel waits for, and what a crash loses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Runs jobs. Thread-safe; several jobs run at once and share parser children and embedder."""
+    """Runs jobs. Thread-safe: several jobs run at once and share the parser children and the embedders.
+
+    `batch` chunks are embedded and written at a time. A cancel waits for one batch, and a crash loses one.
+    """
 
     ledger: Ledger
     store: ChunkStore
     originals: Originals
     embedders: Embedders
     parsers: ParserPool
+    batch: int = 128
 
     def run(self, job: Job, lease: Lease) -> None:
-        """Do the job to its end in the ledger.
+        """Do a job, up to its end in the ledger.
 
-        `lease` says whether the job is still ours. Raises `LeaseLost` when it is not, `DocumentError` when
-        the document is at fault, any other `ServiceError` when something else is.
+        `lease` says whether the job is still ours. Raises `LeaseLost` when it is not, `DocumentError` when the document
+        is at fault, and any other `ServiceError` when something else is.
         """
         match job.kind:
             case JobKind.INGEST:
@@ -91,12 +89,12 @@ class Pipeline:
             self.ledger.rebuilds.skip(job)
             return
 
-        # No progress is reported: the document goes on answering, and its own status stays as it is.
+        # No progress is reported: the document goes on answering, and its status stays as it is.
         chunks, terms = self._index(generation, document, lease, lambda status, done, total: lease.require())
         self.ledger.rebuilds.finish(job, chunks, terms)
 
     def _index(self, generation: Generation, document: Document, lease: Lease, report: Report) -> tuple[int, bytes]:
-        """Write the complete set of chunks of a document's version; return their number and terms."""
+        """Write the complete set of chunks of a document's version. Return their number and their term statistics."""
         embedder = self._embedder_of(generation)
         report(DocumentStatus.PARSING, 0, document.bytes)
         blocks = self._parse(document, lease)
@@ -104,9 +102,9 @@ class Pipeline:
         if not chunks:
             raise DocumentError("no-text", "No text was found in this document.")
         writer = _Writer(embedder, document)
-        for start in range(0, len(chunks), BATCH):
+        for start in range(0, len(chunks), self.batch):
             report(DocumentStatus.EMBEDDING, start, len(chunks))
-            rows = writer.rows(chunks[start : start + BATCH])
+            rows = writer.rows(chunks[start : start + self.batch])
             lease.require()
             self.store.upsert(generation.collection, rows)
         report(DocumentStatus.INDEXING, len(chunks), len(chunks))
@@ -134,7 +132,7 @@ class Pipeline:
             raise LeaseLost("cancelled while parsing") from exc
 
     def _verify(self, generation: Generation, document: Document, expected: int, lease: Lease) -> None:
-        """Make sure that exactly the expected chunks stand; an earlier attempt may have left more."""
+        """Raise `Unavailable` unless exactly the expected chunks are stored. An earlier attempt may have left more."""
         count = self.store.count(generation.collection, document.id, document.version)
         if count == expected:
             return
@@ -150,7 +148,7 @@ class Pipeline:
         version = job.version if job.kind is JobKind.PURGE else None
         for collection in self.ledger.endings.collections_to_clear(job):
             if collection in present:
-                lease.require()  # the version may have been retried and answer by now
+                lease.require()  # the version may have been retried, and may answer by now
                 self.store.delete(collection, str(job.document_id), version)
 
     def _retire(self, job: Job) -> None:
@@ -162,17 +160,13 @@ class Pipeline:
         self.ledger.rebuilds.finish_retire(job)
 
     def remove_originals(self, released: Sequence[str]) -> None:
-        """Remove those originals that no version names."""
+        """Remove those of the originals (their sha256) that no version names."""
         for sha256 in released:
-            self.ledger.originals.remove_if_unreferenced(sha256, _remover(self.originals, sha256))
-
-
-def _remover(originals: Originals, sha256: str) -> Callable[[], None]:
-    return lambda: originals.remove(sha256)
+            self.ledger.originals.remove_if_unreferenced(sha256, partial(self.originals.remove, sha256))
 
 
 class _Progress:
-    """Writes progress to the ledger, though not more often than anybody can see: each write is a transaction."""
+    """Writes progress to the ledger, every 0.2 s at most: each write is a transaction, and people see no more."""
 
     def __init__(self, jobs: Jobs, job: Job) -> None:
         self._jobs = jobs
@@ -186,7 +180,7 @@ class _Progress:
 
 
 class _Writer:
-    """Turns chunks of one document into rows, and sums up their terms."""
+    """Turns the chunks of one document into rows, and counts their terms."""
 
     def __init__(self, embedder: Embedder, document: Document) -> None:
         self._embedder = embedder
@@ -194,7 +188,7 @@ class _Writer:
         self._terms = TermStatistics.empty()
 
     def rows(self, chunks: Sequence[Chunk]) -> list[ChunkRow]:
-        """Embed chunks; a heading is embedded with its text, since it says what the text is about."""
+        """Embed chunks and return their rows. A heading is embedded with its text: it says what the text is about."""
         texts = [with_heading(chunk.heading, chunk.text) for chunk in chunks]
         vectors = self._embedder.embed_passages(texts)
         sparse = [document_vector(analyze(text)) for text in texts]

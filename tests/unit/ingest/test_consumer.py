@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from zhiwen.ingest.worker import main as worker
+from zhiwen.ingest.worker import consumer
 
 
 @dataclass
@@ -21,13 +21,13 @@ class Consumer:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "CONSUMER_SECONDS", 0.0)
+    monkeypatch.setattr(consumer, "CONSUMER_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize(("codes", "made"), [([0], 1), ([None], 1), ([1, 1, 0], 3)])
 def test_broken_consumer_is_made_again_until_one_ends_well(codes: list[int | None], made: int) -> None:
     left = list(codes)
-    worker.consume(lambda: Consumer(left.pop(0)), threading.Event())
+    consumer.consume(lambda: Consumer(left.pop(0)), threading.Event())
     assert len(codes) - len(left) == made
 
 
@@ -35,5 +35,5 @@ def test_broken_consumer_of_a_worker_that_is_to_stop_is_not_made_again() -> None
     stopping = threading.Event()
     stopping.set()
     codes = [1, 0]
-    worker.consume(lambda: Consumer(codes.pop(0)), stopping)
+    consumer.consume(lambda: Consumer(codes.pop(0)), stopping)
     assert codes == [0]

@@ -1,0 +1,162 @@
+"""Knowledge bases: they are created, changed, rebuilt and dropped, in the ledger and in Milvus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from zhiwen.common.api.knowledge_bases import Chunking, CreateKnowledgeBase, Index, UpdateKnowledgeBase
+from zhiwen.common.embedding.base import describe_model
+from zhiwen.common.errors import Conflict, InvalidRequest, NotFound, ServiceError
+from zhiwen.common.ledger import Ledger, NewGeneration, new_id
+from zhiwen.common.models import DEFAULT_METRIC, ChunkingSpec, Generation, IndexSpec, KnowledgeBase
+from zhiwen.common.prompts import validated_template
+from zhiwen.common.store import ChunkStore
+from zhiwen.common.store.index_specs import validated_index
+from zhiwen.ingest.settings import IngestSettings
+from zhiwen.ingest.worker.broker import Broker
+
+COLLECTION_PREFIX = "kb_"
+"""What the names of our collections begin with; others in the same Milvus are somebody else's."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeBaseManager:
+    """Creates, changes, rebuilds and drops knowledge bases. Every method blocks.
+
+    `settings` say what a new knowledge base gets where nothing was asked for.
+    """
+
+    ledger: Ledger
+    store: ChunkStore
+    broker: Broker
+    settings: IngestSettings
+
+    def create(self, asked: CreateKnowledgeBase) -> KnowledgeBase:
+        """Create the collection, then the ledger's row: a crash between the two leaves an empty collection, no more.
+
+        Raises `Conflict` (`knowledge-base-exists`) and `InvalidRequest` for what cannot be had, by name.
+        """
+        if asked.prompt_template is not None:
+            validated_template(asked.prompt_template)
+        model = asked.embedding_model or self.settings.embedding_model
+        described = describe_model(model, self.settings)
+        index = self._index(asked.index, None, described.dimension)
+        chunking = self._chunking(asked.chunking, described.max_tokens)
+        self._refuse_taken(asked.name)
+        id = new_id()
+        collection = f"{COLLECTION_PREFIX}{id}_1"
+        self.store.create(collection, described.dimension, index)
+        try:
+            base = self.ledger.bases.create(
+                id=id,
+                name=asked.name,
+                description=asked.description,
+                prompt_template=asked.prompt_template,
+                cross_language=asked.cross_language,
+                generation=NewGeneration(collection, model, described.dimension, index, chunking),
+            )
+        except Conflict:
+            self.store.drop(collection)
+            raise
+        self.store.point_alias(base.name, collection)
+        return base
+
+    def update(self, base: KnowledgeBase, asked: UpdateKnowledgeBase) -> KnowledgeBase:
+        """Change what was sent. Another model, index or chunking starts a rebuild beside what answers now.
+
+        Raises `Conflict` while a rebuild runs, and `InvalidRequest` for what cannot be had, by name.
+        """
+        base = self._change_fields(base, asked)
+        new = self._planned_generation(base, asked)
+        if needs_rebuild(base.live, new):
+            return self._begin_rebuild(base, new)
+        if new.index.search != base.live.index.search:
+            return self.ledger.rebuilds.change_search_params(base, dict(new.index.search))
+        return base
+
+    def cancel_rebuild(self, base: KnowledgeBase) -> KnowledgeBase:
+        """Give up the rebuild that is running; what answers now goes on answering. Raises `Conflict` when none is."""
+        self.ledger.rebuilds.cancel(base)
+        self.broker.wake()
+        return self.ledger.bases.get(base.name)
+
+    def drop(self, name: str) -> None:
+        """Hide a knowledge base at once, and have all it holds removed by a worker. Raises `NotFound`."""
+        self.ledger.bases.begin_drop(name)
+        self.broker.wake()
+
+    def _refuse_taken(self, name: str) -> None:
+        try:
+            self.ledger.bases.get(name)
+        except NotFound:
+            return
+        raise Conflict("knowledge-base-exists", f"There is already a knowledge base named {name}.")
+
+    def _change_fields(self, base: KnowledgeBase, asked: UpdateKnowledgeBase) -> KnowledgeBase:
+        """Change what needs no rebuild."""
+        if asked.prompt_template is not None:
+            validated_template(asked.prompt_template)
+        changes = asked.model_dump(exclude_unset=True, include={"description", "prompt_template", "cross_language"})
+        if "description" in changes:
+            changes["description"] = changes["description"] or ""
+        return self.ledger.bases.update(base.name, changes) if changes else base
+
+    def _planned_generation(self, base: KnowledgeBase, asked: UpdateKnowledgeBase) -> NewGeneration:
+        """Return the generation that would be what was asked for: the live one, but for what was sent."""
+        live = base.live
+        model = asked.embedding_model or live.embedding_model
+        described = describe_model(model, self.settings)
+        return NewGeneration(
+            collection=f"{COLLECTION_PREFIX}{base.id}_{new_id()[:8]}",
+            embedding_model=model,
+            dimension=described.dimension,
+            index=self._index(asked.index, live.index, described.dimension),
+            chunking=self._chunking(asked.chunking, described.max_tokens) if asked.chunking else live.chunking,
+        )
+
+    def _begin_rebuild(self, base: KnowledgeBase, new: NewGeneration) -> KnowledgeBase:
+        self.store.create(new.collection, new.dimension, new.index)
+        try:
+            base = self.ledger.rebuilds.begin(base, new)
+        except ServiceError:  # a rebuild runs, the base was dropped meanwhile, or the ledger is away
+            recorded = {generation.collection for generation in self.ledger.bases.generations(base.id)}
+            if new.collection not in recorded:  # else only the answer was lost
+                self.store.drop(new.collection)
+            raise
+        self.broker.wake()
+        return base
+
+    def _index(self, asked: Index | None, present: IndexSpec | None, dimension: int) -> IndexSpec:
+        """Return the index to build: as asked, as it is now, or the server's default."""
+        capabilities = self.store.capabilities()
+        if asked is None and present is not None:
+            return present
+        spec = IndexSpec(
+            type=(asked.type if asked else None) or capabilities.default_index,
+            metric=(asked.metric if asked else None) or (present.metric if present else DEFAULT_METRIC),
+            params=asked.params if asked else {},
+            search=asked.search if asked else {},
+        )
+        return validated_index(spec, dimension=dimension, available=capabilities.index_types)
+
+    def _chunking(self, asked: Chunking | None, max_tokens: int) -> ChunkingSpec:
+        """Return the chunking to build: as asked, or the default, shorter where the model reads less."""
+        if asked is None:
+            size = min(self.settings.chunk_size, max_tokens)
+            return ChunkingSpec(size, min(self.settings.chunk_overlap, size // 4))
+        if asked.size > max_tokens:
+            raise InvalidRequest(
+                "bad-chunking", f"The embedding model reads {max_tokens} tokens; chunks of {asked.size} are too long."
+            )
+        if asked.overlap > asked.size // 2:
+            raise InvalidRequest("bad-chunking", "The overlap must be at most half of the chunk size.")
+        return ChunkingSpec(asked.size, asked.overlap)
+
+
+def needs_rebuild(live: Generation, new: NewGeneration) -> bool:
+    """True when the documents must be indexed again. Other search parameters alone need no rebuild. Pure."""
+    return (new.embedding_model, new.chunking, replace(new.index, search={})) != (
+        live.embedding_model,
+        live.chunking,
+        replace(live.index, search={}),
+    )
