@@ -16,18 +16,15 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from zhiwen import __version__
 from zhiwen.common.auth.keyring import KeyRing
 from zhiwen.common.ledger import Ledger, open_ledger
-from zhiwen.common.settings import require_loopback_or_key
-from zhiwen.common.telemetry import configure_logging
 from zhiwen.common.web import (
     CatchAll,
     Check,
     RequestContext,
     add_docs,
     add_operations_routes,
-    configuration_errors_end_the_process,
     in_thread,
     install,
-    serve,
+    run_service,
 )
 from zhiwen.llm_gateway.accounting.usage import WriteUsage
 from zhiwen.llm_gateway.api import models
@@ -74,17 +71,19 @@ class GatewayApp(FastAPI):
 def create_app(
     settings: GatewaySettings | None = None,
     *,
+    ledger: Ledger | None = None,
     embedder: Embedder | None = None,
     write_usage: WriteUsage | None = None,
 ) -> FastAPI:
     """Build the gateway. Raises `ConfigurationError` when its file or its address is wrong.
 
+    `ledger` holds the keys and the used tokens; by default it is the one that `find_ledger` finds.
     `embedder` serves at `/v1/embeddings`; by default it is the built-in model where the settings ask for it.
     `write_usage` takes the used tokens; by default it is the ledger, where there is one.
     """
     settings = settings or GatewaySettings()
     config = load_config(settings)
-    ledger = find_ledger(settings)
+    ledger = ledger or find_ledger(settings)
     write_usage = write_usage or (ledger.usage.add if ledger else None)
     keyring = KeyRing(ledger, settings.api_key.get_secret_value())
 
@@ -137,12 +136,14 @@ def _load_embedder() -> Embedder:
 
 
 def main() -> None:
-    """Entry point `zhiwen-gateway`."""
-    with configuration_errors_end_the_process():
-        settings = GatewaySettings()
-        configure_logging("gateway", settings.log_level, settings.log_format)
-        require_loopback_or_key(settings.host, has_key=_has_key(settings))
-        serve(lambda: _settled(create_app(settings)), host=settings.host, port=settings.gateway_port)
+    """Run the gateway as the settings say (`zhiwen-gateway`)."""
+    run_service(
+        "gateway",
+        GatewaySettings,
+        lambda settings, ledger: _settled(create_app(settings, ledger=ledger)),
+        find_ledger=find_ledger,
+        port=lambda settings: settings.gateway_port,
+    )
 
 
 def _settled(app: FastAPI) -> FastAPI:
@@ -154,15 +155,6 @@ def _settled(app: FastAPI) -> FastAPI:
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     return app
-
-
-def _has_key(settings: GatewaySettings) -> bool:
-    ledger = find_ledger(settings)
-    try:
-        return KeyRing(ledger, settings.api_key.get_secret_value()).has_key()
-    finally:
-        if ledger is not None:
-            ledger.close()
 
 
 if __name__ == "__main__":

@@ -12,17 +12,15 @@ from zhiwen.common.auth.keyring import KeyRing
 from zhiwen.common.embedding.base import Embedders, embedders_from
 from zhiwen.common.ledger import Ledger, open_ledger
 from zhiwen.common.lexical.translations import Translations
-from zhiwen.common.settings import require_loopback_or_key
 from zhiwen.common.store import ChunkStore
-from zhiwen.common.telemetry import configure_logging
 from zhiwen.common.web import (
     Check,
     add_operations_routes,
-    configuration_errors_end_the_process,
     in_thread,
     install,
+    migrated_ledger,
     new_app,
-    serve,
+    run_service,
 )
 from zhiwen.query.answer.answerer import Answerer
 from zhiwen.query.answer.condensing import Condenser
@@ -121,11 +119,10 @@ def _checks(parts: Parts) -> Mapping[str, Check]:
 
 def main() -> None:
     """Run the query API as the settings say (`zhiwen-query`)."""
-    with configuration_errors_end_the_process():
-        settings = QuerySettings()
-        configure_logging("query", settings.log_level, settings.log_format)
-        ledger = open_ledger(settings.ledger_url)
-        ledger.database.migrate()
-        keys = KeyRing(ledger, settings.api_key.get_secret_value())
-        require_loopback_or_key(settings.host, has_key=keys.has_key())
-        serve(lambda: create_app(settings, ledger=ledger), host=settings.host, port=settings.query_port)
+    run_service(
+        "query",
+        QuerySettings,
+        lambda settings, ledger: create_app(settings, ledger=ledger),
+        find_ledger=migrated_ledger,
+        port=lambda settings: settings.query_port,
+    )
