@@ -23,7 +23,7 @@ import httpx
 from httpx_sse import connect_sse
 
 from zhiwen.cli.problems import ApiError, Json, error_of_response, problem, unexpected_answer
-from zhiwen.common.settings import is_loopback
+from zhiwen.common.addresses import is_loopback
 
 Service = Literal["ingest", "query", "gateway"]
 TITLES: Mapping[Service, str] = {"ingest": "the ingest API", "query": "the query API", "gateway": "the LLM gateway"}

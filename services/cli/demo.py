@@ -24,10 +24,10 @@ from zhiwen.cli.client import Addresses, Client, LocalFile
 from zhiwen.cli.commands.documents import add_files
 from zhiwen.cli.commands.operations import DEFAULT_PORT_BASE, ignore_signals, signals_interrupt
 from zhiwen.cli.commands.questions import print_answer
-from zhiwen.cli.launcher import LOOPBACK, OFFSETS, Stack, require_free_ports
 from zhiwen.cli.output import Output
 from zhiwen.cli.problems import ApiError, Usage
 from zhiwen.cli.session import errors_end_the_command
+from zhiwen.cli.stack import LOOPBACK, OFFSETS, Stack, require_free_ports
 from zhiwen.common.errors import ConfigurationError
 from zhiwen.common.telemetry import configure_logging
 

@@ -51,7 +51,7 @@ def up(
     webui: Annotated[bool, typer.Option("--webui/--no-webui", help="Serve the page, too.")] = True,
 ) -> None:
     """Run everything on this machine until Ctrl-C."""
-    from zhiwen.cli.launcher import Stack
+    from zhiwen.cli.stack import Stack
 
     output, folder = session.output, session.settings.data_dir
     configure_logging("launcher", session.settings.log_level, "console")
