@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from zhiwen.cli.client import Client, LocalFile
-from zhiwen.cli.problems import Json, Usage
+from zhiwen.cli.values import Json, Usage
+from zhiwen.client import Client, LocalFile
 
 DEPTH = 10
 HITS = 50
@@ -250,15 +250,15 @@ class Evaluation:
             rows = zip(names, [*passages, *distractors], strict=True)
             files = [_written(Path(folder), name, row, number) for number, (name, row) in enumerate(rows)]
             for first in range(0, len(files), BATCH):
-                for item in self.client.upload(self.base, files[first : first + BATCH]):
-                    if item["outcome"] == "rejected":
-                        raise Usage(f"{item['name']} was not taken: {item['error']['detail']}")
+                for item in self.client.upload_documents(self.base, files[first : first + BATCH]):
+                    if item.outcome == "rejected":
+                        raise Usage(f"{item.name} was not taken: {item.error.detail if item.error else ''}")
                 self.tell("uploaded", min(first + BATCH, len(files)), len(files))
         self._wait(len(files))
 
     def check(self, passages: Sequence[Row], distractors: Sequence[Row]) -> None:
         """Wait until a knowledge base that was kept is indexed. Raises `Usage` when it holds something else."""
-        held = {document["name"] for document in self.client.documents(self.base)}
+        held = {document.name for document in self.client.list_documents(self.base)}
         if held != set(self._names(passages, distractors)):
             raise Usage(f"{self.base} holds other passages than these; delete it, or name another with --kb.")
         self._wait(len(held))
@@ -269,12 +269,12 @@ class Evaluation:
 
     def _wait(self, expected: int) -> None:
         while True:
-            counts = self.client.base(self.base)["documents"]
+            counts = self.client.get_knowledge_base(self.base).documents
             settled = sum(counts.get(status, 0) for status in ("ready", "failed", "cancelled"))
             self.tell("indexed", settled, expected)
             if settled >= expected and (lost := settled - counts.get("ready", 0)):
-                failed = next(iter(self.client.documents(self.base, status="failed")), None)
-                why = f", {failed['name']}: {failed['error']['detail']}" if failed else ""
+                failed = next(iter(self.client.list_documents(self.base, status="failed")), None)
+                why = f", {failed.name}: {failed.error.detail}" if failed and failed.error else ""
                 raise Usage(f"{lost} passages could not be indexed{why}.")
             if settled >= expected:
                 return
@@ -292,13 +292,13 @@ class Evaluation:
 
     def _ask(self, question: Question, mode: str) -> Outcome:
         started = time.perf_counter()
-        asked = {"query": question.text, "mode": mode, "top_k": HITS, "fusion": self.fusion}
-        answer = self.client.search(self.base, asked)
+        answer = self.client.search(self.base, question.text, mode=mode, top_k=HITS, fusion=self.fusion)
         milliseconds = (time.perf_counter() - started) * 1000
-        hits = answer["hits"]
-        found = list(dict.fromkeys(_passage(hit["source"]) for hit in hits))
-        score = max((hit["score"] for hit in hits), default=0.0)  # not always the first's: see `fusion` and reranking
-        return judge(question, found, score, refused=not answer["answerable"], milliseconds=milliseconds)
+        found = list(dict.fromkeys(_passage(hit.source) for hit in answer.hits))
+        score = max(
+            (hit.score for hit in answer.hits), default=0.0
+        )  # not always the first's: see `fusion` and reranking
+        return judge(question, found, score, refused=not answer.answerable, milliseconds=milliseconds)
 
     def run(self, passages: int, questions: Sequence[Question], modes: Sequence[str] = MODES) -> Report:
         """Measure all modes."""

@@ -50,7 +50,8 @@ def is_busy(response: httpx.Response) -> bool:
 
 def jittered_pause(attempt: int) -> float:
     """Return the seconds to wait after the failed attempt of this number, counted from 0."""
-    return min(random.uniform(0, FIRST_PAUSE * 2 ** min(attempt, 10)), LONGEST_PAUSE)  # noqa: S311 (spreads retries, guards nothing)
+    longest = min(FIRST_PAUSE * 2 ** min(attempt, 10), LONGEST_PAUSE)
+    return random.uniform(0, longest)  # noqa: S311 (spreads retries, guards nothing)
 
 
 def retry_after(response: httpx.Response) -> float | None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiwen.cli.evaluation import Outcome, Passages, Question, auroc, figures_of, judge, read_lines, refusal_of
-from zhiwen.cli.problems import Usage
+from zhiwen.cli.values import Usage
 
 
 def passages(**texts: str) -> Passages:
