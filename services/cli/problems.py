@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zhiwen.cli.values import Json
 from zhiwen.client import ApiError, UnreachableError
-from zhiwen.client.errors import TITLES
+from zhiwen.client.addresses import TITLES
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

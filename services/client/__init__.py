@@ -4,6 +4,7 @@ It needs httpx, httpx-sse and pydantic and nothing of the services. Chat over Op
 own: point OpenAI's at the query API or at the gateway.
 """
 
+from zhiwen.client.addresses import Service
 from zhiwen.client.async_client import AsyncClient
 from zhiwen.client.client import Client
 from zhiwen.client.errors import (
@@ -14,7 +15,6 @@ from zhiwen.client.errors import (
     InvalidRequestError,
     NoAnswerError,
     NotFoundError,
-    Service,
     ServiceFailedError,
     TooLargeError,
     TooManyRequestsError,

@@ -11,8 +11,9 @@ from typing import Any, Self, Unpack
 import httpx
 
 from zhiwen.client import calls
+from zhiwen.client.addresses import Service
 from zhiwen.client.connection import ClientOptions, Connection
-from zhiwen.client.errors import ApiError, NotFoundError, Service
+from zhiwen.client.errors import ApiError, NotFoundError
 from zhiwen.client.files import File, Meter, OnBytes, ignore, named_source, sources, written_whole
 from zhiwen.client.following import (
     POLL_SECONDS,
@@ -86,7 +87,11 @@ class AsyncClient:
     # Knowledge bases
 
     async def create_knowledge_base(self, name: str, **options: Unpack[KnowledgeBaseOptions]) -> KnowledgeBaseOut:
-        """Create a knowledge base. Raises `ConflictError` (`knowledge-base-exists`) when the name is taken."""
+        """Create a knowledge base.
+
+        `options` are those of `KnowledgeBaseOptions`: its model, index, chunking and prompt. Raises `ConflictError`
+        (`knowledge-base-exists`) when the name is taken.
+        """
         return await self._wire.do(calls.create_knowledge_base(name, options))
 
     def list_knowledge_bases(self) -> AsyncIterator[KnowledgeBaseOut]:
@@ -204,7 +209,7 @@ class AsyncClient:
         Where a stream breaks off, its document is looked at from time to time. Raises `ApiError` when the API stays
         away. `watcher` hears of every event, and when no document is taken up.
         """
-        wanted = list(ids)
+        wanted = list(dict.fromkeys(ids))
         following = Following.of(wanted, watcher, now=self._clock())
         async with aclosing(heard_in_tasks(wanted, lambda id: self._follow(kb, id))) as events:
             async for event in events:
@@ -250,11 +255,17 @@ class AsyncClient:
     # Questions
 
     async def search(self, kb: str, query: str, **options: Unpack[SearchOptions]) -> SearchOut:
-        """Find the chunks that fit a question best."""
+        """Find the chunks that fit a question best.
+
+        `options` are those of `SearchOptions`: how many (`top_k`), how (`mode`), among which (`filter`), and more.
+        """
         return await self._wire.do(calls.search(kb, query, options))
 
     async def ask(self, kb: str, question: str, **options: Unpack[AskOptions]) -> Answer:
-        """Answer a question from a knowledge base, with numbered sources; refused when the answer is not there."""
+        """Answer a question from a knowledge base, with numbered sources; refused when the answer is not there.
+
+        `options` are those of `AskOptions`: the turns so far (`history`), what is searched, and how it is written.
+        """
         return await self._wire.do(calls.ask(kb, question, options))
 
     async def ask_stream(self, kb: str, question: str, **options: Unpack[AskOptions]) -> AsyncIterator[AnswerEvent]:

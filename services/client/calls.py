@@ -12,7 +12,7 @@ import httpx
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from zhiwen.client.errors import Service
+from zhiwen.client.addresses import Service
 from zhiwen.client.files import Meter, Source, ignore
 from zhiwen.client.options import AskOptions, KnowledgeBaseOptions, OnDuplicate, SearchOptions
 from zhiwen.common.api.documents import ChunkPage, DocumentOut, DocumentPage, Uploaded, UploadItem

@@ -15,25 +15,19 @@ from typing import Any, BinaryIO, TypedDict, TypeVar
 import httpx
 from httpx_sse import SSEError
 
+from zhiwen.client.addresses import Service, is_on_this_machine, url_of
 from zhiwen.client.calls import Call
 from zhiwen.client.errors import (
     ConnectionLostError,
-    Service,
     connection_lost,
     error_of_exception,
     error_of_response,
     unexpected_answer,
 )
 from zhiwen.client.retrying import Attempts, RetryPolicy
-from zhiwen.common.addresses import is_loopback
 
 T = TypeVar("T")
 
-DEFAULT_URLS: Mapping[Service, str] = {
-    "ingest": "http://127.0.0.1:8001",
-    "query": "http://127.0.0.1:8002",
-    "gateway": "http://127.0.0.1:8003",
-}
 PIECE_BYTES = 64 * 1024
 
 
@@ -82,7 +76,7 @@ class Connection:
         given: dict[Service, str | None] = {"ingest": ingest_url, "query": query_url, "gateway": gateway_url}
         key = os.environ.get("ZHIWEN_API_KEY", "") if api_key is None else api_key
         return cls(
-            urls={service: _url(service, url).rstrip("/") for service, url in given.items()},
+            urls={service: url_of(service, url) for service, url in given.items()},
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(timeout, connect=connect_timeout),
             long_timeout=httpx.Timeout(long_timeout, connect=connect_timeout),
@@ -92,7 +86,7 @@ class Connection:
 
     def pool(self, service: Service) -> dict[str, Any]:
         """Return the keyword arguments of httpx's client for one service."""
-        of_environment = not _is_on_this_machine(self.urls[service])  # its proxy is not for loopback
+        of_environment = not is_on_this_machine(self.urls[service])  # its proxy is not for loopback
         return {"headers": dict(self.headers), "timeout": self.timeout, "trust_env": of_environment}
 
     def attempts(self, call: Call[Any]) -> Attempts:
@@ -173,14 +167,3 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 def _headers(call: Call[Any]) -> dict[str, str]:
     length = {} if call.content is None else {"Content-Length": str(call.content.size)}
     return {**call.headers, **length}
-
-
-def _url(service: Service, given: str | None) -> str:
-    return given or os.environ.get(f"ZHIWEN_{service.upper()}_URL") or DEFAULT_URLS[service]
-
-
-def _is_on_this_machine(url: str) -> bool:
-    try:
-        return is_loopback(httpx.URL(url).host)
-    except httpx.InvalidURL:
-        return False

@@ -15,18 +15,12 @@ ApiError
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import httpx
 
+from zhiwen.client.addresses import TITLES, Service
 from zhiwen.common.http_retry import retry_after
-
-Service = Literal["ingest", "query", "gateway"]
-TITLES: Final[Mapping[Service, str]] = {
-    "ingest": "the ingest API",
-    "query": "the query API",
-    "gateway": "the LLM gateway",
-}
 
 
 class ApiError(Exception):
@@ -75,7 +69,7 @@ class ApiError(Exception):
 
 
 class NoAnswerError(ApiError):
-    """No service answered."""
+    """No service answered; `service` is the one that was asked."""
 
     def __init__(self, problem: Mapping[str, Any], *, service: Service = "ingest") -> None:
         super().__init__(problem)

@@ -144,6 +144,8 @@ def sources(files: Iterable[File]) -> list[Source]:
     A file is named by its file name, a file in a folder by its path below that folder. Raises `ValueError` when a path
     does not exist or two files would have the same name, `OSError` when a file cannot be looked at.
     """
+    if isinstance(files, str | bytes):
+        raise TypeError("Files come in a list, a single one, too.")
     found: dict[str, Source] = {}
     for file in files:
         for source in _sources_of(file):

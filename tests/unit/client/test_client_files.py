@@ -52,3 +52,8 @@ def test_name_of_an_old_chinese_system_becomes_text(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text("x")
     assert LocalFile.at(path, "年假.txt".encode("gb18030").decode("utf-8", "surrogateescape")).name == "年假.txt"
+
+
+def test_single_path_is_no_list_of_its_letters() -> None:
+    with pytest.raises(TypeError, match="in a list"):
+        sources("a.txt")
