@@ -13,17 +13,9 @@ import httpx
 from zhiwen.client import calls
 from zhiwen.client.addresses import Service
 from zhiwen.client.connection import ClientOptions, Connection
-from zhiwen.client.errors import ApiError, NotFoundError
+from zhiwen.client.errors import ApiError
 from zhiwen.client.files import File, Meter, OnBytes, ignore, named_source, sources, written_whole
-from zhiwen.client.following import (
-    POLL_SECONDS,
-    SILENT,
-    DocumentEvent,
-    Following,
-    Patience,
-    Watcher,
-    heard_in_tasks,
-)
+from zhiwen.client.following import SILENT, DocumentEvent, Following, Watcher, follow_document_async, heard_in_tasks
 from zhiwen.client.options import AskOptions, KnowledgeBaseOptions, OnDuplicate, SearchOptions
 from zhiwen.client.streaming import AnswerEvent, answer_event, document_state
 from zhiwen.client.uploading import AddedDocument, Adding
@@ -34,7 +26,6 @@ from zhiwen.common.api.knowledge_bases import KnowledgeBaseOut
 from zhiwen.common.api.operations import Health, Readiness
 from zhiwen.common.api.questions import Answer, SearchOut
 from zhiwen.common.api.recall import RecallOut
-from zhiwen.common.models import SETTLED
 
 
 class AsyncClient:
@@ -67,7 +58,6 @@ class AsyncClient:
         **options: Unpack[ClientOptions],
     ) -> None:
         self._wire = AsyncWire(Connection.of(**options), transport, sleep)
-        self._clock = self._wire.connection.clock
 
     @property
     def urls(self) -> Mapping[Service, str]:
@@ -210,10 +200,10 @@ class AsyncClient:
         away. `watcher` hears of every event, and when no document is taken up.
         """
         wanted = list(dict.fromkeys(ids))
-        following = Following.of(wanted, watcher, now=self._clock())
-        async with aclosing(heard_in_tasks(wanted, lambda id: self._follow(kb, id))) as events:
+        following = Following.of(wanted, watcher, now=self._wire.clock())
+        async with aclosing(heard_in_tasks(wanted, lambda id: follow_document_async(self._wire, kb, id))) as events:
             async for event in events:
-                following.note(event, self._clock())
+                following.note(event, self._wire.clock())
                 if event is not None:
                     yield event
 
@@ -304,37 +294,3 @@ class AsyncClient:
     async def readiness(self, service: Service) -> Readiness:
         """Return whether a service can work and which of its dependencies answer, also when some do not."""
         return await self._wire.do(calls.readiness(service))
-
-    # Following
-
-    async def _follow(self, kb: str, id: str) -> AsyncIterator[DocumentEvent]:
-        """Yield the events of one document until it is settled."""
-        try:
-            async with aclosing(self._wire.events(calls.document_events(kb, id), document_state)) as documents:
-                async for document in documents:
-                    yield DocumentEvent.of(document)
-                    if document.status in SETTLED:
-                        return
-        except NotFoundError:
-            yield DocumentEvent.gone(id)
-            return
-        except ApiError:
-            pass
-        patience = Patience(self._clock())  # the stream broke off: from here on the document is looked at
-        while (event := await self._look(kb, id, patience)) is None or not event.is_settled:
-            if event is not None:
-                yield event
-            await self._wire.sleep(POLL_SECONDS)
-        yield event
-
-    async def _look(self, kb: str, id: str, patience: Patience) -> DocumentEvent | None:
-        """Return how a document is now; None where the API is away for a moment."""
-        try:
-            event = DocumentEvent.of(await self.get_document(kb, id))
-        except NotFoundError:
-            event = DocumentEvent.gone(id)
-        except ApiError as exc:
-            patience.require(exc, self._clock())
-            return None
-        patience.answered = self._clock()
-        return event

@@ -12,17 +12,9 @@ import httpx
 from zhiwen.client import calls
 from zhiwen.client.addresses import Service
 from zhiwen.client.connection import ClientOptions, Connection
-from zhiwen.client.errors import ApiError, NotFoundError
+from zhiwen.client.errors import ApiError
 from zhiwen.client.files import File, Meter, OnBytes, ignore, named_source, sources, written_whole
-from zhiwen.client.following import (
-    POLL_SECONDS,
-    SILENT,
-    DocumentEvent,
-    Following,
-    Patience,
-    Watcher,
-    heard_in_threads,
-)
+from zhiwen.client.following import SILENT, DocumentEvent, Following, Watcher, follow_document, heard_in_threads
 from zhiwen.client.options import AskOptions, KnowledgeBaseOptions, OnDuplicate, SearchOptions
 from zhiwen.client.streaming import AnswerEvent, answer_event, document_state
 from zhiwen.client.uploading import AddedDocument, Adding
@@ -33,7 +25,6 @@ from zhiwen.common.api.knowledge_bases import KnowledgeBaseOut
 from zhiwen.common.api.operations import Health, Readiness
 from zhiwen.common.api.questions import Answer, SearchOut
 from zhiwen.common.api.recall import RecallOut
-from zhiwen.common.models import SETTLED
 
 
 class Client:
@@ -91,7 +82,6 @@ class Client:
         **options: Unpack[ClientOptions],
     ) -> None:
         self._wire = Wire(Connection.of(**options), transport, sleep)
-        self._clock = self._wire.connection.clock
 
     @property
     def urls(self) -> Mapping[Service, str]:
@@ -240,9 +230,9 @@ class Client:
         and when no document is taken up.
         """
         wanted = list(dict.fromkeys(ids))
-        following = Following.of(wanted, watcher, now=self._clock(), timeout=timeout)
-        for event in heard_in_threads(wanted, lambda id: self._follow(kb, id)):
-            following.note(event, self._clock())
+        following = Following.of(wanted, watcher, now=self._wire.clock(), timeout=timeout)
+        for event in heard_in_threads(wanted, lambda id: follow_document(self._wire, kb, id)):
+            following.note(event, self._wire.clock())
             if event is not None:
                 yield event
 
@@ -331,36 +321,3 @@ class Client:
     def readiness(self, service: Service) -> Readiness:
         """Return whether a service can work and which of its dependencies answer, also when some do not."""
         return self._wire.do(calls.readiness(service))
-
-    # Following
-
-    def _follow(self, kb: str, id: str) -> Iterator[DocumentEvent]:
-        """Yield the events of one document until it is settled."""
-        try:
-            for document in self.document_events(kb, id):
-                yield DocumentEvent.of(document)
-                if document.status in SETTLED:
-                    return
-        except NotFoundError:
-            yield DocumentEvent.gone(id)
-            return
-        except ApiError:
-            pass
-        patience = Patience(self._clock())  # the stream broke off: from here on the document is looked at
-        while (event := self._look(kb, id, patience)) is None or not event.is_settled:
-            if event is not None:
-                yield event
-            self._wire.sleep(POLL_SECONDS)
-        yield event
-
-    def _look(self, kb: str, id: str, patience: Patience) -> DocumentEvent | None:
-        """Return how a document is now; None where the API is away for a moment."""
-        try:
-            event = DocumentEvent.of(self.get_document(kb, id))
-        except NotFoundError:
-            event = DocumentEvent.gone(id)
-        except ApiError as exc:
-            patience.require(exc, self._clock())
-            return None
-        patience.answered = self._clock()
-        return event

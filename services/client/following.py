@@ -7,9 +7,13 @@ import queue
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from zhiwen.client.errors import ApiError, NoAnswerError, UnavailableError
+from zhiwen.client import calls
+from zhiwen.client.errors import ApiError, NoAnswerError, NotFoundError, UnavailableError
+from zhiwen.client.streaming import document_state
+from zhiwen.client.wire import AsyncWire, Wire
 from zhiwen.common.api.documents import DocumentOut
 from zhiwen.common.models import SETTLED, DocumentStatus
 
@@ -110,14 +114,74 @@ class Following:
 
 @dataclass(slots=True)
 class Patience:
-    """How long an API may be away: `PATIENCE_SECONDS` after its last answer, `answered`."""
+    """How long an API may be away while a document is looked at: `PATIENCE_SECONDS` after its last answer."""
 
     answered: float
 
-    def require(self, error: ApiError, now: float) -> None:
-        """Raise the error unless it may pass by itself and the API has not been away for too long."""
-        if not isinstance(error, NoAnswerError | UnavailableError) or now - self.answered > PATIENCE_SECONDS:
-            raise error
+    def state(self, event: DocumentEvent, now: float) -> DocumentEvent | None:
+        """Return the state that the API answered with."""
+        self.answered = now
+        return event
+
+    def state_after(self, error: ApiError, id: str, now: float) -> DocumentEvent | None:
+        """Return the state that an error means; None where the API is away for a moment. Raises any other error."""
+        if isinstance(error, NotFoundError):
+            return DocumentEvent.gone(id)
+        if isinstance(error, NoAnswerError | UnavailableError) and now - self.answered <= PATIENCE_SECONDS:
+            return None
+        raise error
+
+
+def follow_document(wire: Wire, kb: str, id: str) -> Iterator[DocumentEvent]:
+    """Yield the events of one document until it is settled, its states where the stream breaks off. Raises `ApiError`
+    when the API stays away."""
+    try:
+        for document in wire.events(calls.document_events(kb, id), document_state):
+            yield (event := DocumentEvent.of(document))
+            if event.is_settled:
+                return
+    except NotFoundError:
+        yield DocumentEvent.gone(id)
+        return
+    except ApiError:
+        pass
+    patience = Patience(wire.clock())
+    while True:
+        try:
+            state = patience.state(DocumentEvent.of(wire.do(calls.get_document(kb, id))), wire.clock())
+        except ApiError as exc:
+            state = patience.state_after(exc, id, wire.clock())
+        if state is not None:
+            yield state
+            if state.is_settled:
+                return
+        wire.sleep(POLL_SECONDS)
+
+
+async def follow_document_async(wire: AsyncWire, kb: str, id: str) -> AsyncIterator[DocumentEvent]:
+    """Do what `follow_document` does, in the running loop."""
+    try:
+        async with aclosing(wire.events(calls.document_events(kb, id), document_state)) as documents:
+            async for document in documents:
+                yield (event := DocumentEvent.of(document))
+                if event.is_settled:
+                    return
+    except NotFoundError:
+        yield DocumentEvent.gone(id)
+        return
+    except ApiError:
+        pass
+    patience = Patience(wire.clock())
+    while True:
+        try:
+            state = patience.state(DocumentEvent.of(await wire.do(calls.get_document(kb, id))), wire.clock())
+        except ApiError as exc:
+            state = patience.state_after(exc, id, wire.clock())
+        if state is not None:
+            yield state
+            if state.is_settled:
+                return
+        await wire.sleep(POLL_SECONDS)
 
 
 def heard_in_threads(

@@ -41,6 +41,7 @@ class Wire:
         self, connection: Connection, transport: httpx.BaseTransport | None, sleep: Callable[[float], None]
     ) -> None:
         self.connection = connection
+        self.clock = connection.clock
         self.sleep = sleep
         self._http = {
             service: httpx.Client(transport=transport, **connection.pool(service)) for service in connection.urls
@@ -111,6 +112,7 @@ class AsyncWire:
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self.connection = connection
+        self.clock = connection.clock
         self.sleep = sleep
         self._http = {
             service: httpx.AsyncClient(transport=transport, **connection.pool(service)) for service in connection.urls

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from zhiwen.cli.eval_report import METRICS, render
-from zhiwen.cli.evaluation import MODES, Evaluation, Passages, Report, read_lines
+from zhiwen.cli.evaluation.metrics import Report
+from zhiwen.cli.evaluation.passages import Passages, read_lines
+from zhiwen.cli.evaluation.report import METRICS, render
+from zhiwen.cli.evaluation.run import MODES, Evaluation
 from zhiwen.cli.output import Output
 from zhiwen.cli.session import Session, command
 from zhiwen.client import ConflictError
