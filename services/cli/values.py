@@ -12,11 +12,6 @@ class Usage(Exception):
     """The command was not given what it needs; the text is one sentence for the person at the keyboard."""
 
 
-def given(**options: Any) -> Json:
-    """Return the options that were given on the command line."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
 def json_object(option: str, text: str | None) -> Json | None:
     """Return the JSON object that an option was given. Raises `Usage`."""
     if text is None:

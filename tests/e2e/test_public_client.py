@@ -143,3 +143,16 @@ def test_many_documents_are_followed_by_their_events(client: Client) -> None:
     assert (watcher.followed, watcher.waited) == (30, 0)
     assert asyncio.run(added()) == ["ready"] * 30
     client.delete_knowledge_base("许多")
+
+
+def test_documents_are_followed_across_a_restart_of_the_api(client: Client, stack: Stack) -> None:
+    class Killing(Watcher):
+        def following(self, documents: int) -> None:
+            [ingest] = [program.process for program in stack.programs if program.name == "ingest"]
+            assert ingest is not None
+            ingest.kill()
+
+    client.create_knowledge_base("重启")
+    files = [(f"c{n}.txt", f"第{n}号合同的丙方须付款。".encode()) for n in range(20)]
+    assert {one.status for one in client.add_documents("重启", files, watcher=Killing())} == {"ready"}
+    client.delete_knowledge_base("重启")

@@ -10,8 +10,8 @@ from rich.progress import Progress
 
 from zhiwen.cli.problems import EXIT_FAILED
 from zhiwen.cli.session import Session, command
-from zhiwen.cli.values import Json, given, integers, optional_text_file
-from zhiwen.client import KnowledgeBaseOut
+from zhiwen.cli.values import Json, integers, optional_text_file
+from zhiwen.client import KnowledgeBaseOptions, KnowledgeBaseOut
 
 app = typer.Typer(help="Knowledge bases.", no_args_is_help=True)
 
@@ -96,11 +96,13 @@ def rebuild(
     if cancel:
         base = session.client.cancel_rebuild(name)
     else:
-        changes = given(
-            embedding_model=embedding_model,
-            index={"type": index_type, "metric": metric} if index_type else None,
-            chunking={"size": chunk_size, "overlap": chunk_overlap} if chunk_size else None,
-        )
+        changes: KnowledgeBaseOptions = {}
+        if embedding_model is not None:
+            changes["embedding_model"] = embedding_model
+        if index_type:
+            changes["index"] = {"type": index_type, "metric": metric}
+        if chunk_size:
+            changes["chunking"] = {"size": chunk_size, "overlap": chunk_overlap}
         base = session.client.update_knowledge_base(name, **changes)
         base = _followed(session, base) if wait else base
     if session.output.as_json:
