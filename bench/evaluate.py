@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zhiwen.cli.launcher import Stack
+from zhiwen.cli.stack import Stack
 
 SETS = Path("../shared/data/retrieval")
 NAMES = ("zh_cmrc2018", "zh_xquad", "en_xquad", "en_squad2_third")

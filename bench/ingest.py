@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from zhiwen.cli.launcher import Stack
+from zhiwen.cli.stack import Stack
 from zhiwen.common.embedding.base import embedders_from
 from zhiwen.common.settings import EmbeddingSettings
 

@@ -1,1 +1,1 @@
-"""`zhiwen`: the launcher of the embedded default and the command-line client."""
+"""`zhiwen`: the embedded default on this machine, and the command-line client of the services."""

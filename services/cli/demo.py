@@ -19,15 +19,16 @@ from typing import Annotated
 
 import typer
 
-from zhiwen.cli.adding import BAD, Result, collect
-from zhiwen.cli.client import Addresses, Client, LocalFile
+from zhiwen.cli.adding import BAD, collect
 from zhiwen.cli.commands.documents import add_files
 from zhiwen.cli.commands.operations import DEFAULT_PORT_BASE, ignore_signals, signals_interrupt
 from zhiwen.cli.commands.questions import print_answer
-from zhiwen.cli.launcher import LOOPBACK, OFFSETS, Stack, require_free_ports
 from zhiwen.cli.output import Output
-from zhiwen.cli.problems import ApiError, Usage
 from zhiwen.cli.session import errors_end_the_command
+from zhiwen.cli.stack import LOOPBACK, OFFSETS, Stack, require_free_ports
+from zhiwen.cli.values import Usage
+from zhiwen.client import AddedDocument, Client, NotFoundError
+from zhiwen.client.files import Source
 from zhiwen.common.errors import ConfigurationError
 from zhiwen.common.telemetry import configure_logging
 
@@ -77,8 +78,12 @@ def _running(output: Output, data_dir: Path, port_base: int) -> Iterator[Client]
         seconds = time.monotonic() - started
         _headline(output, f"服务已就绪 / All services are ready ({seconds:.1f} s, {LOOPBACK} {base + 1}-{base + 3})")
         at = stack.addresses
-        addresses = Addresses(at["ingest"], at["query"], at["gateway"])
-        with Client(addresses, api_key=environment.get("ZHIWEN_API_KEY", "")) as client:
+        with Client(
+            ingest_url=at["ingest"],
+            query_url=at["query"],
+            gateway_url=at["gateway"],
+            api_key=environment.get("ZHIWEN_API_KEY", ""),
+        ) as client:
             yield client
     finally:
         ignore_signals()
@@ -96,7 +101,7 @@ def free_port_base(first: int, *, require: Callable[[Sequence[int]], None] = req
     raise ConfigurationError(f"No free block of ports was found from {first} on.")
 
 
-def example_documents(examples: Path) -> list[LocalFile]:
+def example_documents(examples: Path) -> list[Source]:
     """Return the documents of the examples folder, without what only describes them."""
     folder = examples / "documents"
     return [file for file in collect([folder if folder.is_dir() else examples]) if file.name not in NO_DOCUMENTS]
@@ -125,13 +130,11 @@ def own_questions(output: Output) -> Iterator[str]:
         yield question
 
 
-def _add(client: Client, output: Output, kb: str, files: Sequence[LocalFile]) -> None:
+def _add(client: Client, output: Output, kb: str, files: Sequence[Source]) -> None:
     try:
-        client.base(kb)
-    except ApiError as exc:
-        if exc.status != 404:
-            raise
-        client.create_base(kb)
+        client.get_knowledge_base(kb)
+    except NotFoundError:
+        client.create_knowledge_base(kb)
     _headline(output, f"添加 {len(files)} 个文件到知识库 {kb} / Adding {len(files)} files to the knowledge base")
     results = add_files(client, output, kb, files)
     if all(result.outcome == "unchanged" for result in results):
@@ -146,7 +149,7 @@ def _add(client: Client, output: Output, kb: str, files: Sequence[LocalFile]) ->
         raise Usage("None of the documents could be indexed.")
 
 
-def usable(results: Sequence[Result]) -> int:
+def usable(results: Sequence[AddedDocument]) -> int:
     """Return how many documents can answer."""
     return sum(result.outcome not in BAD for result in results)
 
@@ -154,7 +157,7 @@ def usable(results: Sequence[Result]) -> int:
 def _ask_all(client: Client, output: Output, kb: str, questions: Iterator[str]) -> None:
     for question in questions:
         _headline(output, f"问 / Question: {question}")
-        print_answer(client, output, kb, {"question": question})
+        print_answer(output, client.ask_stream(kb, question))
 
 
 def _headline(output: Output, text: str) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from zhiwen.cli.problems import Usage
 from zhiwen.cli.settings import CliSettings
+from zhiwen.cli.values import Usage
 
 if TYPE_CHECKING:
     from zhiwen.common.ledger import Ledger

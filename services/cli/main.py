@@ -1,4 +1,4 @@
-"""`zhiwen`: the launcher of the embedded default, and the command-line client of the services."""
+"""`zhiwen`: the embedded default on this machine, and the command-line client of the services."""
 
 from __future__ import annotations
 

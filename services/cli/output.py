@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TextIO
 
+from pydantic import BaseModel
 from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -21,8 +22,9 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.table import Table
 from rich.text import Text
 
-from zhiwen.cli.adding import BAD, STAGES, Result, Watcher, counts
-from zhiwen.cli.problems import Json
+from zhiwen.cli.adding import BAD, STAGES, Stages, counts
+from zhiwen.cli.values import Json
+from zhiwen.client import AddedDocument, DocumentEvent, HitOut, SourceOut, Watcher
 
 SNIPPET_COLUMNS = 180
 PIPE_COLUMNS = 200
@@ -50,14 +52,16 @@ def file_size(count: int) -> str:
     return f"{size:.1f} GB"
 
 
-def place_of(hit: Mapping[str, Any]) -> str:
+def place_of(hit: HitOut) -> str:
     """Return where a hit stands: file, page, heading."""
-    page = f"p. {hit['page']}" if hit.get("page") is not None else ""
-    return " · ".join(part for part in (hit["source"], page, hit.get("heading") or "") if part)
+    page = f"p. {hit.page}" if hit.page is not None else ""
+    return " · ".join(part for part in (hit.source, page, hit.heading) if part)
 
 
-def _plain(value: object) -> str:
-    """What JSON has no word for: times as RFC 3339, the rest as text."""
+def _plain(value: object) -> object:
+    """What JSON has no word for: shapes of the API as they travel, times as RFC 3339, the rest as text."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
@@ -123,7 +127,7 @@ class Output:
             table.add_row(*(_cell(value) for value in row))
         self.out.print(table)
 
-    def results(self, results: Sequence[Result]) -> None:
+    def results(self, results: Sequence[AddedDocument]) -> None:
         """Print the summary of an upload: one row per document, then how many of which outcome."""
         rows = [(r.name, r.outcome, r.status, r.chunks, _why(r)) for r in results]
         self.table(("document", "outcome", "status", "chunks", "note"), rows, right=("chunks",))
@@ -133,11 +137,11 @@ class Output:
             style="bold red" if any(numbers.get(outcome) for outcome in BAD) else "bold green",
         )
 
-    def sources(self, sources: Sequence[Mapping[str, Any]]) -> None:
+    def sources(self, sources: Sequence[SourceOut]) -> None:
         """Print numbered sources: place, score and the beginning of the passage."""
         for source in sources:
-            self.show(f"[{source['n']}] {place_of(source)}  ({source['score']:.2f})", style="bold")
-            self.show(f"    {snippet(source['text'])}", style="dim")
+            self.show(f"[{source.n}] {place_of(source)}  ({source.score:.2f})", style="bold")
+            self.show(f"    {snippet(source.text)}", style="dim")
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[Callable[[str], None]]:
@@ -176,12 +180,27 @@ class _Count(ProgressColumn):
         return (self._bytes if task.fields.get("in_bytes") else self._documents).render(task)
 
 
-class Bars:
-    """The watcher of `adding.Adder` on a terminal: one bar for the upload and one for each stage."""
+class Silent(Watcher):
+    """Tells only what a person must know."""
+
+    def __init__(self, output: Output, style: str | None = None) -> None:
+        self._output = output
+        self._style = style
+
+    def waiting(self, reason: str, seconds: float) -> None:
+        self._output.say(f"{reason} Trying again in {seconds:.0f} s.", style=self._style)
+
+    def stalled(self, seconds: float) -> None:
+        self._output.say(f"Nothing has been taken up for {seconds:.0f} s: is the worker running?", style=self._style)
+
+
+class Bars(Silent):
+    """Shows a bar for the upload and one for each stage."""
 
     def __init__(self, progress: Progress, output: Output) -> None:
+        super().__init__(output, "yellow")
         self._progress = progress
-        self._output = output
+        self._passed = Stages()
         self._upload = progress.add_task("upload", total=None, note="", in_bytes=True, visible=False)
         self._stages = {stage: progress.add_task(stage, total=None, note="", visible=False) for stage in STAGES}
 
@@ -196,27 +215,10 @@ class Bars:
             note = "" if documents else "nothing to do"
             self._progress.update(task, total=documents, completed=0, visible=True, note=note)
 
-    def stages(self, passed: Mapping[str, float]) -> None:
-        for stage, number in passed.items():
+    def changed(self, event: DocumentEvent) -> None:
+        self._passed.note(event)
+        for stage, number in self._passed.passed.items():
             self._progress.update(self._stages[stage], completed=number)
-
-    def say(self, text: str) -> None:
-        self._output.say(text, style="yellow")
-
-
-class Silent:
-    """The watcher for programs: only what a person must know is said."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-
-    def uploading(self, total_bytes: int) -> None: ...
-    def uploaded(self, more_bytes: int) -> None: ...
-    def following(self, documents: int) -> None: ...
-    def stages(self, passed: Mapping[str, float]) -> None: ...
-
-    def say(self, text: str) -> None:
-        self._output.say(text)
 
 
 def _cell(value: Any) -> Text:
@@ -224,7 +226,7 @@ def _cell(value: Any) -> Text:
     return Text(text, style=_STYLES.get(text, ""))
 
 
-def _why(result: Result) -> str:
+def _why(result: AddedDocument) -> str:
     if result.error:
-        return str(result.error.get("detail", ""))
+        return result.error.detail
     return f"same bytes as {result.duplicate_of}" if result.duplicate_of else ""

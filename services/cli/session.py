@@ -13,10 +13,12 @@ import httpx
 import typer
 from pydantic import ValidationError
 
-from zhiwen.cli.client import Addresses, Client
 from zhiwen.cli.output import Output
-from zhiwen.cli.problems import EXIT_FAILED, EXIT_USAGE, ApiError, Json, Usage, problem
+from zhiwen.cli.problems import EXIT_FAILED, EXIT_USAGE, exit_code_of, problem_of
 from zhiwen.cli.settings import CliSettings
+from zhiwen.cli.values import Json, Usage
+from zhiwen.client import ApiError, Client
+from zhiwen.client.errors import problem
 from zhiwen.common.errors import ConfigurationError, ServiceError
 
 P = ParamSpec("P")
@@ -50,7 +52,7 @@ class Session:
     def base(self, name: str | None) -> str:
         """Return the knowledge base that is meant. Raises `Usage` when that is not clear."""
         chosen = name or self.settings.kb
-        return chosen or the_only_base([base["name"] for base in self.client.bases()])
+        return chosen or the_only_base([base.name for base in self.client.list_knowledge_bases()])
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something is deleted. Raises `Usage` where nobody can be asked, `typer.Exit` on no."""
@@ -106,9 +108,20 @@ def _keyword(name: str, annotation: Any, *, default: Any) -> inspect.Parameter:
 @contextmanager
 def _opened(chosen: dict[str, Any], output: Output, transport: httpx.BaseTransport | None) -> Iterator[Session]:
     settings = load_settings(chosen)
-    addresses = Addresses(settings.ingest_url, settings.query_url, settings.gateway_url)
-    with Client(addresses, api_key=settings.api_key.get_secret_value(), transport=transport) as client:
+    with client_of(settings, transport) as client:
         yield Session(settings, output, client)
+
+
+def client_of(settings: CliSettings, transport: httpx.BaseTransport | None = None) -> Client:
+    """Return the client that the settings describe. It tries once: a person is told at once what is amiss."""
+    return Client(
+        ingest_url=settings.ingest_url,
+        query_url=settings.query_url,
+        gateway_url=settings.gateway_url,
+        api_key=settings.api_key.get_secret_value(),
+        retries=0,
+        transport=transport,
+    )
 
 
 def load_settings(chosen: dict[str, Any]) -> CliSettings:
@@ -126,14 +139,13 @@ def errors_end_the_command(output: Output) -> Iterator[None]:
     try:
         yield
     except ApiError as exc:
-        _end(output, exc.problem, exc.exit_code)
+        _end(output, problem_of(exc), exit_code_of(exc.status))
     except Usage as exc:
         _end(output, problem("usage", "Usage", str(exc)), EXIT_USAGE)
     except ConfigurationError as exc:
         _end(output, problem("configuration", "Configuration", str(exc)), EXIT_USAGE)
     except ServiceError as exc:
-        made = problem(exc.code, exc.title, exc.detail, status=exc.status)
-        _end(output, made, ApiError(made).exit_code)
+        _end(output, problem(exc.code, exc.title, exc.detail, status=exc.status), exit_code_of(exc.status))
     except KeyboardInterrupt:
         output.say("Interrupted.")
         raise typer.Exit(130) from None

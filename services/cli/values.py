@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
-from zhiwen.cli.problems import Json, Usage
+Json = dict[str, Any]
+
+
+class Usage(Exception):
+    """The command was not given what it needs; the text is one sentence for the person at the keyboard."""
 
 
 def json_object(option: str, text: str | None) -> Json | None:

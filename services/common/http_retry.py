@@ -32,12 +32,12 @@ def post_json(
     """
     limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout, connect=client.timeout.connect)
     for attempt in range(attempts - 1):
-        pause = random.uniform(0, FIRST_PAUSE * 2**attempt)  # noqa: S311 (spreads retries, guards nothing)
+        pause = jittered_pause(attempt)
         with contextlib.suppress(httpx.TransportError):
             response = client.post(url, json=body, timeout=limit)
             if not is_busy(response):
                 return response
-            asked = _retry_after(response)
+            asked = retry_after(response)
             pause = pause if asked is None else asked
         sleep(min(pause, LONGEST_PAUSE))
     return client.post(url, json=body, timeout=limit)
@@ -48,7 +48,14 @@ def is_busy(response: httpx.Response) -> bool:
     return response.status_code == 429 or response.status_code >= 500
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def jittered_pause(attempt: int) -> float:
+    """Return the seconds to wait after the failed attempt of this number, counted from 0."""
+    longest = min(FIRST_PAUSE * 2 ** min(attempt, 10), LONGEST_PAUSE)
+    return random.uniform(0, longest)  # noqa: S311 (spreads retries, guards nothing)
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Return the seconds that Retry-After asks for; None without one, or where it is a date."""
     with contextlib.suppress(KeyError, ValueError):
         return max(0.0, float(response.headers["Retry-After"]))
     return None

@@ -6,14 +6,13 @@ complete). Nothing here is read at import: `create_app()` and `main()` build the
 
 from __future__ import annotations
 
-import ipaddress
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from zhiwen.common.addresses import is_loopback
 from zhiwen.common.errors import ConfigurationError
 
 BUILT_IN_MODEL = "zhiwen-static-v1"
@@ -96,14 +95,3 @@ def require_loopback_or_key(host: str, *, has_key: bool) -> None:
         f"No API key is configured, so this service listens on loopback only and will not bind {host}. "
         "Create one with `zhiwen keys create --scope admin`, or set ZHIWEN_API_KEY."
     )
-
-
-@lru_cache(maxsize=1024)
-def is_loopback(host: str) -> bool:
-    """True for localhost and the addresses of RFC 6890's loopback blocks."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -1,21 +1,31 @@
-"""What the page does, over the REST API only; no gradio here. Every method blocks."""
+"""What the page does, over the REST API only. Every method blocks; gradio is not known here."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from zhiwen.cli.client import Client, LocalFile
-from zhiwen.cli.problems import ApiError, Json
-from zhiwen.common.models import SETTLED
-from zhiwen.webui.views import Row, document_rows, status_label, upload_rows
+from zhiwen.client import (
+    Answer,
+    AnswerEvent,
+    ApiError,
+    Client,
+    DocumentEvent,
+    DocumentOut,
+    DocumentStatus,
+    ErrorOut,
+    LocalFile,
+    Message,
+    SourceOut,
+    SourcesEvent,
+    TokenEvent,
+    UploadItem,
+)
+from zhiwen.webui.views import Row, document_rows, is_followed, status_label, upload_rows, waiting_rows
 
 SHOWN_DOCUMENTS = 500
-FOLLOWED_AT_ONCE = 50
-POLL_SECONDS = 0.5
 HISTORY_TURNS = 6
 
 
@@ -25,7 +35,7 @@ class Turn:
 
     question: str
     answer: str = ""
-    sources: tuple[Json, ...] = ()
+    sources: tuple[SourceOut, ...] = ()
     model: str | None = None
     refused: bool = False
     error: str | None = None
@@ -33,23 +43,24 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """The page's doings with one client. `sleep` is in seconds."""
+    """What visitors do, with one client for all of them."""
 
     client: Client
-    sleep: Callable[[float], None] = field(default=time.sleep)
 
     def base_names(self) -> list[str]:
-        return [base["name"] for base in self.client.bases()]
+        """Return the names of the knowledge bases."""
+        return [base.name for base in self.client.list_knowledge_bases()]
 
     def create_base(self, name: str) -> str:
         """Create a knowledge base and return its name. Raises `ApiError`."""
-        return str(self.client.create_base(name.strip())["name"])
+        return self.client.create_knowledge_base(name.strip()).name
 
-    def documents(self, kb: str | None) -> list[Json]:
+    def documents(self, kb: str | None) -> list[DocumentOut]:
         """Return the first documents of a knowledge base."""
-        return list(islice(self.client.documents(kb), SHOWN_DOCUMENTS)) if kb else []
+        return list(islice(self.client.list_documents(kb), SHOWN_DOCUMENTS)) if kb else []
 
     def table(self, kb: str | None) -> list[Row]:
+        """Return the first documents of a knowledge base as rows."""
         return document_rows(self.documents(kb))
 
     def delete(self, kb: str, ids: Sequence[str]) -> None:
@@ -62,88 +73,70 @@ class Actions:
 
         The local copies are removed as soon as they are sent.
         """
-        items: list[Json] = []
-        for path in paths:
-            waiting = [_not_sent(other) for other in paths[len(items) :]] if len(items) < len(paths) else []
-            yield upload_rows([*items, *waiting], {})
+        items: list[UploadItem] = []
+        for number, path in enumerate(paths):
+            yield [*upload_rows(items, {}), *waiting_rows(waiting.name for waiting in paths[number:])]
             try:
                 items += self._upload_one(kb, path)
             finally:
                 path.unlink(missing_ok=True)
-        latest: dict[str, Json] = {}
-        shown: list[Row] = []
-        while True:
-            rows = upload_rows(items, latest)
-            if rows != shown:
-                yield rows
+        latest: dict[str, DocumentEvent] = {}
+        shown = upload_rows(items, latest)
+        yield shown
+        for event in self.client.follow_documents(kb, [item.id for item in items if item.id and is_followed(item)]):
+            latest[event.id] = event
+            if (rows := upload_rows(items, latest)) != shown:
                 shown = rows
-            pending = [id for id in _followed(items) if latest.get(id, {}).get("status") not in SETTLED]
-            if not pending:
-                return
-            self.sleep(POLL_SECONDS)
-            latest |= {id: self._document(kb, id) for id in pending[:FOLLOWED_AT_ONCE]}
+                yield shown
 
-    def _upload_one(self, kb: str, path: Path) -> list[Json]:
+    def _upload_one(self, kb: str, path: Path) -> list[UploadItem]:
         try:
-            return self.client.upload(kb, [LocalFile.at(path)])
+            return self.client.upload_documents(kb, [LocalFile.at(path)])
         except ApiError as exc:
-            return [_refused(path.name, exc)]
-
-    def _document(self, kb: str, id: str) -> Json:
-        try:
-            return self.client.document(kb, id)
-        except ApiError as exc:
-            if exc.status == 404:
-                return {"id": id, "status": "deleted"}
-            raise
+            error = ErrorOut(code=exc.code, detail=exc.detail)
+            return [
+                UploadItem(id=None, name=path.name, status="rejected", version=None, outcome="rejected", error=error)
+            ]
 
     def ask(self, kb: str, question: str, turns: Sequence[Turn]) -> Iterator[Turn]:
         """Yield the growing answer; what goes wrong ends up in its `error`."""
         turn = Turn(question)
         yield turn
         try:
-            for event, data in self.client.ask_events(kb, {"question": question, "history": history(turns)}):
-                match event:
-                    case "sources":
-                        turn = replace(turn, sources=tuple(data["sources"]))
-                    case "token":
-                        turn = replace(turn, answer=turn.answer + data["text"])
-                    case "done":
-                        turn = replace(
-                            turn,
-                            answer=data["answer"],
-                            sources=tuple(data["sources"]),
-                            model=data["model"],
-                            refused=data["refused"],
-                        )
+            for event in self.client.ask_stream(kb, question, history=history(turns)):
+                turn = _grown(turn, event)
                 yield turn
         except ApiError as exc:
             yield replace(turn, error=exc.detail)
 
 
-def history(turns: Sequence[Turn]) -> list[Json]:
+def _grown(turn: Turn, event: AnswerEvent) -> Turn:
+    match event:
+        case SourcesEvent():
+            return replace(turn, sources=tuple(event.sources))
+        case TokenEvent():
+            return replace(turn, answer=turn.answer + event.text)
+        case Answer():
+            return Turn(turn.question, event.answer, tuple(event.sources), event.model, event.refused)
+
+
+def history(turns: Sequence[Turn]) -> list[Message]:
     """Return the last answered turns as the messages that `ask` takes."""
     answered = [turn for turn in turns if turn.answer and not turn.error][-HISTORY_TURNS:]
     return [
         message
         for turn in answered
-        for message in ({"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.answer})
+        for message in (
+            Message(role="user", content=turn.question),
+            Message(role="assistant", content=turn.answer),
+        )
     ]
 
 
-def choices(documents: Sequence[Json]) -> list[tuple[str, str]]:
+def choices(documents: Sequence[DocumentOut]) -> list[tuple[str, str]]:
     """Return what a list offers for choosing documents: a label and the id."""
-    return [(f"{d['name']} ({status_label(d)})", str(d["id"])) for d in documents if d["status"] != "deleting"]
-
-
-def _followed(items: Sequence[Json]) -> list[str]:
-    return [str(item["id"]) for item in items if item["outcome"] not in {"rejected", "duplicate"}]
-
-
-def _not_sent(path: Path) -> Json:
-    return {"id": None, "name": path.name, "outcome": "", "status": "上传中 / uploading"}
-
-
-def _refused(name: str, exc: ApiError) -> Json:
-    error = {"code": exc.code, "detail": exc.detail}
-    return {"id": None, "name": name, "outcome": "rejected", "status": "rejected", "error": error}
+    return [
+        (f"{document.name} ({status_label(document.status, document.progress)})", document.id)
+        for document in documents
+        if document.status != DocumentStatus.DELETING
+    ]

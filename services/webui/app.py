@@ -16,8 +16,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from zhiwen.cli.client import Addresses, Client, Service
-from zhiwen.cli.problems import ApiError
+from zhiwen.client import ApiError, Client, Service
 from zhiwen.common.errors import Unavailable
 from zhiwen.common.settings import require_loopback_or_key
 from zhiwen.common.telemetry import configure_logging
@@ -47,7 +46,13 @@ def create_app(
     """
     key = settings.api_key.get_secret_value()
     require_loopback_or_key(settings.host, has_key=bool(key))
-    client = Client(Addresses(settings.ingest_url, settings.query_url), api_key=key, transport=transport)
+    client = Client(
+        ingest_url=settings.ingest_url,
+        query_url=settings.query_url,
+        api_key=key,
+        retries=0,  # a visitor is told at once what is amiss
+        transport=transport,
+    )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -85,7 +90,7 @@ class SecurityHeaders:
 def _answers(client: Client, service: Service) -> Check:
     def ask() -> None:
         try:
-            client.alive(service)
+            client.health(service)
         except ApiError as exc:
             raise Unavailable("service-unreachable", exc.detail) from exc
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import gradio as gr
 from fastapi import FastAPI
 
-from zhiwen.cli.problems import ApiError
+from zhiwen.client import ApiError
 from zhiwen.webui.actions import Actions, Turn, choices
 from zhiwen.webui.views import DOCUMENT_HEADERS, UPLOAD_HEADERS, Row, document_rows, sources_html
 
@@ -52,9 +52,7 @@ def mount(app: FastAPI, actions: Actions, *, key: str) -> FastAPI:
         build(actions),
         path="/",
         auth=known if key else None,
-        auth_message="密码是 API 密钥,用户名任意 / The password is the API key; any user name will do."
-        if key
-        else None,
+        auth_message=SIGN_IN if key else None,
         show_error=False,
         ssr_mode=False,
         footer_links=[],

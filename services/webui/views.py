@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
+
+from zhiwen.client import DocumentEvent, DocumentOut, ErrorOut, ProgressOut, SourceOut, UploadItem
 
 Row = list[str]
 
 DOCUMENT_HEADERS = ["名称 / Name", "状态 / Status", "片段 / Chunks", "大小 / Size", "说明 / Note"]
 UPLOAD_HEADERS = ["名称 / Name", "结果 / Outcome", "状态 / Status", "说明 / Note"]
 
+UPLOADING = "上传中 / uploading"
 STAGES = frozenset({"parsing", "embedding", "indexing"})
 STATUSES = {
     "queued": "排队 / queued",
@@ -35,12 +37,10 @@ OUTCOMES = {
 }
 
 
-def status_label(document: Mapping[str, Any]) -> str:
-    """Return the status of a document in both languages and, within a stage, how far that is: 12/40."""
-    status = document.get("status") or ""
-    progress = document.get("progress") or {}
-    known = status == progress.get("stage") and bool(progress.get("total"))
-    part = f" {progress['done']}/{progress['total']}" if known and status in STAGES else ""
+def status_label(status: str, progress: ProgressOut | None = None) -> str:
+    """Return a document's status in both languages and, within a stage, how far that is: 12/40."""
+    known = progress is not None and progress.stage == status and progress.total and status in STAGES
+    part = f" {progress.done}/{progress.total}" if progress is not None and known else ""
     return STATUSES.get(status, status) + part
 
 
@@ -48,34 +48,48 @@ def outcome_label(outcome: str) -> str:
     return OUTCOMES.get(outcome, outcome)
 
 
-def document_rows(documents: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Rows under `DOCUMENT_HEADERS`."""
+def document_rows(documents: Iterable[DocumentOut]) -> list[Row]:
+    """Return the rows under `DOCUMENT_HEADERS`."""
     return [
         [
-            str(document["name"]),
-            status_label(document),
-            str(document["chunks"]),
-            size_label(document["bytes"]),
-            error_text(document.get("error")),
+            document.name,
+            status_label(document.status, document.progress),
+            str(document.chunks),
+            size_label(document.bytes),
+            error_text(document.error),
         ]
         for document in documents
     ]
 
 
-def upload_rows(items: Sequence[Mapping[str, Any]], latest: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """Rows under `UPLOAD_HEADERS`: upload items, with what is known by now of their documents (by id)."""
-    rows = []
-    for item in items:
-        document = latest.get(str(item["id"]), item) if item["outcome"] not in {"rejected", "duplicate"} else item
-        note = error_text(document.get("error"))
-        if item.get("duplicate_of"):
-            note = f"与 {item['duplicate_of']} 内容相同 / same bytes as {item['duplicate_of']}"
-        rows.append([str(item["name"]), outcome_label(item["outcome"]), status_label(document), note])
-    return rows
+def upload_rows(items: Iterable[UploadItem], latest: Mapping[str, DocumentEvent]) -> list[Row]:
+    """Return the rows under `UPLOAD_HEADERS`: upload items, with what is known by now of their documents (by id)."""
+    return [_upload_row(item, latest.get(item.id) if item.id and is_followed(item) else None) for item in items]
 
 
-def error_text(error: Mapping[str, Any] | None) -> str:
-    return str(error.get("detail", "")) if error else ""
+def _upload_row(item: UploadItem, event: DocumentEvent | None) -> Row:
+    status, note = status_label(item.status), error_text(item.error)
+    if event is not None:
+        document = event.document
+        status = status_label(event.status, document.progress if document else None)
+        note = error_text(document.error if document else None)
+    if item.duplicate_of:
+        note = f"与 {item.duplicate_of} 内容相同 / same bytes as {item.duplicate_of}"
+    return [item.name, outcome_label(item.outcome), status, note]
+
+
+def is_followed(item: UploadItem) -> bool:
+    """True when the item has a document of its own, whose status is of interest."""
+    return item.outcome not in {"rejected", "duplicate"}
+
+
+def waiting_rows(names: Iterable[str]) -> list[Row]:
+    """Return the rows under `UPLOAD_HEADERS` of files that are not uploaded yet."""
+    return [[name, "", UPLOADING, ""] for name in names]
+
+
+def error_text(error: ErrorOut | None) -> str:
+    return error.detail if error else ""
 
 
 def size_label(count: int) -> str:
@@ -85,19 +99,19 @@ def size_label(count: int) -> str:
     return f"{count / 1024:.1f} KB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MB"
 
 
-def sources_html(sources: Sequence[Mapping[str, Any]]) -> str:
-    """Numbered sources that open on a click; everything of a document is escaped, so that it stays text."""
+def sources_html(sources: Sequence[SourceOut]) -> str:
+    """Return numbered sources that open on a click; everything of a document is escaped, so that it stays text."""
     if not sources:
         return ""
     items = "".join(
-        f'<details class="zw-source"><summary><b>[{int(source["n"])}]</b> {escape(_place(source))}'
-        f'<span class="zw-score">{float(source["score"]):.2f}</span></summary>'
-        f"<div class='zw-text'>{escape(str(source['text']))}</div></details>"
+        f'<details class="zw-source"><summary><b>[{source.n}]</b> {escape(_place(source))}'
+        f'<span class="zw-score">{source.score:.2f}</span></summary>'
+        f"<div class='zw-text'>{escape(source.text)}</div></details>"
         for source in sources
     )
     return f'<div class="zw-sources"><p class="zw-title">来源 / Sources</p>{items}</div>'
 
 
-def _place(source: Mapping[str, Any]) -> str:
-    page = f"第 {source['page']} 页 / p. {source['page']}" if source.get("page") is not None else ""
-    return " · ".join(part for part in (str(source["source"]), page, str(source.get("heading") or "")) if part)
+def _place(source: SourceOut) -> str:
+    page = f"第 {source.page} 页 / p. {source.page}" if source.page is not None else ""
+    return " · ".join(part for part in (source.source, page, source.heading) if part)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from zhiwen.cli.launcher import OFFSETS, Stack, require_free_ports
+from zhiwen.cli.stack import OFFSETS, Stack, require_free_ports
 from zhiwen.common.errors import ConfigurationError
 
 

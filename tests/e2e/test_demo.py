@@ -11,7 +11,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from zhiwen.cli.launcher import OFFSETS
+from zhiwen.cli.stack import OFFSETS
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from zhiwen.cli.launcher import Stack
+from zhiwen.cli.stack import Stack
 
 FACTS = [
     ("年假", "满十年的员工每年享有十五天年假。", "满十年的员工有几天年假？"),

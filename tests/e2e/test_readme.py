@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.e2e.conftest import free_port_base
-from zhiwen.cli.launcher import Stack
+from zhiwen.cli.stack import Stack
 from zhiwen.common.errors import ConfigurationError
 
 READMES = ("README.md", "README.zh-CN.md")

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from tests.servers.stores import wait_until
-from zhiwen.cli.launcher import OFFSETS, answers_http
+from zhiwen.cli.stack import OFFSETS
+from zhiwen.cli.supervisor import answers_http
 
 UP = [sys.executable, "-c", "from zhiwen.cli.main import main; main()", "up", "--no-webui"]
 READY_SECONDS = 120

@@ -13,7 +13,11 @@ from starlette.testclient import TestClient
 
 HEAVY = ["torch", "transformers", "sentence_transformers", "gradio", "spacy"]
 PARSERS = ["unstructured", "pypdfium2", "langchain_text_splitters", "docx", "openpyxl"]
+WEB = ["fastapi", "starlette", "uvicorn", "pydantic_settings", "structlog", "prometheus_client", "orjson", "typer"]
+STORES = ["sqlalchemy", "alembic", "numpy", "pymilvus", "celery", "redis", "boto3", "openai", "aiohttp"]
 FORBIDDEN = {
+    "zhiwen": ["httpx", "httpx_sse", "pydantic", *WEB, *STORES],
+    "zhiwen.client": [*HEAVY, *PARSERS, *WEB, *STORES],
     "zhiwen.llm_gateway.app": [*HEAVY, *PARSERS, "pymilvus", "celery", "openai", "boto3", "typer"],
     "zhiwen.ingest.api.app": [*HEAVY, *PARSERS, "openai", "aiohttp", "typer"],
     "zhiwen.query.api.app": [*HEAVY, *PARSERS, "celery", "aiohttp", "typer", "boto3"],

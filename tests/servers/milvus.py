@@ -13,7 +13,7 @@ import pytest
 
 from tests.servers.loopback_only import in_namespace
 from tests.servers.stores import Server, free_port, socket_path
-from zhiwen.cli.launcher import answers_on
+from zhiwen.cli.supervisor import answers_on
 
 CACHE = Path(__file__).parents[2] / ".cache"
 SERVER_VENV = CACHE / "milvus-2.3.5"

@@ -21,7 +21,7 @@ import redis
 import sqlalchemy as sa
 
 from tests.servers.stores import Server, free_port, milvus_lite_server, redis_server_in, running, wait_until
-from zhiwen.cli.launcher import answers_http
+from zhiwen.cli.supervisor import answers_http
 from zhiwen.common.ledger import Ledger, open_ledger
 from zhiwen.common.models import DocumentStatus
 from zhiwen.common.store import ChunkStore

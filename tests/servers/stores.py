@@ -19,7 +19,8 @@ import psutil
 import psycopg
 import pytest
 
-from zhiwen.cli.launcher import answers_http, answers_on, milvus_lite_binary, redis_binary
+from zhiwen.cli.stack import milvus_lite_binary, redis_binary
+from zhiwen.cli.supervisor import answers_http, answers_on
 
 READY_SECONDS = 60.0
 

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from zhiwen.cli.problems import EXIT_FAILED, Json
+from zhiwen.cli.problems import EXIT_FAILED
 from zhiwen.cli.session import Session, command
-from zhiwen.cli.values import integers, optional_text_file
+from zhiwen.cli.values import Json, integers, optional_text_file
+from zhiwen.client import KnowledgeBaseOptions, KnowledgeBaseOut
 
 app = typer.Typer(help="Knowledge bases.", no_args_is_help=True)
 
@@ -43,7 +44,7 @@ def create(
             "params": integers("--index-params", index_params),
             "search": integers("--search-params", search_params),
         }
-    base = session.client.create_base(
+    base = session.client.create_knowledge_base(
         name,
         description=description,
         embedding_model=embedding_model,
@@ -54,28 +55,28 @@ def create(
     if session.output.as_json:
         session.output.data(base)
     else:
-        session.output.show(f"Created the knowledge base {base['name']} ({base['embedding_model']}).")
+        session.output.show(f"Created the knowledge base {base.name} ({base.embedding_model}).")
 
 
 @command(app, "list")
 def list_(session: Session) -> None:
     """List the knowledge bases."""
-    bases = list(session.client.bases())
+    bases = list(session.client.list_knowledge_bases())
     if session.output.as_json:
         session.output.data({"items": bases})
         return
-    rows = [(b["name"], documents_of(b), b["chunks"], b["embedding_model"], b["description"]) for b in bases]
+    rows = [(b.name, documents_of(b), b.chunks, b.embedding_model, b.description) for b in bases]
     session.output.table(("name", "documents", "chunks", "model", "description"), rows, right=("chunks",))
 
 
 @command(app, "show")
 def show(session: Session, name: Name) -> None:
     """Show one knowledge base."""
-    base = session.client.base(name)
+    base = session.client.get_knowledge_base(name)
     if session.output.as_json:
         session.output.data(base)
         return
-    shown = {**base, "documents": documents_of(base)}
+    shown = {**base.model_dump(mode="json"), "documents": documents_of(base)}
     session.output.table(("field", "value"), [(key, value) for key, value in shown.items() if value is not None])
 
 
@@ -95,33 +96,35 @@ def rebuild(
     if cancel:
         base = session.client.cancel_rebuild(name)
     else:
-        base = session.client.update_base(
-            name,
-            embedding_model=embedding_model,
-            index={"type": index_type, "metric": metric} if index_type else None,
-            chunking={"size": chunk_size, "overlap": chunk_overlap} if chunk_size else None,
-        )
+        changes: KnowledgeBaseOptions = {}
+        if embedding_model is not None:
+            changes["embedding_model"] = embedding_model
+        if index_type:
+            changes["index"] = {"type": index_type, "metric": metric}
+        if chunk_size:
+            changes["chunking"] = {"size": chunk_size, "overlap": chunk_overlap}
+        base = session.client.update_knowledge_base(name, **changes)
         base = _followed(session, base) if wait else base
     if session.output.as_json:
         session.output.data(base)
-    elif base["rebuild_error"]:
-        session.output.show(f"The rebuild of {name} was given up: {base['rebuild_error']}")
-    elif base["rebuild"]:
+    elif base.rebuild_error:
+        session.output.show(f"The rebuild of {name} was given up: {base.rebuild_error}")
+    elif base.rebuild:
         session.output.show(f"{name} is being rebuilt.")
     else:
-        session.output.show(f"{name} answers with {base['embedding_model']}, {base['chunks']} chunks.")
-    if base["rebuild_error"]:
+        session.output.show(f"{name} answers with {base.embedding_model}, {base.chunks} chunks.")
+    if base.rebuild_error:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _followed(session: Session, base: Json) -> Json:
+def _followed(session: Session, base: KnowledgeBaseOut) -> KnowledgeBaseOut:
     """Show a progress bar until no rebuild runs; return the knowledge base as it is then."""
     with Progress(console=session.output.err, transient=True, disable=session.output.as_json) as bars:
         task = bars.add_task("rebuilding", total=None)
-        while base["rebuild"]:
-            bars.update(task, completed=base["rebuild"]["done"], total=base["rebuild"]["total"])
+        while base.rebuild:
+            bars.update(task, completed=base.rebuild.done, total=base.rebuild.total)
             time.sleep(FOLLOW_SECONDS)
-            base = session.client.base(base["name"])
+            base = session.client.get_knowledge_base(base.name)
     return base
 
 
@@ -138,15 +141,15 @@ def recall(
     if session.output.as_json:
         session.output.data(found)
         return
-    index, took = found["index"], found["took_ms"]
+    index, took = found.index, found.took_ms
     row = (
         f"{index['type']} {index['metric']}",
         str({**index["params"], **index["search"]}),
-        found["chunks"],
-        found["queries"],
-        f"{found['recall']:.4f}",
-        took["p50"],
-        took["p99"],
+        found.chunks,
+        found.queries,
+        f"{found.recall:.4f}",
+        took.p50,
+        took.p99,
     )
     columns = ("index", "parameters", "chunks", "queries", f"recall@{k}", "p50 ms", "p99 ms")
     session.output.table(columns, [row], right=columns[2:])
@@ -157,15 +160,15 @@ def delete(
     session: Session, name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
 ) -> None:
     """Delete a knowledge base with all of its documents."""
-    session.client.base(name)
+    session.client.get_knowledge_base(name)
     session.confirm(f"Delete the knowledge base {name} with everything in it?", yes=yes)
-    session.client.delete_base(name)
+    session.client.delete_knowledge_base(name)
     if session.output.as_json:
         session.output.data({"name": name, "status": "deleting"})
     else:
         session.output.show(f"{name} is hidden; its documents are being removed.")
 
 
-def documents_of(base: Json) -> str:
+def documents_of(base: KnowledgeBaseOut) -> str:
     """Return how many documents are in which status: 12 ready, 1 failed."""
-    return ", ".join(f"{count} {status}" for status, count in base["documents"].items() if count) or "none"
+    return ", ".join(f"{count} {status}" for status, count in base.documents.items() if count) or "none"

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from zhiwen.cli.adding import BAD, Adder, Result, collect, counts
-from zhiwen.cli.client import Client, LocalFile
+from zhiwen.cli.adding import BAD, collect, counts
 from zhiwen.cli.output import Output, file_size
-from zhiwen.cli.problems import EXIT_FAILED, ApiError, Json, Usage
+from zhiwen.cli.problems import EXIT_FAILED
 from zhiwen.cli.session import Kb, Session, command
-from zhiwen.cli.values import json_object
+from zhiwen.cli.values import Usage, json_object
+from zhiwen.client import AddedDocument, ApiError, Client, DocumentOut, NotFoundError, OnDuplicate
+from zhiwen.client.files import Source
 from zhiwen.common.models import DocumentStatus
 
 app = typer.Typer(help="Documents of a knowledge base.", no_args_is_help=True)
 
 Document = Annotated[str, typer.Argument(help="Id or name of the document.", show_default=False)]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it until it is settled.")]
-
-
-OnDuplicate = Literal["keep", "skip", "error"]
 
 
 def register_add(root: typer.Typer) -> None:
@@ -47,8 +45,7 @@ def add(
     output = session.output
     results = add_files(session.client, output, name, files, metadata=fields, on_duplicate=on_duplicate, wait=wait)
     if output.as_json:
-        items = [result.as_json() for result in results]
-        output.data({"knowledge_base": name, "items": items, "counts": counts(results)})
+        output.data({"knowledge_base": name, "items": results, "counts": counts(results)})
     else:
         output.results(results)
     if any(result.outcome in BAD for result in results):
@@ -59,15 +56,18 @@ def add_files(
     client: Client,
     output: Output,
     kb: str,
-    files: Sequence[LocalFile],
+    files: Sequence[Source],
     *,
     metadata: Mapping[str, Any] | None = None,
-    on_duplicate: str = "keep",
+    on_duplicate: OnDuplicate = "keep",
     wait: bool = True,
-) -> list[Result]:
-    """Upload files with a progress bar a stage; return what became of each."""
+) -> list[AddedDocument]:
+    """Upload files with a progress bar for each stage; return what became of each.
+
+    `metadata` and `on_duplicate` go with each file; with `wait` the documents are followed until they are settled.
+    """
     with output.watcher() as watcher:
-        return Adder(client, kb, watcher, metadata, on_duplicate).add(files, wait=wait)
+        return client.add_documents(kb, files, metadata=metadata, on_duplicate=on_duplicate, wait=wait, watcher=watcher)
 
 
 @command(app, "list")
@@ -78,7 +78,8 @@ def list_(
     name: Annotated[str | None, typer.Option(help="Exact name, or a prefix that ends with *.")] = None,
 ) -> None:
     """List the documents in order of arrival."""
-    documents = list(session.client.documents(session.base(kb), status=status.value if status else None, name=name))
+    wanted = status.value if status else None
+    documents = list(session.client.list_documents(session.base(kb), status=wanted, name=name))
     if session.output.as_json:
         session.output.data({"items": documents})
         return
@@ -97,12 +98,12 @@ def show(
     base = session.base(kb)
     found = find(session.client, base, document)
     if follow:
-        for change in session.client.document_events(base, found["id"]):
+        for change in session.client.document_events(base, found.id):
             _show_change(session.output, change)
     elif session.output.as_json:
         session.output.data(found)
     else:
-        shown = {key: _flat(value) for key, value in found.items()}
+        shown = {key: _flat(value) for key, value in found.model_dump(mode="json").items()}
         session.output.table(("field", "value"), [(key, value) for key, value in shown.items() if value])
 
 
@@ -117,9 +118,9 @@ def delete(
     """Delete documents: hidden from search at once, gone when this ends."""
     base = session.base(kb)
     found = [find(session.client, base, document) for document in documents]
-    session.confirm(f"Delete {', '.join(document['name'] for document in found)}?", yes=yes)
+    session.confirm(f"Delete {', '.join(document.name for document in found)}?", yes=yes)
     for document in found:
-        session.client.delete_document(base, document["id"])
+        session.client.delete_document(base, document.id)
     _report(session, base, found, wait=wait)
 
 
@@ -127,7 +128,7 @@ def delete(
 def retry(session: Session, document: Document, kb: Kb = None, wait: Wait = True) -> None:
     """Index a failed or cancelled document again."""
     base = session.base(kb)
-    found = session.client.retry_document(base, find(session.client, base, document)["id"])
+    found = session.client.retry_document(base, find(session.client, base, document).id)
     _report(session, base, [found], wait=wait)
 
 
@@ -135,67 +136,68 @@ def retry(session: Session, document: Document, kb: Kb = None, wait: Wait = True
 def cancel(session: Session, document: Document, kb: Kb = None, wait: Wait = True) -> None:
     """Stop the indexing of a document; an older version that answers goes on answering."""
     base = session.base(kb)
-    found = session.client.cancel_document(base, find(session.client, base, document)["id"])
+    found = session.client.cancel_document(base, find(session.client, base, document).id)
     _report(session, base, [found], wait=wait)
 
 
-def find(client: Client, kb: str, document: str) -> Json:
+def find(client: Client, kb: str, document: str) -> DocumentOut:
     """Return the document with this id, or else with this name. Raises `ApiError` (404)."""
     try:
-        return client.document(kb, document)
+        return client.get_document(kb, document)
     except ApiError as exc:
         if exc.status not in {404, 422}:
             raise
-        named = [] if document.endswith("*") else list(client.documents(kb, name=document))
+        named = [] if document.endswith("*") else list(client.list_documents(kb, name=document))
         if not named:
             raise
         return named[0]
 
 
-def _report(session: Session, kb: str, documents: Sequence[Json], *, wait: bool) -> None:
+def _report(session: Session, kb: str, documents: Sequence[DocumentOut], *, wait: bool) -> None:
     """Print how documents ended. Ends with 1 when one failed."""
-    ids = [document["id"] for document in documents]
-    settled: dict[str, Json] = {}
+    latest = {document.id: document for document in documents}
     if wait:
         with session.output.watcher() as watcher:
-            settled = Adder(session.client, kb, watcher).follow(ids)
-    ended = [{**document, **settled.get(document["id"], {})} for document in documents]
-    if not wait:
-        ended = [{**document, **_now(session.client, kb, document["id"])} for document in documents]
+            for event in session.client.follow_documents(kb, list(latest), watcher=watcher):
+                latest[event.id] = event.document or _deleted(latest[event.id])
+    else:
+        latest = {id: _now(session.client, kb, document) for id, document in latest.items()}
+    ended = [latest[document.id] for document in documents]
     if session.output.as_json:
         session.output.data({"items": ended})
     else:
-        session.output.table(("name", "status", "note"), [(d["name"], d["status"], _note(d)) for d in ended])
-    if any(document["status"] == DocumentStatus.FAILED for document in ended):
+        session.output.table(("name", "status", "note"), [(d.name, d.status, _note(d)) for d in ended])
+    if any(document.status == DocumentStatus.FAILED for document in ended):
         raise typer.Exit(EXIT_FAILED)
 
 
-def _now(client: Client, kb: str, id: str) -> Json:
+def _now(client: Client, kb: str, document: DocumentOut) -> DocumentOut:
     try:
-        return client.document(kb, id)
-    except ApiError as exc:
-        if exc.status != 404:
-            raise
-        return {"status": DocumentStatus.DELETED.value}
+        return client.get_document(kb, document.id)
+    except NotFoundError:
+        return _deleted(document)
 
 
-def _show_change(output: Output, document: Json) -> None:
+def _deleted(document: DocumentOut) -> DocumentOut:
+    return document.model_copy(update={"status": DocumentStatus.DELETED})
+
+
+def _show_change(output: Output, document: DocumentOut) -> None:
     if output.as_json:
         output.line(document)
     else:
-        progress = document["progress"]
-        part = f" {progress['done']}/{progress['total']}" if progress["total"] else ""
-        output.show(f"{document['status']}{part} {_note(document)}".rstrip())
+        progress = document.progress
+        part = f" {progress.done}/{progress.total}" if progress.total else ""
+        output.show(f"{document.status}{part} {_note(document)}".rstrip())
 
 
-def _row(document: Json) -> tuple[Any, ...]:
-    size = file_size(document["bytes"])
-    fields = (document[key] for key in ("id", "name", "status", "version", "chunks"))
-    return (*fields, size, _note(document))
+def _row(document: DocumentOut) -> tuple[Any, ...]:
+    size = file_size(document.bytes)
+    return (document.id, document.name, document.status, document.version, document.chunks, size, _note(document))
 
 
-def _note(document: Json) -> str:
-    return str((document.get("error") or {}).get("detail", ""))
+def _note(document: DocumentOut) -> str:
+    return document.error.detail if document.error else ""
 
 
 def _flat(value: Any) -> str:

@@ -9,11 +9,13 @@ from typing import Annotated
 
 import typer
 
-from zhiwen.cli.eval_report import METRICS, render
-from zhiwen.cli.evaluation import MODES, Evaluation, Passages, Report, read_lines
+from zhiwen.cli.evaluation.metrics import Report
+from zhiwen.cli.evaluation.passages import Passages, read_lines
+from zhiwen.cli.evaluation.report import METRICS, render
+from zhiwen.cli.evaluation.run import MODES, Evaluation
 from zhiwen.cli.output import Output
-from zhiwen.cli.problems import ApiError
 from zhiwen.cli.session import Session, command
+from zhiwen.client import ConflictError
 
 
 def register(root: typer.Typer) -> None:
@@ -62,16 +64,16 @@ def _base(session: Session, kb: str, model: str | None, *, keep: bool) -> Iterat
     """Make the knowledge base for the length of the block; say whether it is new."""
     is_new = True
     try:
-        session.client.create_base(kb, **({"embedding_model": model} if model else {}))
-    except ApiError as exc:
-        if not keep or exc.problem.get("code") != "knowledge-base-exists":
+        session.client.create_knowledge_base(kb, embedding_model=model or None)
+    except ConflictError as exc:
+        if not keep or exc.code != "knowledge-base-exists":
             raise
         is_new = False
     try:
         yield is_new
     finally:
         if not keep:
-            session.client.delete_base(kb)
+            session.client.delete_knowledge_base(kb)
 
 
 def show(output: Output, figures: Report) -> None:

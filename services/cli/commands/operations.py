@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from zhiwen.cli.client import Client, Service
 from zhiwen.cli.commands.bases import documents_of
 from zhiwen.cli.ledgers import opened_ledger
 from zhiwen.cli.output import Output
-from zhiwen.cli.problems import EXIT_FAILED, ApiError, Json
+from zhiwen.cli.problems import EXIT_FAILED, problem_of
 from zhiwen.cli.session import DATA, Session, command
+from zhiwen.cli.values import Json
+from zhiwen.client import ApiError, Client, KnowledgeBaseOut, Service
 from zhiwen.common.telemetry import configure_logging
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def up(
     webui: Annotated[bool, typer.Option("--webui/--no-webui", help="Serve the page, too.")] = True,
 ) -> None:
     """Run everything on this machine until Ctrl-C."""
-    from zhiwen.cli.launcher import Stack
+    from zhiwen.cli.stack import Stack
 
     output, folder = session.output, session.settings.data_dir
     configure_logging("launcher", session.settings.log_level, "console")
@@ -132,26 +133,28 @@ def status(session: Session) -> None:
 def _state(client: Client, service: Service) -> Json:
     state: dict[str, Any] = {"address": client.urls[service], "status": "unreachable", "checks": {}}
     try:
-        client.alive(service)
-        return {**state, **client.ready(service)}
+        client.health(service)
+        return {**state, **client.readiness(service).model_dump()}
     except ApiError as exc:
-        return {**state, "error": exc.detail}
+        return {**state, "error": problem_of(exc)["detail"]}
 
 
-def _bases(client: Client) -> tuple[list[Json], Json | None]:
+def _bases(client: Client) -> tuple[list[KnowledgeBaseOut], Json | None]:
     try:
-        return list(client.bases()), None
+        return list(client.list_knowledge_bases()), None
     except ApiError as exc:
-        return [], exc.problem
+        return [], problem_of(exc)
 
 
-def _show_status(output: Output, services: Mapping[str, Json], bases: list[Json], error: Json | None) -> None:
+def _show_status(
+    output: Output, services: Mapping[str, Json], bases: list[KnowledgeBaseOut], error: Json | None
+) -> None:
     rows = [(name, s["address"], s["status"], _checks(s)) for name, s in services.items()]
     output.table(("service", "address", "status", "depends on"), rows)
     if error:
         output.error(error)
         return
-    counted = [(base["name"], documents_of(base), base["chunks"]) for base in bases]
+    counted = [(base.name, documents_of(base), base.chunks) for base in bases]
     output.table(("knowledge base", "documents", "chunks"), counted, right=("chunks",))
 
 
@@ -171,11 +174,11 @@ def fsck(
         session.output.data(report)
     else:
         for kind in FINDINGS:
-            for entry in report[kind]:
+            for entry in getattr(report, kind):
                 text = entry if isinstance(entry, str) else ", ".join(f"{k} {v}" for k, v in entry.items())
                 session.output.show(f"{kind.replace('_', ' ')}: {text}")
-        verdict = "all agree" if report["clean"] else "they differed; mending" if repair else "they differ"
-        checked = f"{report['checked_chunks']} chunks and {report['checked_originals']} originals"
+        verdict = "all agree" if report.clean else "they differed; mending" if repair else "they differ"
+        checked = f"{report.checked_chunks} chunks and {report.checked_originals} originals"
         session.output.show(f"Ledger, originals and Milvus: {verdict} ({checked}).")
-    if not report["clean"] and not repair:
+    if not report.clean and not repair:
         raise typer.Exit(EXIT_FAILED)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated
 
 import typer
 
-from zhiwen.cli.client import Client
 from zhiwen.cli.output import Output, place_of, snippet
-from zhiwen.cli.problems import Json
 from zhiwen.cli.session import Kb, Session, command
 from zhiwen.cli.values import json_object
+from zhiwen.client import Answer, AnswerEvent, AskOptions, SourcesEvent, TokenEvent
+from zhiwen.common.models import Mode
 
-Mode = Literal["hybrid", "dense", "full_text"]
 TopK = Annotated[int, typer.Option("--top-k", min=1, help="How many passages.")]
 ModeOption = Annotated[Mode, typer.Option(help="How to search.")]
 Filter = Annotated[str | None, typer.Option(help='JSON filter, such as {"source": {"prefix": "手册"}}.')]
@@ -39,39 +39,50 @@ def ask(
     ] = False,
 ) -> None:
     """Answer a question from a knowledge base, with numbered sources."""
-    body: Json = {"question": question, "top_k": top_k, "mode": mode, "model": model, "min_score": min_score}
-    body["filter"] = json_object("--filter", filter)
+    options: AskOptions = {"top_k": top_k, "mode": mode, "model": model, "min_score": min_score}
+    options["filter"] = json_object("--filter", filter)
     base = session.base(kb)
     output = session.output
     if output.as_json and stream:
-        for event, data in session.client.ask_events(base, body):
-            output.line({"event": event, **data})
+        for event in session.client.ask_stream(base, question, **options):
+            output.line({"event": _name_of(event), **event.model_dump(mode="json")})
     elif output.as_json:
-        output.data(session.client.ask(base, body))
+        output.data(session.client.ask(base, question, **options))
     else:
-        print_answer(session.client, output, base, body)
+        print_answer(output, session.client.ask_stream(base, question, **options))
 
 
-def print_answer(client: Client, output: Output, kb: str, body: Json) -> Json:
-    """Print an answer as it comes, then its numbered sources; return the whole answer."""
-    answer: Json = {}
+def _name_of(event: AnswerEvent) -> str:
+    match event:
+        case SourcesEvent():
+            return "sources"
+        case TokenEvent():
+            return "token"
+        case Answer():
+            return "done"
+
+
+def print_answer(output: Output, events: Iterator[AnswerEvent]) -> None:
+    """Print an answer as it comes, then its numbered sources."""
+    answer: Answer | None = None
     written = False
     try:
-        for event, data in client.ask_events(kb, body):
-            if event == "token":
-                output.piece(data["text"])
-                written = True
-            elif event == "done":
-                answer = data
+        for event in events:
+            match event:
+                case TokenEvent(text=text):
+                    output.piece(text)
+                    written = True
+                case Answer():
+                    answer = event
     finally:
         if written:
             output.show()
+    if answer is None:
+        return
     output.show()
-    if answer["sources"]:
-        output.sources(answer["sources"])
-    took = answer["took_ms"]["total"] / 1000
-    output.say(f"{answer['model'] or 'no model was asked'} · {took:.1f} s", style="dim")
-    return answer
+    if answer.sources:
+        output.sources(answer.sources)
+    output.say(f"{answer.model or 'no model was asked'} · {answer.took_ms.total / 1000:.1f} s", style="dim")
 
 
 def search(
@@ -85,12 +96,18 @@ def search(
     neighbours: Annotated[int, typer.Option(min=0, help="Chunks around each hit to add to its text.")] = 0,
 ) -> None:
     """Find the passages that fit best."""
-    body: Json = {"query": query, "top_k": top_k, "mode": mode, "min_score": min_score}
-    body |= {"filter": json_object("--filter", filter), "neighbours": neighbours}
-    found = session.client.search(session.base(kb), body)
+    found = session.client.search(
+        session.base(kb),
+        query,
+        top_k=top_k,
+        mode=mode,
+        min_score=min_score,
+        filter=json_object("--filter", filter),
+        neighbours=neighbours,
+    )
     if session.output.as_json:
         session.output.data(found)
         return
-    rows = [(n, f"{h['score']:.3f}", place_of(h), snippet(h["text"])) for n, h in enumerate(found["hits"], 1)]
+    rows = [(n, f"{hit.score:.3f}", place_of(hit), snippet(hit.text)) for n, hit in enumerate(found.hits, 1)]
     session.output.table(("n", "score", "source", "text"), rows, right=("n", "score"))
-    session.output.say(f"{found['mode']} · {found['took_ms']['total']:.0f} ms", style="dim")
+    session.output.say(f"{found.mode} · {found.took_ms.total:.0f} ms", style="dim")

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from zhiwen.cli.ledgers import opened_ledger
-from zhiwen.cli.problems import Usage
 from zhiwen.cli.session import DATA, Session, command
+from zhiwen.cli.values import Usage
 from zhiwen.common.models import UsageRow
 
 HEADERS = ("key", "model", "requests", "unmetered", "prompt tokens", "completion tokens")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from zhiwen.common.models import Document, DocumentStatus, Hit
+from zhiwen.common.api.fields import OrNewer, Status
+from zhiwen.common.models import Document, Hit
 
 
 class ErrorOut(BaseModel):
@@ -24,7 +25,7 @@ class UploadItem(BaseModel):
     name: str = Field(examples=["制度/年假.md"])
     status: str = Field(examples=["queued"])
     version: int | None = Field(examples=[1])
-    outcome: Literal["created", "replaced", "unchanged", "duplicate", "rejected"]
+    outcome: Annotated[Literal["created", "replaced", "unchanged", "duplicate", "rejected"], OrNewer]
     error: ErrorOut | None = None
     duplicate_of: str | None = Field(None, description="Name of the document that already holds these bytes.")
 
@@ -50,7 +51,7 @@ class DocumentOut(BaseModel):
     name: str = Field(examples=["制度/年假.md"])
     version: int
     live_version: int | None = Field(description="The version that answers now; null when none does.")
-    status: DocumentStatus
+    status: Status
     progress: ProgressOut
     chunks: int
     bytes: int

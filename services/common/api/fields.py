@@ -1,12 +1,25 @@
-"""What request bodies are made of: fields whose values are checked, and bodies that refuse unknown fields."""
+"""What the shapes are made of: bodies that refuse unknown fields, checked texts, and words that may be newer."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
+from zhiwen.common.models import DocumentStatus
 from zhiwen.common.names import is_plain
+
+FROM_SERVICE: Final = {"from_service": True}
+"""The validation context of a client that reads an answer: a newer service may use words that are not known here."""
 
 
 class Strict(BaseModel):
@@ -48,3 +61,29 @@ def _encodable(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_encodable)]
 """A text that can travel on to Milvus and to a model server."""
+
+
+def _known_or_newer(value: Any, known: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    try:
+        return known(value)
+    except ValidationError:
+        if info.context != FROM_SERVICE or not isinstance(value, str):
+            raise
+        return value
+
+
+OrNewer: Final = WrapValidator(_known_or_newer)
+"""Marks a field of fixed words. A client that reads an answer takes a word that it does not know as it stands."""
+
+
+def _status_or_newer(value: Any, known: ValidatorFunctionWrapHandler, info: ValidationInfo) -> DocumentStatus:
+    taken = _known_or_newer(value, known, info)
+    if isinstance(taken, DocumentStatus):
+        return taken
+    newer = str.__new__(DocumentStatus, taken)  # no member, but it has a member's attributes and is not settled
+    newer._name_ = newer._value_ = taken
+    return newer
+
+
+Status = Annotated[DocumentStatus, WrapValidator(_status_or_newer)]
+"""A document's status. A client that reads an answer also takes one that it does not know."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from zhiwen.common.api.fields import Strict, Text
+from zhiwen.common.api.fields import OrNewer, Strict, Text
 from zhiwen.common.models import Fusion, Hit, Mode
 
 
@@ -83,7 +83,7 @@ class SearchOut(BaseModel):
 
     hits: list[HitOut]
     answerable: bool = Field(description="Whether `ask` would answer from these hits; else it would refuse.")
-    mode: Mode
+    mode: Annotated[Mode, OrNewer]
     reranked: bool = Field(description="Whether a reranker gave the order; false, too, when it failed.")
     took_ms: TookSearch
 
@@ -116,6 +116,18 @@ class Answer(BaseModel):
     model: str | None
     usage: Usage
     took_ms: TookAsk
+
+
+class SourcesEvent(BaseModel):
+    """The first event of a streamed answer: the passages that it may cite."""
+
+    sources: list[SourceOut]
+
+
+class TokenEvent(BaseModel):
+    """The next piece of a streamed answer."""
+
+    text: str
 
 
 def hit_out(hit: Hit) -> HitOut:

@@ -10,10 +10,10 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
+from zhiwen.common.addresses import is_loopback
 from zhiwen.common.auth.keyring import ANONYMOUS, KeyRing, Principal
 from zhiwen.common.errors import Forbidden
 from zhiwen.common.ledger import Scope
-from zhiwen.common.settings import is_loopback
 
 
 class Needs(SecurityBase):

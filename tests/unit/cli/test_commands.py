@@ -14,7 +14,7 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from tests.servers.ledgers import add, index, new_base
-from tests.unit.cli.fake_api import FakeApi, document, source
+from tests.unit.client.fake_api import FakeApi, document, source
 from zhiwen.cli.commands import operations
 from zhiwen.cli.main import create_app
 from zhiwen.cli.output import Output

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiwen.cli.evaluation import Outcome, Passages, Question, auroc, figures_of, judge, read_lines, refusal_of
-from zhiwen.cli.problems import Usage
+from zhiwen.cli.evaluation.metrics import Outcome, auroc, figures_of, judge, refusal_of
+from zhiwen.cli.evaluation.passages import Passages, Question, read_lines
+from zhiwen.cli.values import Usage
 
 
 def passages(**texts: str) -> Passages:

@@ -8,15 +8,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.unit.cli.fake_api import FakeApi, document, problem
-from tests.unit.cli.test_rest_client import ADDRESSES
-from zhiwen.cli.client import Client
-from zhiwen.cli.problems import ApiError
+from tests.unit.client.fake_api import FakeApi, document, problem
+from tests.unit.client.flavours import ONCE
+from zhiwen.client import ApiError, Client, DocumentOut
 from zhiwen.webui.actions import Actions, Turn, choices, history
 
 
 def actions_of(api: FakeApi) -> Actions:
-    return Actions(Client(ADDRESSES, transport=api.transport), sleep=lambda _seconds: None)
+    return Actions(Client(transport=api.transport, **ONCE))
 
 
 def test_creates_and_lists_knowledge_bases() -> None:
@@ -50,7 +49,7 @@ def test_upload_that_the_api_refuses_is_a_row(tmp_path: Path) -> None:
 def test_answer_grows_and_ends_with_its_sources() -> None:
     turns = list(actions_of(FakeApi({"k": {}})).ask("k", "?", []))
     assert [turn.answer for turn in turns] == ["", "", "15天", "15天。[1]", "15天。[1]"]
-    assert turns[-1].sources[0]["source"] == "员工手册.docx"
+    assert turns[-1].sources[0].source == "员工手册.docx"
     assert turns[-1].error is None
 
 
@@ -83,7 +82,8 @@ def test_deletes_chosen_documents() -> None:
 
 
 def test_documents_being_deleted_cannot_be_chosen() -> None:
-    documents = [document("d1", "a.txt", status="ready"), document("d2", "b.txt", status="deleting")]
+    shown = [document("d1", "a.txt", status="ready"), document("d2", "b.txt", status="deleting")]
+    documents = [DocumentOut.model_validate(document) for document in shown]
     assert choices(documents) == [("a.txt (就绪 / ready)", "d1")]
 
 

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from tests.unit.cli.fake_api import FakeApi
+from tests.unit.client.fake_api import FakeApi
 from zhiwen.common.errors import ConfigurationError
 from zhiwen.webui.app import create_app
 from zhiwen.webui.settings import WebuiSettings

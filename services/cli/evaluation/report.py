@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
-from zhiwen.cli.evaluation import Report
+from zhiwen.cli.evaluation.metrics import Report
 
 METRICS = {
     "R@1": "recall_at_1",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zhiwen.cli.launcher import Stack
+from zhiwen.cli.stack import Stack
 
 
 def test_only_what_is_started_needs_its_port() -> None:

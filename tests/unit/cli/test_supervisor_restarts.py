@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from zhiwen.cli.launcher import MAX_RESTART_SECONDS, WELL_SECONDS, Program, Stack, restart_pause
+from zhiwen.cli.supervisor import MAX_RESTART_SECONDS, WELL_SECONDS, Program, Supervisor, restart_pause
 
 
 def program(name: str, code: str) -> Program:
@@ -26,16 +26,16 @@ def program(name: str, code: str) -> Program:
 
 @contextmanager
 def watched(folder: Path, *programs: Program) -> Iterator[None]:
-    stack = Stack(folder, programs=list(programs))
-    watcher = threading.Thread(target=stack.watch)
+    supervisor = Supervisor(folder, [list(programs)])
+    watcher = threading.Thread(target=supervisor.watch)
     watcher.start()
     try:
         yield
     finally:
-        stack.stop()
+        supervisor.stop()
         watcher.join(10)
         assert not watcher.is_alive()
-        stack.stop()  # also what it started meanwhile
+        supervisor.stop()  # also what it started meanwhile
 
 
 def wait_for_file(path: Path) -> None:

@@ -13,6 +13,7 @@ import httpx
 
 Json = dict[str, Any]
 LIFE = ("queued", "parsing", "embedding", "indexing")
+WHEN = "2026-01-31T08:00:00Z"
 
 
 def problem(status: int, code: str, detail: str) -> httpx.Response:
@@ -27,16 +28,25 @@ def sse(*events: tuple[str, Json]) -> httpx.Response:
 
 def source(n: int = 1, text: str = "满十年的员工享有15天年假。") -> Json:
     hit = {"chunk_id": "d1:1:0", "document_id": "d1", "source": "员工手册.docx", "page": 3, "heading": "假期"}
-    return {**hit, "n": n, "text": text, "score": 0.876, "metadata": {}}
+    return {**hit, "text": text, "score": 0.876, "rerank_score": None, "metadata": {}, "n": n}
 
 
 ANSWER: Json = {
     "answer": "15天。[1]",
     "refused": False,
     "sources": [source()],
+    "reranked": False,
+    "condensed_question": None,
     "model": "zhiwen-extractive",
     "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-    "took_ms": {"embed": 1, "search": 2, "generate": 3, "total": 6},
+    "took_ms": {"embed": 1.0, "search": 2.0, "total": 6.0, "condense": 0.0, "generate": 3.0},
+}
+FOUND: Json = {
+    "hits": [{name: value for name, value in source().items() if name != "n"}],
+    "answerable": True,
+    "mode": "hybrid",
+    "reranked": False,
+    "took_ms": {"embed": 1.0, "search": 1.0, "total": 2.0},
 }
 
 
@@ -82,8 +92,7 @@ class FakeApi:
 
     def base(self, name: str) -> Json:
         documents = self.bases[name]
-        shown = {"name": name, "description": "", "embedding_model": "m", "dimension": 384, "index": {}}
-        return {**shown, "documents": {"ready": len(documents)}, "chunks": 3 * len(documents)}
+        return knowledge_base(name, {"ready": len(documents)}, 3 * len(documents))
 
     def _create(self, body: Json) -> httpx.Response:
         if body["name"] in self.bases:
@@ -104,8 +113,7 @@ class FakeApi:
             case "POST", ["ask"]:
                 return httpx.Response(200, json=ANSWER)
             case "POST", ["search"]:
-                took = {"embed": 1, "search": 1, "total": 2}
-                return httpx.Response(200, json={"hits": [source()], "mode": "hybrid", "took_ms": took})
+                return httpx.Response(200, json=FOUND)
             case "POST", ["documents"]:
                 return self._upload(request, documents)
             case "GET", ["documents"]:
@@ -154,19 +162,46 @@ class FakeApi:
             shown["status"] = LIFE[place] if place < len(LIFE) else "ready"
             if shown["status"] == "ready" and shown["name"] in self.failing:
                 shown |= {"status": "failed", "error": self.failing[shown["name"]]}
-        return shown
+        return dict(shown)
+
+
+def knowledge_base(name: str, documents: Json | None = None, chunks: int = 0) -> Json:
+    return {
+        "name": name,
+        "description": "",
+        "embedding_model": "m",
+        "dimension": 384,
+        "index": {"type": "AUTOINDEX", "metric": "IP", "params": {}, "search": {}},
+        "chunking": {"size": 240, "overlap": 40},
+        "prompt_template": None,
+        "cross_language": None,
+        "documents": documents or {},
+        "chunks": chunks,
+        "rebuild": None,
+        "rebuild_error": None,
+        "created_at": WHEN,
+        "updated_at": WHEN,
+    }
 
 
 def document(id: str, name: str, content: bytes = b"x", status: str = "queued") -> Json:
+    """A document as the API shows it, and its content."""
     return {
         "id": id,
         "name": name,
         "version": 1,
+        "live_version": None,
         "status": status,
         "progress": {"stage": status, "done": 0, "total": 0},
         "chunks": 3,
         "bytes": len(content),
+        "sha256": "0" * 64,
+        "media_type": "text/plain",
+        "metadata": {},
         "error": None,
+        "attempts": 1,
+        "created_at": WHEN,
+        "updated_at": WHEN,
         "content": content.decode(),
     }
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from zhiwen.cli.launcher import Stack, lock_folder
+from zhiwen.cli.stack import Stack
+from zhiwen.cli.supervisor import lock_folder
 from zhiwen.common.errors import ConfigurationError
 
 

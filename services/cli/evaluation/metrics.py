@@ -1,0 +1,137 @@
+"""What an evaluation computes from what its searches found. Pure.
+
+Metrics are the field's: recall@k counts a question as found when one of its passages is among the first k; MRR@10 and
+nDCG@10 are those of Järvelin & Kekäläinen 2002 with binary relevance; AUROC is the probability that an answerable
+question scores above an unanswerable one (Hanley & McNeil 1982).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from zhiwen.cli.evaluation.passages import Question
+from zhiwen.cli.values import Json
+
+DEPTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a search gave: the rank of the first right passage (from 1, None beyond 10), and the best score."""
+
+    answerable: bool
+    rank: int | None
+    gain: float
+    score: float
+    refused: bool
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModeFigures:
+    """Retrieval figures of one mode over the answerable questions, and latencies over all, in milliseconds."""
+
+    questions: int
+    recall_at_1: float
+    recall_at_5: float
+    recall_at_10: float
+    mrr_at_10: float
+    ndcg_at_10: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalFigures:
+    """How well hybrid scores tell answerable from unanswerable questions; None where one kind is missing."""
+
+    answerable: int
+    unanswerable: int
+    rightly_refused: float | None
+    wrongly_refused: float | None
+    auroc: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All figures of an evaluation; `scores` are hybrid's best scores, for the plots."""
+
+    passages: int
+    modes: Mapping[str, ModeFigures]
+    refusal: RefusalFigures
+    scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def to_json(self) -> Json:
+        """Return the figures without the single scores."""
+        figures = asdict(self)
+        del figures["scores"]
+        return figures
+
+
+def judge(question: Question, found: Sequence[str], score: float, *, refused: bool, milliseconds: float) -> Outcome:
+    """Judge the distinct passages that were found, best first."""
+    ranks = [rank for rank, passage in enumerate(found[:DEPTH], 1) if passage in question.passages]
+    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(question.passages), DEPTH) + 1))
+    gain = sum(1 / math.log2(rank + 1) for rank in ranks) / ideal if ideal else 0.0
+    rank = ranks[0] if ranks else None
+    return Outcome(bool(question.passages), rank, gain, score, refused, milliseconds)
+
+
+def figures_of(outcomes: Sequence[Outcome]) -> ModeFigures:
+    """Sum up the outcomes of one mode."""
+    answerable = [outcome for outcome in outcomes if outcome.answerable]
+    latencies = sorted(outcome.milliseconds for outcome in outcomes)
+    return ModeFigures(
+        questions=len(outcomes),
+        recall_at_1=_share(answerable, lambda o: o.rank is not None and o.rank <= 1),
+        recall_at_5=_share(answerable, lambda o: o.rank is not None and o.rank <= 5),
+        recall_at_10=_share(answerable, lambda o: o.rank is not None),
+        mrr_at_10=_mean([1 / outcome.rank if outcome.rank else 0.0 for outcome in answerable]),
+        ndcg_at_10=_mean([outcome.gain for outcome in answerable]),
+        p50_ms=_percentile(latencies, 0.5),
+        p99_ms=_percentile(latencies, 0.99),
+    )
+
+
+def refusal_of(outcomes: Sequence[Outcome]) -> RefusalFigures:
+    """Sum up how refusal went."""
+    answerable = [outcome for outcome in outcomes if outcome.answerable]
+    unanswerable = [outcome for outcome in outcomes if not outcome.answerable]
+    return RefusalFigures(
+        answerable=len(answerable),
+        unanswerable=len(unanswerable),
+        rightly_refused=_share(unanswerable, lambda o: o.refused) if unanswerable else None,
+        wrongly_refused=_share(answerable, lambda o: o.refused) if answerable else None,
+        auroc=auroc([o.score for o in answerable], [o.score for o in unanswerable]),
+    )
+
+
+def auroc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
+    """Return the probability that a positive scores above a negative, ties half; None when either is empty."""
+    if not positive or not negative:
+        return None
+    ranked = sorted([(score, True) for score in positive] + [(score, False) for score in negative])
+    rank_sum, index = 0.0, 0
+    while index < len(ranked):
+        end = index
+        while end < len(ranked) and ranked[end][0] == ranked[index][0]:
+            end += 1
+        middle = (index + 1 + end) / 2  # the mean of the ranks index+1 .. end
+        rank_sum += middle * sum(1 for _, is_positive in ranked[index:end] if is_positive)
+        index = end
+    wins = rank_sum - len(positive) * (len(positive) + 1) / 2
+    return wins / (len(positive) * len(negative))
+
+
+def _share(outcomes: Sequence[Outcome], condition: Callable[[Outcome], bool]) -> float:
+    return _mean([1.0 if condition(outcome) else 0.0 for outcome in outcomes])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
