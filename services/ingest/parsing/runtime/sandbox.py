@@ -70,6 +70,15 @@ def limit_cpu(cpu_seconds: float) -> None:
     _set_soft_limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + cpu_seconds) + 1)
 
 
+def cpu_seconds_left() -> float | None:
+    """Return how much CPU time this process may still use; None where it has no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_CPU)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return max(0.0, limit - used.ru_utime - used.ru_stime)
+
+
 def _set_soft_limit(which: int, value: int) -> None:
     hard = resource.getrlimit(which)[1]
     if hard != resource.RLIM_INFINITY:
