@@ -238,7 +238,7 @@ def test_common_formats_need_no_heavy_import(tmp_path: Path) -> None:
         import sys
         from pathlib import Path
         import zhiwen.ingest.parsing, zhiwen.ingest.worker.chunking, zhiwen.ingest.parsing.runtime.child
-        from zhiwen.ingest.parsing.formats.readers import read_document
+        from zhiwen.ingest.parsing.reading import read_document
         for name in ("a.html", "a.md"):
             assert list(read_document(Path({str(tmp_path)!r}) / name, name))
         import zhiwen.ingest.parsing.formats.pdf
