@@ -1,4 +1,4 @@
-"""A look inside zip and OLE containers before a reader opens them: what they really are, encrypted or not, bomb or not.
+"""A look inside zip and OLE containers before a reader opens them: their true type, encryption, and archive bombs.
 
 Sources: [MS-OFFCRYPTO] 2.3 (EncryptedPackage), ODF 1.2 part 3 (manifest encryption), [MS-OXMSG] 2.2.
 """
