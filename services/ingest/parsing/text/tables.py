@@ -31,8 +31,8 @@ def table_blocks(
 ) -> Iterator[Block]:
     """Yield one table as blocks of up to 500 rows; the first block's text begins with the header.
 
-    `rows` are the cells row by row, `heading` and `page` the place of the table. `has_header` says whether the first row
-    is the header; None lets its cells decide. Rows without text are dropped.
+    `rows` are the cells row by row, `heading` and `page` the place of the table. `has_header` says whether the first
+    row is the header; None lets its cells decide. Rows without text are dropped.
     """
     lines = ((row, line) for row in rows if (line := render_row(row)))
     first = next(lines, None)
