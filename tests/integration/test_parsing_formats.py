@@ -321,8 +321,8 @@ VECTORS = [
     ),
     Vector(
         name="note.rtf",
-        content=rb"{\rtf1\ansi Text{\footnote Note \u-10179?\u-8704?}.\par}",
-        must_include=["Text.", "Note 😀"],
+        content=rb"{\rtf1\ansi Text{\footnote Note \u-10179?\u-8704?}, 1990\u8212-1993.\par}",
+        must_include=["Text, 1990—1993.", "Note 😀"],
         must_not_include=["↩"],
     ),
     Vector(

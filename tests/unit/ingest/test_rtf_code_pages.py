@@ -83,9 +83,14 @@ def test_binary_data_is_left_out() -> None:
     assert translated(b"{\\pict\\bin5 \xff{}\\\x80}" + hexed("中", "gbk")) == r"{\pict}中"
 
 
-def test_a_file_without_chinese_code_pages_is_left_alone() -> None:
-    source = rb"{\rtf1\ansi\ansicpg1252 caf\'e9 \u8364 ?}"
+def test_a_file_without_chinese_code_pages_and_escapes_is_left_alone() -> None:
+    source = rb"{\rtf1\ansi\ansicpg1252 caf\'e9 \ul x}"
     assert as_utf8(source) is source
+
+
+def test_escapes_of_a_western_file_are_written_out() -> None:
+    source = b"{\\rtf1\\ansi\\ansicpg1252 1990\\u8212-1993 caf\\'e9 na\xefve}"
+    assert as_utf8(source).decode() == r"{\rtf1\ansi\ansicpg1252 1990—1993 caf\'e9 na\'efve}"
 
 
 @given(st.binary(max_size=300))

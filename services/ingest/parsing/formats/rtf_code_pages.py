@@ -1,4 +1,7 @@
-r"""RTF as UTF-8, for pandoc knows no Chinese code page: `\'c4\'e3` under GBK and `\u20320?` both become `你`.
+r"""RTF as UTF-8 for pandoc: `\'c4\'e3` under GBK and `\u20320?` both become `你`.
+
+Pandoc 3.9 knows no Chinese code page, joins no surrogates (`\u-10179?\u-8704?`), and loses the character after a
+replacement: it reads `\u8212?93` as `—3`.
 
 Source: RTF specification 1.9.1, "Unicode RTF" (`\u`, `\uc`) and "Font Table" (`\fcharset`, `\ansicpg`).
 """
@@ -15,8 +18,7 @@ CHARSETS = {128: "cp932", 129: "cp949", 134: "gb18030", 136: "big5hkscs"}
 CODE_PAGES = {932: "cp932", 949: "cp949", 936: "gb18030", 54936: "gb18030", 950: "big5hkscs"}
 FONT = re.compile(rb"\\f(\d+)(?:\\[a-z]+-?\d*|\{\\\*[^{}]*\}|\s)*?\\fcharset(\d+)")
 CODE_PAGE = re.compile(rb"\\ansicpg(\d+)")
-# The first half of a character beyond U+FFFF (U+D800 to U+DBFF), as a signed or an unsigned number.
-SURROGATE = re.compile(rb"\\u(?:-(?:10[012]\d\d|9[2-9]\d\d)|5[56]\d{3})")
+UNICODE_ESCAPE = re.compile(rb"\\u-?\d")
 TOKEN = re.compile(
     rb"(?P<run>(?:\\'[0-9a-fA-F]{2}|[\x80-\xff])(?:\\'[0-9a-fA-F]{2}|\\[\\{}]|\\(?=[\x80-\xff])|[^\\{}])*+)"
     rb"|\\(?P<word>[a-zA-Z]+)(?P<number>-?\d+)? ?"
@@ -31,14 +33,14 @@ UNDECODED = re.compile("[\udc80-\udcff]")
 
 
 def as_utf8(data: bytes) -> bytes:
-    """Return an RTF file whose multi-byte characters are written in UTF-8.
+    """Return an RTF file whose multi-byte characters and `\\u` escapes are written in UTF-8.
 
-    A file without a multi-byte code page and without characters beyond U+FFFF comes back as it is.
+    A file that has neither comes back as it is.
     """
     page = CODE_PAGE.search(data[:2000])
     default = CODE_PAGES.get(int(page.group(1))) if page else None
     fonts = {int(number): CHARSETS.get(int(charset)) for number, charset in FONT.findall(data[:200_000])}
-    if default is None and not any(fonts.values()) and not SURROGATE.search(data):
+    if default is None and not any(fonts.values()) and not UNICODE_ESCAPE.search(data):
         return data
     return _Translator(default, fonts).translate(data)
 
