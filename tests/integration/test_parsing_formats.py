@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -87,9 +88,26 @@ def workbook() -> bytes:
     return saved(book.save)
 
 
-def by_pandoc(kind: str) -> bytes:
-    source = f"# 上篇\n\n## 春\n\n{SENTENCE}\n\n| 甲 | 乙 |\n|----|----|\n| 丙 | 丁 |\n\n- one\n- two\n"
-    target = Path(f"/tmp/zhiwen-{kind}.{kind}")
+BOOK = f"""# 上篇
+
+## 春
+
+{SENTENCE}[^1]接着 **bold** 也在。
+
+| 甲 | 乙 |
+|----|----|
+| 丙 | 丁 |
+
+- one
+- two
+    - three
+
+[^1]: 脚注的文字。
+"""
+
+
+def by_pandoc(kind: str, source: str = BOOK) -> bytes:
+    target = Path(f"/tmp/zhiwen-{os.getpid()}.{kind}")
     try:
         import_module("pypandoc").convert_text(
             source, kind, format="markdown", outputfile=str(target), extra_args=["--standalone"]
@@ -97,6 +115,16 @@ def by_pandoc(kind: str) -> bytes:
         return target.read_bytes()
     finally:
         target.unlink(missing_ok=True)
+
+
+def rtf(charset: int, code_page: int, text: str, encoding: str) -> bytes:
+    """An RTF file as Word writes it: ASCII bytes as they are, others in hexadecimal."""
+    encoded = "".join(
+        chr(byte) if 0x20 < byte < 0x80 and chr(byte) not in "\\{}" else f"\\'{byte:02x}"
+        for byte in text.encode(encoding)
+    )
+    fonts = rf"{{\fonttbl{{\f0\fnil\fcharset{charset} F;}}}}"
+    return rf"{{\rtf1\ansi\ansicpg{code_page}\deff0{fonts}\f0 {encoded}\par}}".encode()
 
 
 def picture(text: str, kind: str) -> bytes:
@@ -156,6 +184,42 @@ RTF_GBK = (
     + "".join(f"\\'{byte:02x}" for byte in SENTENCE.encode("gbk")).encode()
     + rb"\par\f1 caf\'e9\par}"
 )
+RST = f"""
+====
+书名
+====
+
+第一章
+======
+
+{SENTENCE}
+
+.. note:: 注意这里。
+
+.. code-block:: python
+
+   x  =  1
+
+.. list-table:: 表题
+   :header-rows: 1
+
+   * - 名
+     - 值
+   * - 乙
+     - 2
+
+.. csv-table::
+   :file: a.csv
+
+.. figure:: a.png
+
+   图题文字
+
+术语
+   解释文字
+
+.. math:: a^2 + b^2
+"""
 FEED = """<?xml version="1.0"?><rss><channel><title>博客</title><item><title>第一篇</title>
 <description>&lt;p&gt;正文&lt;b&gt;粗体&lt;/b&gt;&lt;/p&gt;</description></item></channel></rss>"""
 RECORDS = [
@@ -234,14 +298,63 @@ VECTORS = [
         Vector(
             name=f"a.{kind}",
             content=by_pandoc(kind),
-            must_include=[SENTENCE, "丙 | 丁", "- one\n- two"],
+            must_include=[f"{SENTENCE}接着 bold 也在。", "丙 | 丁", "- one\n- two\n  - three", "脚注的文字。"],
+            must_not_include=["↩"],
             paths=[("上篇", "春")],
             headers=["甲 | 乙"],
         )
         for kind in ("odt", "epub", "rst", "org")
     ),
-    Vector(name="a.rtf", content=by_pandoc("rtf"), must_include=[SENTENCE, "丙"]),
+    Vector(
+        name="a.rtf",
+        content=by_pandoc("rtf"),
+        must_include=[SENTENCE, "接着 bold 也在。", "one", "丙 | 丁"],
+        paths=[("上篇", "春")],
+        headers=["甲 | 乙"],
+    ),
     Vector(name="gbk.rtf", content=RTF_GBK, must_include=[SENTENCE, "café"]),
+    Vector(name="gb18030.rtf", content=rtf(134, 54936, f"{SENTENCE}㐀𠀀", "gb18030"), must_include=[f"{SENTENCE}㐀𠀀"]),
+    Vector(
+        name="big5.rtf",
+        content=rtf(136, 950, "許功蓋說：處處聞啼鳥。", "big5"),
+        must_include=["許功蓋說：處處聞啼鳥。"],
+    ),
+    Vector(
+        name="note.rtf",
+        content=rb"{\rtf1\ansi Text{\footnote Note \u-10179?\u-8704?}, 1990\u8212-1993.\par}",
+        must_include=["Text, 1990—1993.", "Note 😀"],
+        must_not_include=["↩"],
+    ),
+    Vector(
+        name="full.rst",
+        content=RST.encode("gbk"),
+        must_include=[
+            "注意这里。",
+            "名 | 值\n乙 | 2",
+            "表题",
+            "图题文字",
+            "解释文字",
+            r"\[a^2 + b^2\]",
+            "x  =  1",
+            SENTENCE,
+        ],
+        must_not_include=["list-table", "a.csv"],
+        paths=[("书名", "第一章")],
+        headers=["名 | 值"],
+    ),
+    Vector(
+        name="full.org",
+        content=f"#+TITLE: 书名\n* 第一章\n{SENTENCE}\n#+BEGIN_SRC python\nx  =  1\n#+END_SRC\n".encode(),
+        must_include=["书名", SENTENCE, "x  =  1"],
+        must_not_include=["BEGIN_SRC"],
+        paths=[("第一章",)],
+    ),
+    Vector(
+        name="titled.epub",
+        content=by_pandoc("epub", f"---\ntitle: 书名\n---\n\n{BOOK}"),
+        must_include=["书名", SENTENCE],
+        paths=[("上篇", "春")],
+    ),
     Vector(
         name="a.eml",
         content=MAIL.encode(),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from zhiwen.common.errors import DocumentError
@@ -212,6 +213,46 @@ def test_children_die_with_their_parent(good: Path) -> None:
     until(lambda: not alive(pid))
 
 
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """An Org file that pandoc reads for minutes."""
+    path = tmp_path / "endless"
+    path.write_bytes(b"*" * 20_000 + b"a")
+    return path
+
+
+def programs_of(child: int) -> list[int]:
+    """The ids of the programs that a child has started."""
+    return [process.pid for process in psutil.Process(child).children() if process.name() == "pandoc"]
+
+
+@pytest.mark.parametrize("stopped_by", ["a killed child", "a cancelled document"])
+def test_a_program_of_a_reader_dies_with_its_child(endless: Path, good: Path, stopped_by: str) -> None:
+    pool = ParserPool(1)
+    cancelled = threading.Event()
+
+    def parse() -> None:
+        with pytest.raises(ParseCancelled):
+            pool.parse(endless, "a.org", cancelled.is_set)
+
+    thread = threading.Thread(target=parse)
+    thread.start()
+    try:
+        until(lambda: bool(pool._busy))
+        (child,) = pool.child_pids()
+        until(lambda: bool(programs_of(child)), 10)
+        programs = programs_of(child)
+        if stopped_by == "a killed child":
+            os.kill(child, signal.SIGKILL)
+        else:
+            cancelled.set()
+        until(lambda: not any(map(alive, programs)))
+    finally:
+        cancelled.set()
+        thread.join(10)
+        pool.close()
+
+
 def test_child_has_no_network_and_limits_are_set() -> None:
     done = run_python("""
         import resource, socket, sys
@@ -238,7 +279,7 @@ def test_common_formats_need_no_heavy_import(tmp_path: Path) -> None:
         import sys
         from pathlib import Path
         import zhiwen.ingest.parsing, zhiwen.ingest.worker.chunking, zhiwen.ingest.parsing.runtime.child
-        from zhiwen.ingest.parsing.formats.readers import read_document
+        from zhiwen.ingest.parsing.reading import read_document
         for name in ("a.html", "a.md"):
             assert list(read_document(Path({str(tmp_path)!r}) / name, name))
         import zhiwen.ingest.parsing.formats.pdf

@@ -1,4 +1,4 @@
-"""The binary structures of .doc, .ppt and old RTF, built by hand: what is live is read, what is not is left."""
+"""The binary structures of .doc and .ppt, built by hand: what is live is read, what is not is left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from zhiwen.common.errors import DocumentError
 from zhiwen.ingest.parsing.formats import doc_fib, ppt
 from zhiwen.ingest.parsing.formats.doc import visible_text
-from zhiwen.ingest.parsing.formats.rtf import with_unicode_escapes
 
 CHINESE = "中文，段落。"
 
@@ -133,19 +132,3 @@ def test_encrypted_presentation_says_so() -> None:
 def test_any_bytes_are_records_or_none(stream: bytes) -> None:
     found = list(ppt.texts(stream, 0, len(stream)))
     assert sum(len(text.text) for text in found) <= len(stream)
-
-
-def test_rtf_bytes_follow_the_font_of_their_group() -> None:
-    gbk = "".join(f"\\'{byte:02x}" for byte in "中".encode("gbk")).encode()
-    source = rb"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0\fcharset0 A;}{\f1\fcharset134 S;}}\f0 \'e9{\f1 " + gbk + rb"}\'e9}"
-    assert with_unicode_escapes(source) == source.replace(gbk, b"\\u20013?")
-
-
-def test_rtf_without_chinese_code_pages_is_left_alone() -> None:
-    source = rb"{\rtf1\ansi\ansicpg1252 caf\'e9}"
-    assert with_unicode_escapes(source) is source
-
-
-def test_rtf_replacements_after_unicode_escapes_are_left_alone() -> None:
-    source = rb"{\rtf1\ansi\ansicpg936\uc2 \u20013\'d6\'d0}"
-    assert with_unicode_escapes(source) == source

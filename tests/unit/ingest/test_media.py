@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.ingest.parsing import SUPPORTED_SUFFIXES, detect_media_type
-from zhiwen.ingest.parsing.detect import media
-from zhiwen.ingest.parsing.formats.readers import READERS
+from zhiwen.ingest.parsing.formats.readers import BY_MEDIA_TYPE, FORMATS, SHEETS, SLIDES, WORD, find_reader
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 OFFICE_ZIP = b"PK\x03\x04" + b"\0" * 26 + b"[Content_Types].xml"
@@ -18,32 +17,32 @@ OFFICE_ZIP = b"PK\x03\x04" + b"\0" * 26 + b"[Content_Types].xml"
 @pytest.mark.parametrize(
     ("head", "name", "media_type"),
     [
-        (b"%PDF-1.7", "a.txt", media.PDF),
-        (b"\n%PDF-1.4", "a.pdf", media.PDF),
-        (b"{\\rtf1", "a.doc", media.RTF),
-        (b"\x89PNG\r\n\x1a\n", "scan.pdf", media.PNG),
-        (b"\xff\xd8\xff\xe0", "a", media.JPEG),
-        (b"II*\0", "a.tif", media.TIFF),
-        (OLE, "a.doc", media.DOC),
-        (OLE, "a.xls", media.XLS),
-        (OLE, "a.msg", media.OUTLOOK),
-        (OLE, "locked.docx", media.DOCX),
-        (OFFICE_ZIP + b" word/document.xml", "a.zip", media.DOCX),
-        (OFFICE_ZIP + b" xl/workbook.xml", "a.docx", media.XLSX),
-        (OFFICE_ZIP, "a.pptx", media.PPTX),
-        (b"PK\x03\x04" + b"\0" * 26 + b"mimetypeapplication/epub+zip", "a.zip", media.EPUB),
-        (b"PK\x03\x04" + b"\0" * 26 + b"readme.txt", "a.zip", media.ZIP),
-        (b"PK\x05\x06" + b"\0" * 18, "a.zip", media.ZIP),
-        (b"<!DOCTYPE html><p>", "report.xls", media.HTML),
-        (b"<html>", "page", media.HTML),
-        (b"<?xml version='1.0'?><a/>", "data", media.XML),
-        (b"From: a@b.c\nTo: d@e.f\nSubject: x\n\nText", "mail", media.MAIL),
-        ("中文".encode("gbk"), "a.txt", media.TEXT),
-        ("中文".encode("utf-16"), "a.csv", media.CSV),
-        ("说明。".encode(), "README", media.TEXT),
-        (b"x = 1\n", "settings.yaml", media.TEXT),
-        (b"# x", "A.MD", media.MARKDOWN),
-        (b"{}", "a.ndjson", media.JSON_LINES),
+        (b"%PDF-1.7", "a.txt", "application/pdf"),
+        (b"\n%PDF-1.4", "a.pdf", "application/pdf"),
+        (b"{\\rtf1", "a.doc", "application/rtf"),
+        (b"\x89PNG\r\n\x1a\n", "scan.pdf", "image/png"),
+        (b"\xff\xd8\xff\xe0", "a", "image/jpeg"),
+        (b"II*\0", "a.tif", "image/tiff"),
+        (OLE, "a.doc", "application/msword"),
+        (OLE, "a.xls", "application/vnd.ms-excel"),
+        (OLE, "a.msg", "application/vnd.ms-outlook"),
+        (OLE, "locked.docx", WORD),
+        (OFFICE_ZIP + b" word/document.xml", "a.zip", WORD),
+        (OFFICE_ZIP + b" xl/workbook.xml", "a.docx", SHEETS),
+        (OFFICE_ZIP, "a.pptx", SLIDES),
+        (b"PK\x03\x04" + b"\0" * 26 + b"mimetypeapplication/epub+zip", "a.zip", "application/epub+zip"),
+        (b"PK\x03\x04" + b"\0" * 26 + b"readme.txt", "a.zip", "application/zip"),
+        (b"PK\x05\x06" + b"\0" * 18, "a.zip", "application/zip"),
+        (b"<!DOCTYPE html><p>", "report.xls", "text/html"),
+        (b"<html>", "page", "text/html"),
+        (b"<?xml version='1.0'?><a/>", "data", "application/xml"),
+        (b"From: a@b.c\nTo: d@e.f\nSubject: x\n\nText", "mail", "message/rfc822"),
+        ("中文".encode("gbk"), "a.txt", "text/plain"),
+        ("中文".encode("utf-16"), "a.csv", "text/csv"),
+        ("说明。".encode(), "README", "text/plain"),
+        (b"x = 1\n", "settings.yaml", "text/plain"),
+        (b"# x", "A.MD", "text/markdown"),
+        (b"{}", "a.ndjson", "application/jsonl"),
     ],
 )
 def test_media_type(head: bytes, name: str, media_type: str) -> None:
@@ -74,10 +73,21 @@ def test_any_bytes_have_a_readable_type_or_are_refused(head: bytes, suffix: str)
         media_type = detect_media_type(head, f"a{suffix}")
     except DocumentError as exc:
         media_type = exc.code
-    assert media_type in {*READERS, media.ZIP, "empty-file", "unsupported-type"}
+    assert media_type in {*BY_MEDIA_TYPE, "empty-file", "unsupported-type"}
 
 
 def test_every_format_that_was_promised_is_supported() -> None:
     documents = "txt md html pdf docx doc pptx ppt odt rtf rst org epub eml msg"
     data = "xlsx xls csv tsv json jsonl xml png jpg tiff zip"
     assert {f".{suffix}" for suffix in f"{documents} {data}".split()} <= SUPPORTED_SUFFIXES
+
+
+def test_no_suffix_and_no_media_type_stands_twice_in_the_table() -> None:
+    suffixes = [suffix for known in FORMATS for suffix in known.suffixes]
+    assert len(suffixes) == len(set(suffixes)) == len(SUPPORTED_SUFFIXES)
+    assert len(FORMATS) == len(BY_MEDIA_TYPE)
+
+
+def test_every_format_but_zip_has_a_reader_that_can_be_imported() -> None:
+    assert [known.media_type for known in FORMATS if find_reader(known.media_type) is None] == ["application/zip"]
+    assert find_reader("application/x-tar") is None

@@ -1,4 +1,4 @@
-"""A look inside zip and OLE containers before a reader opens them: what they really are, encrypted or not, bomb or not.
+"""A look inside zip and OLE containers before a reader opens them: their true type, encryption, and archive bombs.
 
 Sources: [MS-OFFCRYPTO] 2.3 (EncryptedPackage), ODF 1.2 part 3 (manifest encryption), [MS-OXMSG] 2.2.
 """
@@ -10,32 +10,13 @@ from pathlib import Path
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.ingest.parsing.detect import media
+from zhiwen.ingest.parsing.formats.readers import BY_MEDIA_TYPE, formats_in
 
 MAX_MEMBERS = 20_000
 MAX_UNPACKED_BYTES = 1 << 30
 MAX_RATIO = 200
 RATIO_FROM_BYTES = 32 << 20
 FLAG_ENCRYPTED = 0x1
-MAIN_PARTS = (
-    ("word/", media.DOCX),
-    ("ppt/presentation", media.PPTX),
-    ("xl/workbook.xml", media.XLSX),
-    ("ppt/", media.PPTX),
-    ("xl/", media.XLSX),
-)
-MIMETYPES = {
-    media.ODT: media.ODT,
-    "application/vnd.oasis.opendocument.text-template": media.ODT,
-    media.ODP: media.ODP,
-    media.EPUB: media.EPUB,
-}
-OLE_STREAMS = (
-    ("worddocument", media.DOC),
-    ("powerpoint document", media.PPT),
-    ("workbook", media.XLS),
-    ("book", media.XLS),
-    ("__properties_version1.0", media.OUTLOOK),
-)
 
 
 def encrypted() -> DocumentError:
@@ -77,15 +58,22 @@ def _zip_media_type(archive: zipfile.ZipFile, media_type: str) -> str:
     names = set(archive.namelist())
     if "mimetype" in names and archive.getinfo("mimetype").file_size < 200:
         declared = archive.read("mimetype").decode("ascii", "replace").strip()
-        if declared in MIMETYPES:
+        declared = declared.removesuffix("-template")
+        if declared in {known.media_type for known in formats_in("zip")}:
             _refuse_encrypted_parts(archive, names)
-            return MIMETYPES[declared]
-    for prefix, found in MAIN_PARTS:
+            return declared
+    for prefix, found in _main_parts():
         if any(name.lower().startswith(prefix) for name in names):
             return found
     if "[Content_Types].xml" in names and media_type == media.ZIP:
         raise media.unsupported("")
     return media_type
+
+
+def _main_parts() -> list[tuple[str, str]]:
+    """Return what the names of members begin with, and the media type: the surest mark of each format first."""
+    parts = [(place, mark, known.media_type) for known in formats_in("zip") for place, mark in enumerate(known.marks)]
+    return [(mark, media_type) for _, mark, media_type in sorted(parts, key=lambda part: part[0])]
 
 
 def _refuse_encrypted_parts(archive: zipfile.ZipFile, names: set[str]) -> None:
@@ -106,9 +94,9 @@ def _inspect_ole(path: Path, media_type: str) -> str:
         raise DocumentError("corrupt", "This file is damaged. Open it in its own program and save it again.") from exc
     if streams & {"encryptedpackage", "encryptioninfo", "\tdrmcontent"}:
         raise encrypted()
-    for stream, found in OLE_STREAMS:
-        if stream in streams:
-            return found
-    if media_type in {media.DOC, media.PPT, media.XLS, media.OUTLOOK}:
+    for known in formats_in("ole"):
+        if streams.intersection(known.marks):
+            return known.media_type
+    if BY_MEDIA_TYPE[media_type].container == "ole":
         raise DocumentError("corrupt", "This file holds no document of the kind its name says. Save it again.")
     raise media.unsupported("")

@@ -19,7 +19,7 @@ BOMS = (
 )
 DECLARATION = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]{2,40})""", re.IGNORECASE)
 LEGACY = ("gb18030", "big5hkscs", "cp932", "euc_kr")
-# Declared names whose superset is what people mean (WHATWG Encoding Standard, section 4.2).
+# Declared names, and the superset that people mean by them (WHATWG Encoding Standard, section 4.2).
 SUPERSETS = {
     "gb2312": "gb18030",
     "gbk": "gb18030",
@@ -62,7 +62,7 @@ def find_encoding(data: bytes, declared: str | None = None) -> str:
 
 
 def _wide_encoding(sample: bytes) -> str | None:
-    """Tell UTF-16 and UTF-32 without a mark by where they decode to text: every encoding tried, strictly."""
+    """Return the UTF-16 or UTF-32 in which bytes without a mark are text, None where there is none."""
     zeros = sample.count(0)
     if not zeros or (zeros * 5 < len(sample) and _is_mostly_utf8(sample)):
         return None

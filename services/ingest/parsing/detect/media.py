@@ -7,106 +7,25 @@ from pathlib import PurePosixPath
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.ingest.parsing.detect.decode import find_encoding
+from zhiwen.ingest.parsing.formats.readers import BY_SUFFIX, FORMATS, Container, formats_in
 
-OFFICE = "application/vnd.openxmlformats-officedocument"
+# The media types that are told by more than the table of formats says.
 TEXT = "text/plain"
-MARKDOWN = "text/markdown"
 HTML = "text/html"
-CSV = "text/csv"
-TSV = "text/tab-separated-values"
-JSON = "application/json"
-JSON_LINES = "application/jsonl"
 XML = "application/xml"
-RST = "text/x-rst"
-ORG = "text/org"
 MAIL = "message/rfc822"
 PDF = "application/pdf"
-RTF = "application/rtf"
-DOCX = f"{OFFICE}.wordprocessingml.document"
-PPTX = f"{OFFICE}.presentationml.presentation"
-XLSX = f"{OFFICE}.spreadsheetml.sheet"
 DOC = "application/msword"
-PPT = "application/vnd.ms-powerpoint"
-XLS = "application/vnd.ms-excel"
-OUTLOOK = "application/vnd.ms-outlook"
-ODT = "application/vnd.oasis.opendocument.text"
-ODP = "application/vnd.oasis.opendocument.presentation"
-EPUB = "application/epub+zip"
-PNG = "image/png"
-JPEG = "image/jpeg"
-TIFF = "image/tiff"
 ZIP = "application/zip"
 OLE = "application/x-ole-storage"
 
-TEXT_SUFFIXES = {
-    ".txt": TEXT,
-    ".text": TEXT,
-    ".log": TEXT,
-    ".md": MARKDOWN,
-    ".markdown": MARKDOWN,
-    ".html": HTML,
-    ".htm": HTML,
-    ".xhtml": HTML,
-    ".csv": CSV,
-    ".tsv": TSV,
-    ".tab": TSV,
-    ".json": JSON,
-    ".jsonl": JSON_LINES,
-    ".ndjson": JSON_LINES,
-    ".xml": XML,
-    ".rst": RST,
-    ".org": ORG,
-    ".eml": MAIL,
-}
-ZIP_SUFFIXES = {
-    ".docx": DOCX,
-    ".docm": DOCX,
-    ".dotx": DOCX,
-    ".pptx": PPTX,
-    ".pptm": PPTX,
-    ".ppsx": PPTX,
-    ".xlsx": XLSX,
-    ".xlsm": XLSX,
-    ".odt": ODT,
-    ".odp": ODP,
-    ".epub": EPUB,
-    ".zip": ZIP,
-}
-OLE_SUFFIXES = {".doc": DOC, ".dot": DOC, ".ppt": PPT, ".pps": PPT, ".xls": XLS, ".xlt": XLS, ".msg": OUTLOOK}
-OTHER_SUFFIXES = {
-    ".pdf": PDF,
-    ".rtf": RTF,
-    ".png": PNG,
-    ".jpg": JPEG,
-    ".jpeg": JPEG,
-    ".tif": TIFF,
-    ".tiff": TIFF,
-}
-SUPPORTED_SUFFIXES: frozenset[str] = frozenset({*TEXT_SUFFIXES, *ZIP_SUFFIXES, *OLE_SUFFIXES, *OTHER_SUFFIXES})
-
+SUPPORTED_SUFFIXES = frozenset(BY_SUFFIX)
 MAGIC = (
-    (b"\x89PNG\r\n\x1a\n", PNG),
-    (b"\xff\xd8\xff", JPEG),
-    (b"II*\0", TIFF),
-    (b"MM\0*", TIFF),
-    (b"{\\rtf", RTF),
+    *((magic, known.media_type) for known in FORMATS for magic in known.magic),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", OLE),
     (b"PK\x03\x04", ZIP),
     (b"PK\x05\x06", ZIP),
     (b"PK00PK\x03\x04", ZIP),
-    # Excel before 97 writes no OLE container ([MS-XLS] 2.4.21 and its ancestors BIFF2-4).
-    (b"\x09\x08\x10\x00\x00\x06\x05\x00", XLS),
-    (b"\x09\x04\x06\x00", XLS),
-    (b"\x09\x02\x06\x00", XLS),
-    (b"\x09\x00\x04\x00", XLS),
-)
-ZIP_MARKS = (
-    (b"mimetypeapplication/vnd.oasis.opendocument.text", ODT),
-    (b"mimetypeapplication/vnd.oasis.opendocument.presentation", ODP),
-    (b"mimetypeapplication/epub+zip", EPUB),
-    (b"word/", DOCX),
-    (b"ppt/", PPTX),
-    (b"xl/", XLSX),
 )
 OFFICE_MARKS = (b"[Content_Types].xml", b"_rels/.rels", b"docProps/")
 UNREADABLE_ZIPS = frozenset({".xlsb", ".ods", ".pages", ".numbers", ".key", ".jar", ".apk", ".vsdx", ".xps"})
@@ -134,7 +53,7 @@ def detect_media_type(head: bytes, name: str) -> str:
         return _zip_type(head, suffix)
     if found == OLE:
         # An encrypted .docx is an OLE container too: the reader looks inside.
-        return OLE_SUFFIXES.get(suffix) or ZIP_SUFFIXES.get(suffix) or DOC
+        return _by_name(suffix, "ole") or _by_name(suffix, "zip") or DOC
     if found is not None:
         return found
     if _looks_like_text(head[:LOOK_BYTES], suffix):
@@ -158,16 +77,21 @@ def _by_magic(head: bytes) -> str | None:
     return PDF if b"%PDF-" in head[:PDF_HEADER_WITHIN] else None
 
 
+def _by_name(suffix: str, container: Container) -> str | None:
+    known = BY_SUFFIX.get(suffix)
+    return known.media_type if known is not None and known.container == container else None
+
+
 def _zip_type(head: bytes, suffix: str) -> str:
-    for mark, media_type in ZIP_MARKS[:3]:
-        if mark in head[:200]:
-            return media_type
+    for known in formats_in("zip"):
+        if b"mimetype" + known.media_type.encode() in head[:200]:
+            return known.media_type
     if suffix in UNREADABLE_ZIPS:
         raise unsupported(suffix)
-    by_name = ZIP_SUFFIXES.get(suffix, ZIP)
+    by_name = _by_name(suffix, "zip") or ZIP
     if any(mark in head for mark in OFFICE_MARKS):
-        by_content = next((media_type for mark, media_type in ZIP_MARKS[3:] if mark in head), None)
-        return by_content or by_name
+        found = (known.media_type for known in formats_in("zip") if known.marks and known.marks[-1].encode() in head)
+        return next(found, by_name)
     return by_name
 
 
@@ -177,13 +101,13 @@ def _looks_like_text(head: bytes, suffix: str) -> bool:
         return True
     text = head.decode(encoding, "replace")
     odd = sum((c < " " and c not in "\t\n\r\f") or c == "\ufffd" or "\x7f" <= c <= "\x9f" for c in text)
-    if suffix in TEXT_SUFFIXES:
+    if _by_name(suffix, "text") is not None:
         return odd * 3 < len(text)
     return odd * 100 < len(text)
 
 
 def _text_type(head: bytes, suffix: str) -> str:
-    by_name = TEXT_SUFFIXES.get(suffix)
+    by_name = _by_name(suffix, "text")
     if by_name is not None:
         return by_name
     text = head[:LOOK_BYTES].decode(find_encoding(head[:LOOK_BYTES]), "replace").removeprefix("\ufeff")

@@ -35,7 +35,7 @@ def _read(path: Path, delimiter: str | None) -> Iterator[Block]:
 
 
 def find_delimiter(text: str) -> str:
-    """Return the delimiter that parts the first lines most evenly; a comma where none does."""
+    """Return the delimiter that splits the first lines most evenly; a comma where none does."""
     lines = [line for line in text[:65536].splitlines()[:SAMPLE_LINES] if line.strip()]
 
     def evenness(delimiter: str) -> tuple[int, int]:

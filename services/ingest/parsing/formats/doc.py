@@ -59,7 +59,7 @@ def _stream(container: olefile.OleFileIO, name: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Styles:
-    """Finds the paragraph properties of a character position, by way of its place in the file."""
+    """Finds the properties of the paragraph at a character position, through its place in the file."""
 
     pieces: Sequence[Piece]
     paragraphs: Sequence[Paragraph]
@@ -132,7 +132,7 @@ class _Story:
 
 
 def visible_text(raw: str) -> str:
-    """Return what a reader sees: the results of fields without their instructions, no marks of objects and notes."""
+    """Return what a reader sees: the results of fields without their instructions, and no marks of objects or notes."""
     parts: list[str] = []
     hidden: list[bool] = []
     for character in raw:

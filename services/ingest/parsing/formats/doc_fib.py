@@ -22,13 +22,16 @@ SPRM_IN_TABLE, SPRM_ROW_END, SPRM_INNER_ROW_END = 0x2416, 0x2417, 0x244C
 SPRM_OUTLINE_LEVEL, SPRM_LIST = 0x2640, 0x460B
 SPRM_TABLE_DEFINITION = 0xD608
 OPERAND_BYTES = {0: 1, 1: 1, 2: 2, 3: 4, 4: 2, 5: 2, 7: 3}
-# Language of the installed Word to the code page of its 8-bit text.
+# From the language of the installed Word to the code page of its 8-bit text.
 CODE_PAGES = {0x0804: "gb18030", 0x1004: "gb18030", 0x0404: "big5hkscs", 0x0C04: "big5hkscs", 0x0411: "cp932"}
 
 
 @dataclass(frozen=True, slots=True)
 class Fib:
-    """Where things are. Lengths are in characters; `other_stories` are (length, whether it is shown)."""
+    """The file information block: where the text and its properties lie.
+
+    Lengths are in characters. `other_stories` are (length, whether it is shown) of footnotes, headers and so on.
+    """
 
     table_stream: str | None
     main_characters: int
@@ -135,7 +138,7 @@ def _pieces(word: bytes, plc: bytes, encoding: str) -> Iterator[Piece]:
         offset = (address & ~PIECE_COMPRESSED) // (2 if compressed else 1)
         data = word[offset : offset + length * (1 if compressed else 2)]
         text = data.decode("cp1252" if compressed else "utf-16-le", "replace")
-        # A character outside the first plane is one here but two positions in the file: positions are kept.
+        # A character beyond U+FFFF is one here and two positions in the file; padding keeps later positions right.
         yield Piece(positions[index], offset, 1 if compressed else 2, _one_per_position(text, length))
 
 

@@ -22,7 +22,6 @@ from zhiwen.ingest.parsing.text.tables import table_blocks
 SKIPPED = frozenset(
     {"del", "movefrom", "instrtext", "fallback", "deltext", "rpr", "ppr", "pict_fallback", "annotation"}
 )
-BREAKS = frozenset({"lastrenderedpagebreak"})
 
 
 def read_docx(path: Path) -> Iterator[Block]:
@@ -48,14 +47,13 @@ def _body(root: etree._Element) -> Iterator[etree._Element]:
 
 
 def _has_pages(root: etree._Element) -> bool:
-    return any(
-        local_name(e) == "lastrenderedpagebreak" or _is_page_break(e)
-        for e in root.iter("{*}lastRenderedPageBreak", "{*}br")
-    )
+    return _page_breaks(root) > 0
 
 
-def _is_page_break(element: etree._Element) -> bool:
-    return local_name(element) == "br" and attribute(element, "type") == "page"
+def _page_breaks(element: etree._Element) -> int:
+    rendered = sum(1 for _ in element.iter("{*}lastRenderedPageBreak"))
+    hard = sum(attribute(found, "type") == "page" for found in element.iter("{*}br"))
+    return max(rendered, hard)  # Word leaves a rendered break after each hard one: a pair counts once
 
 
 class _Body:
@@ -97,14 +95,7 @@ class _Body:
 
     def _turn_pages(self, element: etree._Element) -> None:
         if self._page is not None:
-            breaks = element.iter("{*}lastRenderedPageBreak", "{*}br")
-            rendered = [
-                local_name(e) == "lastrenderedpagebreak" or None
-                for e in breaks
-                if local_name(e) != "br" or _is_page_break(e)
-            ]
-            # Word leaves a rendered break after each hard one: count the pair once.
-            self._page += max(rendered.count(True), rendered.count(None)) if rendered else 0
+            self._page += _page_breaks(element)
 
     def _table(self, table: etree._Element) -> Iterator[Block]:
         page = self._page

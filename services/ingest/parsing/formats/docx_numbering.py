@@ -1,6 +1,6 @@
 """The numbers that Word shows but does not store: `第一章`, `1.2`, `（三）` (ECMA-376 part 1, section 17.9).
 
-Laws and contracts are asked for by them, so they belong to the text.
+People cite laws and contracts by these numbers, so they belong to the text.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Level:
 
 
 class Numbering:
-    """Counts through a document: ask for the label of each numbered paragraph once, in reading order."""
+    """The counters of a document. Ask for the label of each numbered paragraph once, in reading order."""
 
     def __init__(self, root: etree._Element | None) -> None:
         self._lists: dict[str, dict[int, Level]] = {}

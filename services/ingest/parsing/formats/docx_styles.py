@@ -1,4 +1,4 @@
-"""What the style of a Word paragraph says about it (ECMA-376 part 1, section 17.7): title, code, numbered."""
+"""Paragraph styles of Word (ECMA-376 part 1, section 17.7): which paragraphs are headings, code, or numbered."""
 
 from __future__ import annotations
 

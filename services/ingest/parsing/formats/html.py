@@ -33,12 +33,20 @@ def read_html(path: Path) -> Iterator[Block]:
     yield from html_blocks(decode_text(path.read_bytes()))
 
 
-def html_blocks(text: str, page: int | None = None) -> Iterator[Block]:
+def html_blocks(text: str) -> Iterator[Block]:
     """Yield the blocks of HTML source."""
     root = parse_html(text)
-    if root is None:
-        return
-    walker = _Walker(page)
+    if root is not None:
+        yield from tree_blocks(root)
+
+
+def tree_blocks(root: etree._Element, *, office: bool = False) -> Iterator[Block]:
+    """Yield the blocks of a parsed page.
+
+    `office` says that an office program made the document. Its tables hold data whatever stands in their cells, and
+    their cells tell whether the first row is a header; a table of a web page may be layout, and marks its header.
+    """
+    walker = _Walker(office=office)
     title = root.find("head/title")
     if title is not None and title.text and root.find(".//h1") is None:
         walker.heading(1, title.text)
@@ -56,8 +64,8 @@ def html_blocks(text: str, page: int | None = None) -> Iterator[Block]:
 class _Walker:
     """Collects inline text and turns it into a block wherever a block-level element begins or ends."""
 
-    def __init__(self, page: int | None) -> None:
-        self._page = page
+    def __init__(self, *, office: bool) -> None:
+        self._office = office
         self._outline = Outline()
         self._inline: list[str] = []
         self._items: list[str] = []
@@ -83,9 +91,9 @@ class _Walker:
             self.flush()
             self._emit("".join(_texts(element)), "code")
             self._skipping = element
-        elif name == "table" and _is_data_table(element):
+        elif name == "table" and (self._office or _is_data_table(element)):
             self.flush()
-            self._ready += _table(element, self._outline.path, self._page)
+            self._ready += _table(element, self._outline.path, marks_header=not self._office)
             self._skipping = element
         else:
             self._open(name, element)
@@ -123,7 +131,7 @@ class _Walker:
     def heading(self, level: int, title: str) -> None:
         title = one_line(title)
         if title:
-            self._ready.append(Block(title, "heading", self._outline.enter(level, title), self._page))
+            self._ready.append(Block(title, "heading", self._outline.enter(level, title)))
 
     def _end_text(self) -> None:
         text = _collapse("".join(self._inline))
@@ -143,7 +151,7 @@ class _Walker:
 
     def _emit(self, text: str, kind: str) -> None:
         if text.strip():
-            self._ready.append(Block(text, kind, self._outline.path, self._page))
+            self._ready.append(Block(text, kind, self._outline.path))
 
 
 def _hidden(element: etree._Element) -> bool:
@@ -182,17 +190,19 @@ def _collapse(text: str) -> str:
 
 def _is_data_table(table: etree._Element) -> bool:
     """A table that holds tables, headings or lists is a page layout and read as running text."""
-    return next(table.iter("table", *HEADINGS, *LISTS, "pre"), table) is table and not any(
-        True for inner in table.iter("table", *HEADINGS, *LISTS, "pre") if inner is not table
-    )
+    return all(inner is table for inner in table.iter("table", *HEADINGS, *LISTS, "pre"))
 
 
-def _table(table: etree._Element, heading: tuple[str, ...], page: int | None) -> Iterator[Block]:
+def _table(table: etree._Element, heading: tuple[str, ...], *, marks_header: bool) -> Iterator[Block]:
     caption = table.find("caption")
     if caption is not None and (text := _visible_text(caption)):
-        yield Block(text, "paragraph", heading, page)
-    rows = [[cell for cell in row if local_name(cell) in {"td", "th"}] for row in table.iter("tr")]
+        yield Block(text, "paragraph", heading)
+    rows = [_cells(row) for row in table.iter("tr") if next(row.iterancestors("table"), None) is table]
     rows = [row for row in rows if row]
     has_header = bool(rows) and (table.find("thead") is not None or all(local_name(c) == "th" for c in rows[0]))
     texts = [[_visible_text(cell) for cell in row] for row in rows]
-    yield from table_blocks(texts, heading=heading, page=page, has_header=has_header)
+    yield from table_blocks(texts, heading=heading, has_header=has_header or (False if marks_header else None))
+
+
+def _cells(row: etree._Element) -> list[etree._Element]:
+    return [cell for cell in row if local_name(cell) in {"td", "th"}]

@@ -13,7 +13,7 @@ from zhiwen.ingest.parsing.formats.plain import plain_blocks
 from zhiwen.ingest.parsing.text.normalise import MAX_HEADING_CHARACTERS
 
 HEADING_LEVELS = 4
-# A record of a list is one block, with what is nested in it, up to this size.
+# Up to this size, a record of a list is one block with all that is nested in it.
 RECORD_CHARACTERS = 2_000
 
 
@@ -48,7 +48,7 @@ def _loads(text: str) -> Any:
 
 
 def record_blocks(value: Any, heading: tuple[str, ...]) -> Iterator[Block]:
-    """Yield the blocks of a value: its own lines first, then what is nested in it."""
+    """Yield the blocks of a value under the path `heading`: its own lines first, then what is nested in it."""
     lines: list[str] = []
     nested: list[tuple[tuple[str, ...], Any]] = []
     for name, inner in _members(value):

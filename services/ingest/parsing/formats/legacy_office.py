@@ -8,6 +8,7 @@ from pathlib import Path
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.runtime.programs import run_program
 
 Reader = Callable[[Path], Iterator[Block]]
 
@@ -28,9 +29,18 @@ def or_by_libreoffice(path: Path, kind: str, read: Reader, read_converted: Reade
     try:
         blocks = list(read(path))
     except DocumentError as exc:
-        if exc.code != "corrupt" or shutil.which("soffice") is None:
+        program = shutil.which("soffice")
+        if exc.code != "corrupt" or program is None:
             raise
-        from zhiwen.ingest.parsing.formats.by_unstructured import by_libreoffice
-
-        blocks = list(read_converted(by_libreoffice(path, kind)))
+        blocks = list(read_converted(_converted(program, path, kind)))
     yield from blocks
+
+
+def _converted(program: str, path: Path, kind: str) -> Path:
+    source = Path(f"document.{kind}")
+    shutil.copyfile(path, source)
+    run_program([program, "--headless", "--convert-to", f"{kind}x", "--outdir", ".", str(source)])
+    target = source.with_suffix(f".{kind}x")
+    if not target.exists():
+        raise damaged()
+    return target

@@ -12,7 +12,7 @@ from pathlib import Path
 from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.detect.containers import encrypted
 from zhiwen.ingest.parsing.detect.decode import decode_text, find_encoding
-from zhiwen.ingest.parsing.formats.by_unstructured import mail_body
+from zhiwen.ingest.parsing.formats.mail_body import mail_body
 from zhiwen.ingest.parsing.text.normalise import one_line
 
 SHOWN = ("From", "To", "Cc", "Date")

@@ -1,4 +1,4 @@
-"""Markdown: its own structure, its own source lines. Inline marks and links stay as written, for readers know them."""
+"""Markdown: blocks by its structure, text as in its source. Inline marks and links stay, for models know them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zhiwen.ingest.parsing.detect.decode import decode_text
 from zhiwen.ingest.parsing.text.normalise import Outline, clean_text
 
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n(?:---|\.\.\.)(?:\n|\Z)", re.S)
-# `#标题` without a space is no heading in CommonMark, but everyone who writes it means one.
+# `#标题` without a space is no heading in CommonMark, but whoever writes it means one.
 TIGHT_HEADING = re.compile(r"^(#{1,6})([\u4e00-\u9fff][^\n]*)(?:\n|\Z)")
 KINDS = {
     "paragraph_open": "paragraph",

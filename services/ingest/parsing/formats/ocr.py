@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.ingest.parsing.runtime import heartbeat
-from zhiwen.ingest.parsing.runtime.sandbox import die_with_parent
+from zhiwen.ingest.parsing.runtime.programs import run_program
 from zhiwen.ingest.parsing.text.normalise import close_wide_gaps
 
 if TYPE_CHECKING:
@@ -36,25 +34,21 @@ def recognise_page(page: pypdfium2.PdfPage) -> str:
 
 
 def recognise(image: Path) -> str:
-    """Return the text of an image file; raises DocumentError `no-text` where tesseract or its languages are missing."""
+    """Return the text of an image file.
+
+    Raises DocumentError: `no-text` where tesseract or its languages are missing, `corrupt`, `parse-timeout`.
+    """
     program = shutil.which("tesseract")
     if program is None:
         raise missing()
     command = [program, str(image), "-", "-l", "+".join(LANGUAGES), "--psm", "3"]
-    parent = os.getpid()
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=lambda: die_with_parent(parent),  # safe: a parser child has one thread
-    )
+    done = run_program(command)
     heartbeat.beat()
-    if done.returncode and b"Error opening data file" in done.stderr:
+    if done.code and b"Error opening data file" in done.errors:
         raise missing()
-    if done.returncode:
+    if done.code:
         raise DocumentError("corrupt", "This image cannot be read. Save it as PNG and upload it again.")
-    return close_wide_gaps(done.stdout.decode("utf-8", "replace"))
+    return close_wide_gaps(done.output.decode("utf-8", "replace"))
 
 
 def missing() -> DocumentError:

@@ -9,8 +9,8 @@ from oxmsg import Message
 
 from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.detect.containers import encrypted
-from zhiwen.ingest.parsing.formats.by_unstructured import mail_body
 from zhiwen.ingest.parsing.formats.mail import envelope, under
+from zhiwen.ingest.parsing.formats.mail_body import mail_body
 from zhiwen.ingest.parsing.text.normalise import one_line
 
 ENCRYPTED_SUFFIXES = (".p7m", ".pgp-encrypted", ".pgp")

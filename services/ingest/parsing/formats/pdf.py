@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import pypdfium2 as pdfium
 
@@ -22,7 +23,15 @@ MIN_PAGE_CHARACTERS = 8
 MAX_PAGES = 20_000
 MAX_OUTLINE_ENTRIES = 5_000
 ENDS = "。！？；：.!?:;…”』」）)】"
-LIST_ITEM = re.compile(r"^\s*(?:[•·▪◦●○■□◆*–—-]\s|\(?\d{1,3}[.)、．]|[(（]?[一二三四五六七八九十]{1,3}[)）、])")
+LIST_ITEM = re.compile(r"^\s*(?:[•·▪◦●○■□◆*–—-]\s|[(（]?\d{1,3}[.)）、．]|[(（]?[一二三四五六七八九十]{1,3}[)）、])")
+
+
+class Bookmark(NamedTuple):
+    """An entry of a PDF's outline; `page` is counted from 0, `level` from 0 for the outermost."""
+
+    page: int
+    level: int
+    title: str
 
 
 def read_pdf(path: Path) -> Iterator[Block]:
@@ -57,7 +66,7 @@ def _page_blocks(document: pdfium.PdfDocument, index: int, heading: tuple[str, .
         return
     try:
         text = _page_text(page)
-        if len(text.strip()) < MIN_PAGE_CHARACTERS and _has_image(page):
+        if lacks_text(text) and _has_image(page):
             from zhiwen.ingest.parsing.formats.ocr import recognise_page
 
             text = recognise_page(page) or text
@@ -65,6 +74,11 @@ def _page_blocks(document: pdfium.PdfDocument, index: int, heading: tuple[str, .
             yield Block(paragraph, "paragraph", heading, index + 1)
     finally:
         page.close()
+
+
+def lacks_text(text: str) -> bool:
+    """Tell whether a page's text layer is too thin to be its text; with an image on it, such a page is a scan."""
+    return len(text.strip()) < MIN_PAGE_CHARACTERS
 
 
 def _page_text(page: pdfium.PdfPage) -> str:
@@ -114,35 +128,33 @@ def _join(lines: list[str]) -> str:
 
 
 def _headings_by_page(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
-    """Return the path of bookmarks that is open at the end of each page that a bookmark reaches into."""
-    marks: list[tuple[int, int, str]] = []
+    marks: list[Bookmark] = []
     try:
-        for bookmark in document.get_toc(max_depth=6):
-            destination = bookmark.get_dest()
+        for entry in document.get_toc(max_depth=6):
+            destination = entry.get_dest()
             page = destination.get_index() if destination is not None else None
             if page is not None:
-                marks.append((page, bookmark.level, clean_text(bookmark.get_title())))
+                marks.append(Bookmark(page, entry.level, clean_text(entry.get_title())))
             if len(marks) >= MAX_OUTLINE_ENTRIES:
                 break
     except (pdfium.PdfiumError, RecursionError, ValueError):
         return {}
-    return _spread(marks, len(document))
+    return headings_by_page(marks, len(document))
 
 
-def _spread(marks: list[tuple[int, int, str]], pages: int) -> dict[int, tuple[str, ...]]:
+def headings_by_page(bookmarks: Sequence[Bookmark], pages: int) -> dict[int, tuple[str, ...]]:
+    """Return the path of bookmarks of each page, pages counted from 0.
+
+    The first bookmark of a page names it, with those above it; later ones are open where the next page begins.
+    """
     paths: dict[int, tuple[str, ...]] = {}
     path: list[str] = []
     position = 0
     for page in range(min(pages, MAX_PAGES)):
-        first = True
-        while position < len(marks) and marks[position][0] <= page:
-            _, level, title = marks[position]
-            path = [*path[:level], title]
+        while position < len(bookmarks) and bookmarks[position].page <= page:
+            mark = bookmarks[position]
+            path = [*path[: mark.level], mark.title]
             position += 1
-            # The first bookmark of a page names it; later ones are open where the next page begins.
-            if first:
-                paths[page] = tuple(path)
-                first = False
-        if first:
-            paths[page] = tuple(path)
+            paths.setdefault(page, tuple(path))
+        paths.setdefault(page, tuple(path))
     return paths

@@ -1,4 +1,4 @@
-"""A stand-in for spaCy, for `unstructured` alone and inside a parser child alone.
+"""A stand-in for spaCy, for `unstructured` only and inside a parser child only.
 
 `unstructured` asks spaCy for sentences, words and tags to guess whether a paragraph is a title or narrative text, and
 downloads an English model at its first use. Its guesses are wrong for Chinese and are not used here (titles are what

@@ -1,80 +1,90 @@
-"""Which module reads which media type. Each is imported when its first document comes, and not before."""
+"""Every file format in one table: its media type, its suffixes, its reader, and what tells it from others.
+
+To add a format, add a module with its reader to this package, and a line here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Literal
 
-from zhiwen.common.errors import DocumentError
 from zhiwen.common.models import Block
-from zhiwen.ingest.parsing.detect import media
-from zhiwen.ingest.parsing.text.normalise import clean_text, one_line
 
 Reader = Callable[[Path], Iterator[Block]]
+Container = Literal["text", "binary", "zip", "ole"]
 
-READERS = {
-    media.TEXT: "plain:read_plain",
-    media.MARKDOWN: "markdown:read_markdown",
-    media.HTML: "html:read_html",
-    media.CSV: "delimited:read_csv",
-    media.TSV: "delimited:read_tsv",
-    media.JSON: "json_data:read_json",
-    media.JSON_LINES: "json_data:read_json_lines",
-    media.XML: "xml_data:read_xml",
-    media.RST: "by_unstructured:read_rst",
-    media.ORG: "by_unstructured:read_org",
-    media.ODT: "by_unstructured:read_odt",
-    media.EPUB: "by_unstructured:read_epub",
-    media.RTF: "by_unstructured:read_rtf",
-    media.MAIL: "mail:read_mail",
-    media.OUTLOOK: "outlook:read_outlook",
-    media.PDF: "pdf:read_pdf",
-    media.DOCX: "docx:read_docx",
-    media.PPTX: "pptx:read_pptx",
-    media.XLSX: "xlsx:read_xlsx",
-    media.DOC: "doc:read_doc",
-    media.PPT: "ppt:read_ppt",
-    media.XLS: "xls:read_xls",
-    media.ODP: "odp:read_odp",
-    media.PNG: "image:read_image",
-    media.JPEG: "image:read_image",
-    media.TIFF: "image:read_image",
-}
+WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+SLIDES = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+SHEETS = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+OPEN_DOCUMENT = "application/vnd.oasis.opendocument"
+# Excel before 97 writes no OLE container ([MS-XLS] 2.4.21 and its ancestors BIFF2-4).
+OLD_EXCEL = (b"\x09\x08\x10\x00\x00\x06\x05\x00", b"\x09\x04\x06\x00", b"\x09\x02\x06\x00", b"\x09\x00\x04\x00")
 
 
-def read_document(path: Path, name: str) -> Iterator[Block]:
-    """Yield the blocks of a document, their text normalised; raises DocumentError and whatever its reader raises."""
-    with path.open("rb") as file:
-        head = file.read(media.LOOK_BYTES)
-    media_type = media.detect_media_type(head, name)
-    if head.startswith((b"PK", b"\xd0\xcf")):
-        from zhiwen.ingest.parsing.detect.containers import inspect_container
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A file format.
 
-        media_type = inspect_container(path, media_type)
-    reader = find_reader(media_type, name)
-    for block in reader(path):
-        cleaned = _clean(block)
-        if cleaned.text.strip():
-            yield cleaned
+    `reader` is `module:function` in this package; None for what the upload unpacks. `container` says what its bytes
+    are. `magic` are its possible first bytes. `marks` are found inside of it, the surest first: in a zip the
+    beginnings of the names of members, in an OLE container the names of streams, lower case. A zip that names its
+    media type in a member `mimetype` needs no marks.
+    """
+
+    media_type: str
+    suffixes: tuple[str, ...]
+    reader: str | None
+    container: Container = "text"
+    magic: tuple[bytes, ...] = ()
+    marks: tuple[str, ...] = ()
 
 
-def find_reader(media_type: str, name: str) -> Reader:
-    """Return the reader of a media type; raises DocumentError where there is none."""
-    if media_type == media.ZIP:
-        raise DocumentError("unsupported-type", "An archive inside an archive is not opened. Upload its files alone.")
-    if media_type not in READERS:
-        raise media.unsupported(PurePosixPath(name).suffix.lower())
-    module, function = READERS[media_type].split(":")
+FORMATS = (
+    Format("text/plain", (".txt", ".text", ".log"), "plain:read_plain"),
+    Format("text/markdown", (".md", ".markdown"), "markdown:read_markdown"),
+    Format("text/html", (".html", ".htm", ".xhtml"), "html:read_html"),
+    Format("text/csv", (".csv",), "delimited:read_csv"),
+    Format("text/tab-separated-values", (".tsv", ".tab"), "delimited:read_tsv"),
+    Format("application/json", (".json",), "json_data:read_json"),
+    Format("application/jsonl", (".jsonl", ".ndjson"), "json_data:read_json_lines"),
+    Format("application/xml", (".xml",), "xml_data:read_xml"),
+    Format("text/x-rst", (".rst",), "pandoc:read_rst"),
+    Format("text/org", (".org",), "pandoc:read_org"),
+    Format("message/rfc822", (".eml",), "mail:read_mail"),
+    Format("application/pdf", (".pdf",), "pdf:read_pdf", "binary"),  # `%PDF-` may stand behind other bytes
+    Format("application/rtf", (".rtf",), "pandoc:read_rtf", "binary", (b"{\\rtf",)),
+    Format("image/png", (".png",), "image:read_image", "binary", (b"\x89PNG\r\n\x1a\n",)),
+    Format("image/jpeg", (".jpg", ".jpeg"), "image:read_image", "binary", (b"\xff\xd8\xff",)),
+    Format("image/tiff", (".tif", ".tiff"), "image:read_image", "binary", (b"II*\0", b"MM\0*")),
+    Format(WORD, (".docx", ".docm", ".dotx"), "docx:read_docx", "zip", marks=("word/",)),
+    Format(SLIDES, (".pptx", ".pptm", ".ppsx"), "pptx:read_pptx", "zip", marks=("ppt/presentation", "ppt/")),
+    Format(SHEETS, (".xlsx", ".xlsm"), "xlsx:read_xlsx", "zip", marks=("xl/workbook.xml", "xl/")),
+    Format(f"{OPEN_DOCUMENT}.text", (".odt",), "pandoc:read_odt", "zip"),
+    Format(f"{OPEN_DOCUMENT}.presentation", (".odp",), "odp:read_odp", "zip"),
+    Format("application/epub+zip", (".epub",), "pandoc:read_epub", "zip"),
+    Format("application/zip", (".zip",), None, "zip"),
+    Format("application/msword", (".doc", ".dot"), "doc:read_doc", "ole", marks=("worddocument",)),
+    Format("application/vnd.ms-powerpoint", (".ppt", ".pps"), "ppt:read_ppt", "ole", marks=("powerpoint document",)),
+    Format("application/vnd.ms-excel", (".xls", ".xlt"), "xls:read_xls", "ole", OLD_EXCEL, ("workbook", "book")),
+    Format("application/vnd.ms-outlook", (".msg",), "outlook:read_outlook", "ole", marks=("__properties_version1.0",)),
+)
+BY_MEDIA_TYPE = {known.media_type: known for known in FORMATS}
+BY_SUFFIX = {suffix: known for known in FORMATS for suffix in known.suffixes}
+
+
+def formats_in(container: Container) -> Iterator[Format]:
+    """Yield the formats with such a container, in the order of the table."""
+    return (known for known in FORMATS if known.container == container)
+
+
+def find_reader(media_type: str) -> Reader | None:
+    """Return the reader of a media type, None where there is none; its module is imported now and not before."""
+    known = BY_MEDIA_TYPE.get(media_type)
+    if known is None or known.reader is None:
+        return None
+    module, function = known.reader.split(":")
     reader: Reader = getattr(import_module(f"zhiwen.ingest.parsing.formats.{module}"), function)
     return reader
-
-
-def _clean(block: Block) -> Block:
-    return replace(
-        block,
-        text=clean_text(block.text),
-        heading=tuple(filter(None, (one_line(clean_text(title)) for title in block.heading))),
-        header=clean_text(block.header) if block.header else None,
-    )

@@ -97,7 +97,7 @@ def _error(code: str, detail: str, retire: bool = False) -> dict[str, Any]:
 
 
 def _read(path: Path, name: str, output_bytes: int) -> list[Block]:
-    from zhiwen.ingest.parsing.formats.readers import read_document
+    from zhiwen.ingest.parsing.reading import read_document
 
     blocks: list[Block] = []
     size = 0

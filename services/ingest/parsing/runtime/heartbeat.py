@@ -13,6 +13,6 @@ def listen(listener: Callable[[], None]) -> None:
 
 
 def beat() -> None:
-    """Say that the reader has made a step; without a listener it does nothing."""
+    """Tell the listener, if there is one, that the reader has made a step."""
     for listener in _listeners:
         listener()

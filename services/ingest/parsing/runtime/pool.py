@@ -25,16 +25,16 @@ from zhiwen.ingest.parsing.runtime.process import (
 
 MEBIBYTE = 1024 * 1024
 DOCUMENTS_PER_CHILD = 200
-# A child that somebody kills is no fault of its document: it gets a second child before the document is blamed.
+# Somebody else may have killed the child: a document gets a second child before it is blamed.
 CHILDREN_PER_DOCUMENT = 2
 
 
 class ParseCancelled(Exception):
-    """The caller's `cancelled()` said so; the child was killed and nothing is left of the work."""
+    """The caller's `cancelled()` returned true; the child was killed, and nothing is left of its work."""
 
 
 class MachineFailed(Exception):
-    """The machine lacks memory, disk or processes; says what was raised, and where."""
+    """The machine lacks memory, disk or processes; the text says what was raised, and where."""
 
 
 class ReaderFailed(Exception):
@@ -47,6 +47,7 @@ class ParserLimits:
 
     `memory_bytes` is address space beyond what an idle child has, `cpu_seconds` and `wall_seconds` are for one
     document, `output_bytes` is its text in UTF-8. A scan gets `wall_seconds` for each page, and 20 times that in all.
+    A program that a reader runs has the same limit on memory, and the CPU time that is left.
     """
 
     memory_bytes: int = 2048 * MEBIBYTE

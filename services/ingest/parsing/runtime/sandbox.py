@@ -1,6 +1,6 @@
 """What a parser child gives up before it reads a document: network, memory, CPU time, disk, and life after its parent.
 
-Linux only in its strongest form; on other systems the limits that exist there are set and the socket guard stays.
+At its strongest on Linux. Other systems get the limits that they know, and the guard on sockets.
 Sources: prctl(2), unshare(2), setrlimit(2).
 """
 
@@ -53,7 +53,7 @@ def _guard_sockets() -> None:
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Allow `memory_bytes` of address space beyond what this process has mapped now (its children inherit the sum)."""
+    """Allow `memory_bytes` of address space beyond what is mapped now; programs started from here get the same sum."""
     _set_soft_limit(resource.RLIMIT_AS, _mapped_bytes() + memory_bytes)
 
 
@@ -68,6 +68,15 @@ def limit_cpu(cpu_seconds: float) -> None:
     """Allow `cpu_seconds` more of CPU time from now; past it the kernel sends SIGXCPU, which kills."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _set_soft_limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + cpu_seconds) + 1)
+
+
+def cpu_seconds_left() -> float | None:
+    """Return how much CPU time this process may still use; None where it has no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_CPU)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return max(0.0, limit - used.ru_utime - used.ru_stime)
 
 
 def _set_soft_limit(which: int, value: int) -> None:

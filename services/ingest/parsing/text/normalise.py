@@ -16,7 +16,8 @@ _UNWANTED = re.compile(
     "\x1b\\[[0-9;]*[A-Za-z]|[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff\u00ad\u200b\u2060"
     "\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )
-_TRAILING_SPACE = re.compile(r"[ \t\u00a0\u3000]+(?=\n|\Z)")
+# Looked for at the first space of a run only: a try at each of its spaces would take the square of its length.
+_TRAILING_SPACE = re.compile(r"(?<![ \t\u00a0\u3000])[ \t\u00a0\u3000]++(?=\n|\Z)")
 _WIDE_GAP = re.compile("(?<=[\u2e80-\uffee]) | (?=[\u2e80-\uffee])")
 _BLANK_LINES = re.compile(r"\n{3,}")
 

@@ -31,7 +31,8 @@ def table_blocks(
 ) -> Iterator[Block]:
     """Yield one table as blocks of up to 500 rows; the first block's text begins with the header.
 
-    `has_header` says whether the first row is the header; None lets its cells decide. Rows without text are dropped.
+    `rows` are the cells row by row, `heading` and `page` the place of the table. `has_header` says whether the first
+    row is the header; None lets its cells decide. Rows without text are dropped.
     """
     lines = ((row, line) for row in rows if (line := render_row(row)))
     first = next(lines, None)
@@ -57,7 +58,7 @@ def looks_like_header(cells: Sequence[str]) -> bool:
 
 
 def sheet_blocks(rows: Iterable[Sequence[str]], *, heading: tuple[str, ...], page: int | None) -> Iterator[Block]:
-    """Yield the tables of a spreadsheet page: empty rows part tables, a lone cell above one is a paragraph."""
+    """Yield the tables of a sheet. Empty rows separate them; a lone cell above one is a paragraph."""
     table: list[Sequence[str]] = []
     for row in rows:
         filled = [cell for cell in row if cell.strip()]

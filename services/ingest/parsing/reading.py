@@ -1,0 +1,46 @@
+"""From a file to its blocks: tell its type, look inside its container, read it, normalise the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from zhiwen.common.errors import DocumentError
+from zhiwen.common.models import Block
+from zhiwen.ingest.parsing.detect import media
+from zhiwen.ingest.parsing.formats.readers import Reader, find_reader
+from zhiwen.ingest.parsing.text.normalise import clean_text, one_line
+
+
+def read_document(path: Path, name: str) -> Iterator[Block]:
+    """Yield the blocks of a document, their text normalised; raises DocumentError and whatever its reader raises."""
+    with path.open("rb") as file:
+        head = file.read(media.LOOK_BYTES)
+    media_type = media.detect_media_type(head, name)
+    if head.startswith((b"PK", b"\xd0\xcf")):
+        from zhiwen.ingest.parsing.detect.containers import inspect_container
+
+        media_type = inspect_container(path, media_type)
+    for block in _reader(media_type, name)(path):
+        cleaned = _clean(block)
+        if cleaned.text.strip():
+            yield cleaned
+
+
+def _reader(media_type: str, name: str) -> Reader:
+    if media_type == media.ZIP:
+        raise DocumentError("unsupported-type", "An archive inside an archive is not opened. Upload its files alone.")
+    reader = find_reader(media_type)
+    if reader is None:
+        raise media.unsupported(PurePosixPath(name).suffix.lower())
+    return reader
+
+
+def _clean(block: Block) -> Block:
+    return replace(
+        block,
+        text=clean_text(block.text),
+        heading=tuple(filter(None, (one_line(clean_text(title)) for title in block.heading))),
+        header=clean_text(block.header) if block.header else None,
+    )
