@@ -18,15 +18,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rjieba
 from numpy.typing import NDArray
 
 from training.pairs import Pair, is_held_out, read_pairs
-from zhiwen.common.lexical import stopwords
-from zhiwen.common.lexical.bm25 import analyze, term_id
-from zhiwen.common.lexical.folding import fold_text
+from zhiwen.common.lexical.analysis import (
+    CHINESE_STOPWORDS,
+    ENGLISH_STOPWORDS,
+    analyze,
+    fold_text,
+    runs,
+    segmented,
+    starts_chinese,
+    stem,
+    term_id,
+)
 from zhiwen.common.lexical.translations import Translation, Translations
-from zhiwen.common.lexical.words import runs, starts_chinese, stem
 
 REMARK = re.compile(r"\([^()]*\)|\[[^\]]*\]|（[^）]*）")
 GLOSS_GRAMMAR = frozenset(
@@ -71,14 +77,14 @@ def dictionary_table(folder: Path) -> Table:
 
 def chinese_words(text: str) -> list[str]:
     """Return the distinct telling Chinese words of a text, at most 40."""
-    words = (word for han, _ in runs(text) if han for word in rjieba.cut_for_search(han, True))
-    return list(dict.fromkeys(word for word in words if word not in stopwords.CHINESE))[:SENTENCE_WORDS]
+    words = (word for han, _ in runs(text) if han for word in segmented(han))
+    return list(dict.fromkeys(word for word in words if word not in CHINESE_STOPWORDS))[:SENTENCE_WORDS]
 
 
 def english_stems(text: str) -> list[str]:
     """Return the distinct telling English stems of a text, at most 40."""
     stems = (stem(word) for _, word in runs(REMARK.sub(" ", text)) if word)
-    telling = (s for s in stems if s not in stopwords.ENGLISH and len(s) > 1 and not s.isdigit())
+    telling = (s for s in stems if s not in ENGLISH_STOPWORDS and len(s) > 1 and not s.isdigit())
     return list(dict.fromkeys(telling))[:SENTENCE_WORDS]
 
 

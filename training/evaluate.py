@@ -19,7 +19,8 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from zhiwen.common.embedding.static import DEFAULT_ARTIFACT, StaticEmbedder
-from zhiwen.common.lexical.bm25 import Bm25, QuerySettings, analyze, document_vector, query_vector
+from zhiwen.common.lexical.analysis import analyze
+from zhiwen.common.lexical.bm25 import Bm25, QueryWeighting, document_vector, query_vector
 from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import DEFAULT_TABLE, Translations
 from zhiwen.common.models import Block, ChunkingSpec
@@ -46,7 +47,7 @@ class Engine:
     embedder: StaticEmbedder
     translations: Translations | None
     bm25: Bm25
-    settings: QuerySettings
+    weighting: QueryWeighting
     dense_weight: float
     chunking: ChunkingSpec
 
@@ -75,7 +76,7 @@ def run(engine: Engine, passages: Sequence[str], questions: Sequence[str]) -> Ru
     chunks, starts = cut(engine, passages)
     documents = [document_vector(analyze(text), engine.bm25) for text in chunks]
     statistics = TermStatistics.of(documents)
-    queries = [query_vector(text, statistics, engine.translations, engine.settings) for text in questions]
+    queries = [query_vector(text, statistics, engine.translations, engine.weighting) for text in questions]
     products = _matrix([q.weights for q in queries], statistics) @ _matrix(documents, statistics).T
     normalisers = np.array([[q.normaliser or 1.0] for q in queries], np.float32)
     lexical = np.clip(products.toarray() / normalisers, 0, 1).astype(np.float32)
@@ -194,8 +195,8 @@ def main() -> None:
     parser.add_argument("--embedder", type=Path, default=DEFAULT_ARTIFACT)
     parser.add_argument("--translations", type=Path, default=DEFAULT_TABLE)
     parser.add_argument("--dense-weight", type=float, help="the embedder's own unless given")
-    parser.add_argument("--translation-weight", type=float, default=QuerySettings().translation_weight)
-    parser.add_argument("--prior-chunks", type=float, default=QuerySettings().prior_chunks)
+    parser.add_argument("--translation-weight", type=float, default=QueryWeighting().translation_weight)
+    parser.add_argument("--prior-chunks", type=float, default=QueryWeighting().prior_chunks)
     parser.add_argument("--k1", type=float, default=Bm25().k1)
     parser.add_argument("--b", type=float, default=Bm25().b)
     parser.add_argument("--average-length", type=float, default=Bm25().average_length)
@@ -208,7 +209,7 @@ def main() -> None:
         embedder,
         Translations.load(args.translations),
         Bm25(args.k1, args.b, args.average_length),
-        QuerySettings(args.translation_weight, args.prior_chunks),
+        QueryWeighting(args.translation_weight, args.prior_chunks),
         embedder.fusion_weight if args.dense_weight is None else args.dense_weight,
         ChunkingSpec(args.chunk_size, args.overlap),
     )

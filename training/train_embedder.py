@@ -24,7 +24,7 @@ from training.contrastive import Encoded, Float, Ints, Plan, train
 from training.pairs import Pair, is_held_out, read_pairs
 from training.vocabulary import choose_vocabulary
 from zhiwen.common.embedding.static import StaticEmbedder, Tokenizer
-from zhiwen.common.lexical.folding import fold_text
+from zhiwen.common.lexical.analysis import fold_text
 
 MODEL = "zhiwen-static-v1"
 MAX_TOKENS = 512

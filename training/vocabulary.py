@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from zhiwen.common.embedding.static import han_grams, word_pieces
-from zhiwen.common.lexical.words import runs, starts_chinese, stem
+from zhiwen.common.lexical.analysis import runs, starts_chinese, stem
 
 RARE = 3
 COMMON_BIGRAM = 150

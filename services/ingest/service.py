@@ -12,7 +12,7 @@ import structlog
 
 from zhiwen.common.api.documents import ErrorOut, UploadItem
 from zhiwen.common.api.knowledge_bases import Chunking, CreateKnowledgeBase, Index, UpdateKnowledgeBase
-from zhiwen.common.embedding.base import describe_model
+from zhiwen.common.embedding.registry import describe_model
 from zhiwen.common.errors import Conflict, DocumentError, InvalidRequest, NotFound, ServiceError, TooMany, Unsupported
 from zhiwen.common.ledger import Ledger, NewGeneration, OnDuplicate, Upload, new_id
 from zhiwen.common.models import DEFAULT_METRIC, ChunkingSpec, IndexSpec, KnowledgeBase

@@ -23,7 +23,7 @@ from celery.platforms import EX_OK
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from prometheus_client import start_http_server
 
-from zhiwen.common.embedding.base import embedders_from
+from zhiwen.common.embedding.registry import embedders_from
 from zhiwen.common.errors import DocumentError, ServiceError, Unavailable
 from zhiwen.common.ledger import MAX_ATTEMPTS, LeaseLost, Ledger, open_ledger
 from zhiwen.common.models import Job, JobKind

@@ -12,11 +12,10 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from zhiwen.common.embedding.base import Embedders
+from zhiwen.common.embedding.registry import Embedders
 from zhiwen.common.errors import NotFound, ServiceError
 from zhiwen.common.ledger import Ledger
-from zhiwen.common.lexical.bm25 import ACROSS_LANGUAGES, is_relevant, query_vector
-from zhiwen.common.lexical.bm25 import QuerySettings as LexicalSettings
+from zhiwen.common.lexical.bm25 import ACROSS_LANGUAGES, QueryWeighting, is_relevant, query_vector
 from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.models import Fusion, Hit, KnowledgeBase, Mode, parse_chunk_id
 from zhiwen.common.store import ChunkStore, CollectionGone, Ranking, require_full_text
@@ -38,7 +37,7 @@ MOST_ROUNDS = 4
 """Searches made at most while versions go live all the time."""
 Version = tuple[str, int]
 """A document's id and one of its versions."""
-SAME_LANGUAGE = LexicalSettings(translation_weight=0.0)
+SAME_LANGUAGE = QueryWeighting(translation_weight=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +227,7 @@ class Retriever:
         return vector
 
     def _full_text(self, base: KnowledgeBase, search: Search, limit: int) -> Ranking:
-        settings = LexicalSettings() if search.cross_language else SAME_LANGUAGE
+        settings = QueryWeighting() if search.cross_language else SAME_LANGUAGE
         query = query_vector(search.query, self._statistics.of(base), self._translations, settings)
         ranking = self._store.search_sparse(
             base.live, query.weights, limit=limit, expression=search.expression, strong=search.strong

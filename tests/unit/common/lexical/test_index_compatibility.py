@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from zhiwen.common.embedding.static import DEFAULT_ARTIFACT, StaticEmbedder, Tokenizer
-from zhiwen.common.lexical.bm25 import analyze, document_vector, query_vector
+from zhiwen.common.lexical.analysis import analyze
+from zhiwen.common.lexical.bm25 import document_vector, query_vector
 from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import Translations
 
@@ -34,7 +35,8 @@ class Indexed:
 INDEXED = [
     Indexed(
         "员工入职满一年后，每年享有 10 天带薪年假。",
-        "员工 入 职满 一年 后 员工 工入 入职 职满 满一 一年 年后 每年 享有 每年 年享 享有 10 天 带薪 年 假 天带 带薪 薪年 年假",
+        "员工 入 职满 一年 后 员工 工入 入职 职满 满一 一年 年后 每年 享有 每年 年享 享有 10 "
+        "天 带薪 年 假 天带 带薪 薪年 年假",
         11.0,
         (
             *(19690704, 152422636, 418718726, 724168548, 889825784, 1618493315, 1622181689, 1634165682, 1800659186),
