@@ -19,6 +19,7 @@ from zhiwen.common.embedding import transformer
 from zhiwen.common.embedding.base import ModelDescription
 from zhiwen.common.embedding.openai import OpenAIEmbedder
 from zhiwen.common.embedding.registry import describe_model, embedders_from
+from zhiwen.common.embedding.static import StaticEmbedder
 from zhiwen.common.embedding.transformer import Runtime, SentenceTransformerEmbedder, describe_folder
 from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
 from zhiwen.common.settings import EmbeddingSettings
@@ -85,6 +86,18 @@ def test_model_is_described_from_its_files_and_without_torch(model: str) -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(expected)
+
+
+def test_built_in_model_is_described_without_what_only_worker_and_query_install() -> None:
+    code = (
+        "import sys; sys.modules['rjieba'] = sys.modules['Stemmer'] = None; "
+        "from zhiwen.common.embedding.registry import describe_model; "
+        "from zhiwen.common.settings import BUILT_IN_MODEL, EmbeddingSettings; "
+        "print(describe_model(BUILT_IN_MODEL, EmbeddingSettings()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    built_in = StaticEmbedder()
+    assert done.stdout.strip() == str(ModelDescription(built_in.dimension, built_in.max_tokens))
 
 
 def test_files_of_older_models_are_understood(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ HEAVY = ["torch", "transformers", "sentence_transformers", "gradio", "spacy"]
 PARSERS = ["unstructured", "pypdfium2", "langchain_text_splitters", "docx", "openpyxl"]
 FORBIDDEN = {
     "zhiwen.llm_gateway.app": [*HEAVY, *PARSERS, "pymilvus", "celery", "openai", "boto3", "typer"],
-    "zhiwen.ingest.api.app": [*HEAVY, *PARSERS, "openai", "aiohttp", "typer"],
+    "zhiwen.ingest.api.app": [*HEAVY, *PARSERS, "rjieba", "Stemmer", "openai", "aiohttp", "typer"],
     "zhiwen.query.api.app": [*HEAVY, *PARSERS, "celery", "aiohttp", "typer", "boto3"],
     "zhiwen.ingest.worker.main": [*HEAVY, "unstructured", "openai", "aiohttp", "typer"],
     "zhiwen.webui.app": ["torch", "pymilvus", "celery", "sqlalchemy", "openai", *PARSERS],
