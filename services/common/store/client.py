@@ -17,7 +17,7 @@ from zhiwen.common.errors import Unavailable
 from zhiwen.common.models import Generation, Hit, IndexSpec
 from zhiwen.common.store.aliases import Aliases
 from zhiwen.common.store.capabilities import Capabilities, require_full_text
-from zhiwen.common.store.connection import Connection
+from zhiwen.common.store.connection import Connection, import_scipy
 from zhiwen.common.store.index_specs import fitted_search
 from zhiwen.common.store.rows import (
     OUTPUT,
@@ -107,6 +107,7 @@ class ChunkStore:
     def upsert(self, collection: str, rows: Sequence[ChunkRow]) -> None:
         """Write rows. A row replaces the one with its id. Raises `ServiceError` (`bad-vector`) for NaN or infinity."""
         sparse = self.capabilities().sparse
+        import_scipy()
         for start in range(0, len(rows), UPSERT_ROWS):
             self._upsert(collection, [to_row(row, sparse=sparse) for row in rows[start : start + UPSERT_ROWS]])
 

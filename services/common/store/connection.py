@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import grpc
@@ -26,6 +29,17 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.01, 3.0
 """Seconds between two calls of a busy server, the same as pymilvus has."""
 
 T = TypeVar("T")
+
+
+@cache
+def import_scipy() -> None:
+    """Import scipy, where it is installed, before pymilvus does.
+
+    pymilvus executes its modules in the first thread that writes a sparse vector, without Python's import lock. When
+    two threads write their first one at the same time, both find scipy half imported, and both writes fail.
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module("scipy.sparse")
 
 
 class Connection:
