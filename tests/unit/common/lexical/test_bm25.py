@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhiwen.common.lexical.analysis import analyze, term_id
@@ -28,9 +28,9 @@ TABLE = Translations.of(
 )
 
 
-def relevances(question: str, passages: list[str], **settings: float) -> list[float]:
+def relevances(question: str, passages: list[str], **weighting: float) -> list[float]:
     documents = [document_vector(analyze(passage)) for passage in passages]
-    query = query_vector(question, TermStatistics.of(documents), TABLE, QueryWeighting(**settings))
+    query = query_vector(question, TermStatistics.of(documents), TABLE, QueryWeighting(**weighting))
     return [relevance(query, document) for document in documents]
 
 
@@ -38,6 +38,7 @@ def relevance(query: SparseQuery, document: dict[int, float]) -> float:
     return query.relevance(sum(weight * document.get(term, 0.0) for term, weight in query.weights.items()))
 
 
+@settings(deadline=None)  # the first text loads the segmenter
 @given(st.text(max_size=200))
 def test_document_weights_are_shares_under_stable_numbers(text: str) -> None:
     vector = document_vector(analyze(text))
@@ -106,6 +107,7 @@ def test_a_question_without_known_words_has_no_weights(question: str) -> None:
     assert relevances(question, ["soup", "鱼汤"]) == [0.0, 0.0]
 
 
+@settings(deadline=None)  # the first text loads the segmenter
 @given(st.text(max_size=60), st.lists(st.text(max_size=60), max_size=4))
 def test_relevance_is_always_a_share(question: str, passages: list[str]) -> None:
     assert all(0 <= value <= 1 for value in relevances(question, [*passages, "大学 university", question]))
