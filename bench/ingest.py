@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 from zhiwen.cli.stack import Stack
-from zhiwen.common.embedding.base import embedders_from
+from zhiwen.common.embedding.registry import embedders_from
 from zhiwen.common.settings import EmbeddingSettings
 
 WORDS_ZH = ["系统", "文档", "检索", "向量", "索引", "问题", "答案", "员工", "合同", "设备", "温度"]

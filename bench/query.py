@@ -35,7 +35,7 @@ import psutil
 from bench.gateway import MODEL, STREAMS, free_port, running
 from bench.ingest import WORDS_EN, WORDS_ZH, documents, ingest
 from zhiwen.cli.stack import Stack
-from zhiwen.common.embedding.base import embedders_from
+from zhiwen.common.embedding.registry import embedders_from
 from zhiwen.common.ledger import open_ledger
 from zhiwen.common.lexical.bm25 import query_vector
 from zhiwen.common.lexical.translations import Translations

@@ -1,1 +1,1 @@
-"""Trains and measures what the services ship as data. Not installed with the services."""
+"""Builds and measures the data that the services ship. It is not installed with them."""

@@ -1,8 +1,8 @@
-"""Builds the Chinese-English word table of the lexical half: `python -m training.build_translations`.
+"""Builds the Chinese-English word table of full-text search: `python -m training.build_translations`.
 
-Two sources are put together, the better of both for each pair of words: CC-CEDICT's glosses, where the i-th gloss of
-an entry weighs 1 / (1 + .3 i) shared over its words, and a word alignment (IBM model 1, Brown et al. 1993, both
-directions) of the parallel sentences of the training data. Weights are relative to a word's best translation.
+It has two sources. The glosses of CC-CEDICT: the i-th gloss of an entry weighs 1 / (1 + .3 i), shared among its words.
+And the parallel sentences of the training data, whose words are aligned in both directions (IBM model 1: Brown et al.
+1993). A pair of words has the larger of its two weights. Weights are relative to a word's best translation.
 """
 
 from __future__ import annotations
@@ -18,15 +18,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rjieba
 from numpy.typing import NDArray
 
 from training.pairs import Pair, is_held_out, read_pairs
-from zhiwen.common.lexical import stopwords
-from zhiwen.common.lexical.bm25 import analyze, term_id
-from zhiwen.common.lexical.folding import fold_text
+from zhiwen.common.lexical.analysis import (
+    CHINESE_STOPWORDS,
+    ENGLISH_STOPWORDS,
+    analyze,
+    fold_text,
+    runs,
+    segmented,
+    starts_chinese,
+    stem,
+    term_id,
+)
 from zhiwen.common.lexical.translations import Translation, Translations
-from zhiwen.common.lexical.words import runs, starts_chinese, stem
 
 REMARK = re.compile(r"\([^()]*\)|\[[^\]]*\]|（[^）]*）")
 GLOSS_GRAMMAR = frozenset(
@@ -44,13 +50,13 @@ log = logging.getLogger("training")
 
 
 def gloss_stems(gloss: str) -> tuple[str, ...]:
-    """Return the telling stems of an English gloss, remarks in brackets left out."""
+    """Return the stems of an English gloss, without grammar words and remarks in brackets."""
     words = (stem(word) for han, word in runs(REMARK.sub(" ", gloss)) if word)
     return tuple(word for word in words if word not in GLOSS_GRAMMAR)
 
 
 def dictionary_table(folder: Path) -> Table:
-    """Return CC-CEDICT as source to target to weight, both directions, phrases of up to 3 stems included."""
+    """Return CC-CEDICT as {source: {target: weight}} in both directions, with phrases of up to 3 stems."""
     table: defaultdict[str, dict[str, float]] = defaultdict(dict)
     with gzip.open(folder / "dict.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [row for row in map(json.loads, lines) if row["kind"] == "dict-entry"]
@@ -70,15 +76,15 @@ def dictionary_table(folder: Path) -> Table:
 
 
 def chinese_words(text: str) -> list[str]:
-    """Return the distinct telling Chinese words of a text, at most 40."""
-    words = (word for han, _ in runs(text) if han for word in rjieba.cut_for_search(han, True))
-    return list(dict.fromkeys(word for word in words if word not in stopwords.CHINESE))[:SENTENCE_WORDS]
+    """Return the distinct Chinese words of a text without stop words, at most 40."""
+    words = (word for han, _ in runs(text) if han for word in segmented(han))
+    return list(dict.fromkeys(word for word in words if word not in CHINESE_STOPWORDS))[:SENTENCE_WORDS]
 
 
 def english_stems(text: str) -> list[str]:
-    """Return the distinct telling English stems of a text, at most 40."""
+    """Return the distinct English stems of a text without stop words, at most 40."""
     stems = (stem(word) for _, word in runs(REMARK.sub(" ", text)) if word)
-    telling = (s for s in stems if s not in stopwords.ENGLISH and len(s) > 1 and not s.isdigit())
+    telling = (s for s in stems if s not in ENGLISH_STOPWORDS and len(s) > 1 and not s.isdigit())
     return list(dict.fromkeys(telling))[:SENTENCE_WORDS]
 
 
@@ -99,7 +105,11 @@ def aligned_pairs(pairs: Iterable[Pair]) -> Iterator[tuple[list[str], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """All word pairs within all text pairs: `chinese`, `english` and `text` are numbers, (n,) each."""
+    """All pairs of words that stand in the same pair of texts.
+
+    `chinese`, `english` and `text`, `(n,)` each, are the numbers of a pair's two words and of its pair of texts.
+    `chinese_words` and `english_words` are the words by number.
+    """
 
     chinese: NDArray[np.int64]
     english: NDArray[np.int64]
@@ -109,7 +119,7 @@ class Links:
 
 
 def link(texts: Iterable[tuple[list[str], list[str]]]) -> Links:
-    """Number the words and lay out every pair of them."""
+    """Number the words and return all their pairs."""
     numbers: tuple[dict[str, int], dict[str, int]] = ({}, {})
     left, right, place = [], [], []
     for number, (chinese, english) in enumerate(texts):
@@ -123,7 +133,10 @@ def link(texts: Iterable[tuple[list[str], list[str]]]) -> Links:
 
 
 def align(links: Links) -> tuple[Table, Table]:
-    """Return IBM model 1 translation tables, Chinese to English and back, by the geometric mean of both."""
+    """Return the translation tables of IBM model 1, Chinese to English and back.
+
+    A weight is the geometric mean of the probabilities in both directions.
+    """
     keys, link_key = np.unique(links.chinese * len(links.english_words) + links.english, return_inverse=True)
     chinese, english = np.divmod(keys, len(links.english_words))
     forward, count = _expectation_maximisation(links.english, links.text, link_key, chinese)
@@ -140,7 +153,11 @@ def align(links: Links) -> tuple[Table, Table]:
 def _expectation_maximisation(
     produced: NDArray[np.int64], text: NDArray[np.int64], link_key: NDArray[np.int64], source: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return p(target | source) and the expected count of each word pair, (keys,)."""
+    """Return p(produced | source) and the expected count of each pair of words, `(keys,)` each.
+
+    `produced` and `text`, `(links,)`, are the word that a link explains and its pair of texts, `link_key`, `(links,)`,
+    is the number of the link's pair of words, and `source`, `(keys,)`, is the explaining word of each pair.
+    """
     _, token = np.unique(text * (int(produced.max()) + 1) + produced, return_inverse=True)
     probability: NDArray[np.float64] = np.ones(len(source))
     count: NDArray[np.float64] = probability
@@ -153,13 +170,13 @@ def _expectation_maximisation(
 
 
 def relative(table: Table) -> Table:
-    """Return the table with every source's best translation at 1."""
+    """Return the table with weight 1 for the best translation of every source."""
     tops = {source: max(found.values(), default=1.0) for source, found in table.items()}
     return {s: {word: weight / tops[s] for word, weight in found.items()} for s, found in table.items()}
 
 
 def merged(tables: Iterable[Table], *, most: int = 24) -> dict[str, list[Translation]]:
-    """Return the better weight of all tables for each pair, at most `most` translations a source, best first."""
+    """Return the largest weight of each pair in any table, and the `most` best translations of a source, best first."""
     result: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for table in tables:
         for source, found in relative(table).items():
@@ -173,7 +190,7 @@ def merged(tables: Iterable[Table], *, most: int = 24) -> dict[str, list[Transla
 
 
 def background(pairs: Iterable[Pair]) -> dict[int, float]:
-    """Return the share of general passages of a term's own language that hold it, for terms in 1 of 500 or more."""
+    """Return for each term that 1 general passage in 500 of its language holds, or more, the share that hold it."""
     counts: Counter[str] = Counter()
     passages = {True: 0, False: 0}
     texts = {pair.positive: pair.group.endswith("zh") for pair in pairs if not pair.group.startswith("dict")}
@@ -187,9 +204,9 @@ def background(pairs: Iterable[Pair]) -> dict[int, float]:
 
 
 def main() -> None:
-    """Build the table from the command line's folders."""
+    """Build the table from and into the folders of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/train"))
+    parser.add_argument("--data", type=Path, required=True, help="the folder of training pairs")
     parser.add_argument("--out", type=Path, default=Path("services/common/data/cedict"))
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

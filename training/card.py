@@ -1,4 +1,4 @@
-"""Writes the embedder's card from what the training saw and measured."""
+"""Writes the card of the embedder: its data, licences and scores."""
 
 from __future__ import annotations
 
@@ -46,7 +46,11 @@ def card(
     sources: Counter[tuple[str, str]],
     scores: Mapping[tuple[str, str], tuple[int, float, float]],
 ) -> str:
-    """Return the card as Markdown. `sources` counts pairs by (source, licence)."""
+    """Return the card as Markdown.
+
+    `rows` is the size of the vocabulary, `sources` counts pairs by (source, licence), `scores` has (pairs, R@1, R@10)
+    by (kind, file and languages).
+    """
     text = HEAD.format(
         model=model,
         rows=rows,

@@ -1,7 +1,7 @@
-"""Contrastive training of a table of word vectors: symmetric InfoNCE and row-wise Adagrad in numpy and scipy.
+"""Contrastive training of a table of word vectors, in numpy and scipy.
 
-van den Oord et al. 2018 (InfoNCE); Duchi et al. 2011 (Adagrad, here one accumulator a row); Arora et al. 2017 (the
-a / (a + p) weights that the rows start with).
+The loss is symmetric InfoNCE (van den Oord et al. 2018), the optimiser Adagrad (Duchi et al. 2011) with one accumulator
+a row. Rows start with the weights a / (a + p) of Arora et al. 2017.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Texts as distinct rows: text i holds `rows[starts[i]:starts[i + 1]]`."""
+    """Texts as distinct rows of the table: text i has `rows[starts[i]:starts[i + 1]]`."""
 
     rows: NDArray[np.int32]
     starts: Ints
 
     def matrix(self, texts: Ints) -> tuple[Ints, sparse.csr_matrix]:
-        """Return the rows that `texts` use, (r,), and their presence matrix over these rows, (len(texts), r)."""
+        """Return the rows that these texts have, `(r,)`, and which text has which, `(len(texts), r)` of 0 and 1."""
         lengths = self.starts[texts + 1] - self.starts[texts]
         ends = np.cumsum(lengths)
         flat = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths) + np.repeat(self.starts[texts], lengths)
@@ -39,7 +39,11 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how fast to learn."""
+    """How long and how fast to learn.
+
+    A batch has `batch` pairs in `quarters` equal parts. `scale` multiplies the cosines in the loss, `frequency_weight`
+    is the a of the starting weights.
+    """
 
     dimension: int = 384
     steps: int = 1200
@@ -53,17 +57,17 @@ class Plan:
 
 
 def initial_table(frequencies: Float, plan: Plan, random: np.random.Generator) -> Float:
-    """Return N(0, 1) rows weighted by sqrt(a / (a + p)); `frequencies` (rows,) is the share of texts with the token."""
+    """Return rows of N(0, 1) * sqrt(a / (a + p)). `frequencies`, `(rows,)`, is p: the share of texts with the token."""
     weights = np.sqrt(plan.frequency_weight / (plan.frequency_weight + frequencies))
     table = random.standard_normal((len(frequencies), plan.dimension), dtype=np.float32)
     return np.asarray(table * weights[:, None], np.float32)
 
 
 def batches(groups: list[Ints], plan: Plan, random: np.random.Generator) -> Iterator[Ints]:
-    """Yield `plan.steps` arrays of pair numbers, each of quarters from groups drawn by size.
+    """Yield the pairs of `plan.steps` batches, as numbers.
 
-    A quarter comes from one group, so that most negatives are of the positive's own kind and language. Each group
-    is gone through in a shuffled order, again and again.
+    Each quarter of a batch comes from one group, drawn by size, so that most negatives are of the positive's own kind
+    and language. The pairs of a group come in a shuffled order, again and again.
     """
     sizes = np.array([len(group) for group in groups], float)
     queues = [random.permutation(group) for group in groups]
@@ -80,16 +84,17 @@ def batches(groups: list[Ints], plan: Plan, random: np.random.Generator) -> Iter
 
 
 def unit(vectors: Float) -> tuple[Float, Float]:
-    """Return rows of length 1 and the lengths they had, (n, 1); rows of zeros stay zeros."""
+    """Return rows of length 1, and the lengths they had, `(n, 1)`. Rows of zeros stay zeros."""
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
     lengths = np.maximum(lengths, 1e-9).astype(np.float32)
     return vectors / lengths, lengths
 
 
 def info_nce(anchors: Float, positives: Float, same: NDArray[np.bool_], scale: float) -> tuple[float, Float, Float]:
-    """Return the symmetric InfoNCE loss of unit rows and its gradients with respect to both.
+    """Return the symmetric InfoNCE loss of unit rows, `(n, dimension)` each, and its gradient for either.
 
-    `same` (n, n) marks pairs off the diagonal that share a text: they are no negatives.
+    `same`, `(n, n)`, marks the places off the diagonal whose pairs share a text, and which are therefore no negatives.
+    `scale` multiplies the cosines.
     """
     size = len(anchors)
     logits = scale * (anchors @ positives.T)
@@ -109,7 +114,11 @@ def _softmax(logits: Float, axis: int) -> Float:
 
 
 def train(encoded: Encoded, pairs: Ints, groups: list[Ints], frequencies: Float, plan: Plan) -> Float:
-    """Return the learned table, (rows, dimension) float32. `pairs` (n, 2) holds text numbers."""
+    """Return the learned table, `(rows, dimension) float32`.
+
+    `pairs`, `(n, 2)`, are the numbers of the texts that belong together, `groups` the numbers of the pairs of a group,
+    and `frequencies`, `(rows,)`, the share of texts that have each token.
+    """
     random = np.random.default_rng(plan.seed)
     table = initial_table(frequencies, plan, random)
     memory = np.zeros(len(table), np.float32)
@@ -126,7 +135,10 @@ def train(encoded: Encoded, pairs: Ints, groups: list[Ints], frequencies: Float,
 def _learn(
     table: Float, memory: Float, inputs: tuple[Ints, sparse.csr_matrix], pairs: Ints, rate: float, scale: float
 ) -> float:
-    """Take one step in place."""
+    """Take one step and return its loss. `table` and `memory`, Adagrad's accumulators `(rows,)`, change in place.
+
+    `inputs` is `Encoded.matrix` of the texts of `pairs`, the first texts before the second.
+    """
     size = len(pairs)
     rows, presence = inputs
     part = table[rows]

@@ -1,8 +1,8 @@
-"""Measures dense, lexical and hybrid retrieval on question sets: `python -m training.evaluate --sets FOLDER`.
+"""Measures dense, full-text and hybrid retrieval on question sets: `python -m training.evaluate --sets FOLDER`.
 
-A simulation of the service in memory: every set's passages are one collection, cut into chunks, each half gives its
-best 100, and a chunk that only one half found counts in the other as its last hit: it has no more than that. A passage
-has the score of its best chunk. Sets are folders with `passages.jsonl` and `questions.jsonl`.
+It simulates the service in memory. The passages of a set are one collection, cut into chunks. Either half of a search
+finds its best 100 chunks, and what it did not find counts with the score of its hundredth, since it has no more than
+that. A passage has the score of its best chunk. A set is a folder with `passages.jsonl` and `questions.jsonl`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from zhiwen.common.embedding.static import DEFAULT_ARTIFACT, StaticEmbedder
-from zhiwen.common.lexical.bm25 import Bm25, QuerySettings, analyze, document_vector, query_vector
+from zhiwen.common.lexical.analysis import analyze
+from zhiwen.common.lexical.bm25 import Bm25, QueryWeighting, document_vector, query_vector
 from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import DEFAULT_TABLE, Translations
 from zhiwen.common.models import Block, ChunkingSpec
@@ -46,14 +47,14 @@ class Engine:
     embedder: StaticEmbedder
     translations: Translations | None
     bm25: Bm25
-    settings: QuerySettings
+    weighting: QueryWeighting
     dense_weight: float
     chunking: ChunkingSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All questions against one collection: (questions, passages) relevance by half and fused, 0..1."""
+    """The relevance of all passages to all questions, `(questions, passages)` each, 0..1: by either half, and fused."""
 
     dense: Scores
     lexical: Scores
@@ -61,7 +62,7 @@ class Run:
 
 
 def read_set(folder: Path) -> QuestionSet:
-    """Read a set's passages and answerable questions."""
+    """Read the passages of a set, and those of its questions that have an answer."""
     passages = [json.loads(line) for line in (folder / "passages.jsonl").open(encoding="utf-8")]
     rows = [json.loads(line) for line in (folder / "questions.jsonl").open(encoding="utf-8")]
     number = {passage["id"]: i for i, passage in enumerate(passages)}
@@ -75,7 +76,7 @@ def run(engine: Engine, passages: Sequence[str], questions: Sequence[str]) -> Ru
     chunks, starts = cut(engine, passages)
     documents = [document_vector(analyze(text), engine.bm25) for text in chunks]
     statistics = TermStatistics.of(documents)
-    queries = [query_vector(text, statistics, engine.translations, engine.settings) for text in questions]
+    queries = [query_vector(text, statistics, engine.translations, engine.weighting) for text in questions]
     products = _matrix([q.weights for q in queries], statistics) @ _matrix(documents, statistics).T
     normalisers = np.array([[q.normaliser or 1.0] for q in queries], np.float32)
     lexical = np.clip(products.toarray() / normalisers, 0, 1).astype(np.float32)
@@ -87,7 +88,7 @@ def run(engine: Engine, passages: Sequence[str], questions: Sequence[str]) -> Ru
 
 
 def cut(engine: Engine, passages: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Return the chunks of all passages, and at which one each passage begins."""
+    """Return the chunks of all passages, and the number of the first chunk of each."""
     chunks: list[str] = []
     starts: list[int] = []
     for text in passages:
@@ -106,7 +107,7 @@ def _matrix(vectors: Sequence[Mapping[int, float]], statistics: TermStatistics) 
 
 
 def best(scores: Scores) -> Scores:
-    """Return the scores of each question's best 100 passages, the hundredth's for all others: they have no more."""
+    """Return the scores of each question's best 100 chunks, and for the others the score of the hundredth."""
     if scores.shape[1] <= CANDIDATES:
         return scores
     floor = -np.partition(-scores, CANDIDATES - 1, axis=1)[:, CANDIDATES - 1 : CANDIDATES]
@@ -114,7 +115,7 @@ def best(scores: Scores) -> Scores:
 
 
 def measures(scores: Scores, answers: NDArray[np.int64]) -> dict[str, float]:
-    """Return R@1, R@5, R@10, MRR@10 and nDCG@10 with one right passage a question; ties count against it."""
+    """Return R@1, R@5, R@10, MRR@10 and nDCG@10. A question has one right passage, before which ties are ranked."""
     own = np.take_along_axis(scores, answers[:, None], axis=1)
     ranks = (scores >= own).sum(axis=1)
     ranks = np.where(own[:, 0] > 0, ranks, scores.shape[1] + 1)
@@ -129,7 +130,7 @@ def measures(scores: Scores, answers: NDArray[np.int64]) -> dict[str, float]:
 
 
 def auroc(present: Scores, absent: Scores) -> float:
-    """Return the probability that a question with an answer scores higher than one without (Mann-Whitney)."""
+    """Return the probability that a question with an answer scores higher than one without (Mann-Whitney U)."""
     ranks = rankdata(np.concatenate([present, absent]))
     n, m = len(present), len(absent)
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
@@ -147,10 +148,10 @@ def report_halves(name: str, result: Run, answers: NDArray[np.int64]) -> None:
 
 
 def report_across(engine: Engine, sets: Mapping[str, QuestionSet]) -> None:
-    """Print questions of one language against passages of the other, alone and among the other sets' passages.
+    """Print how questions of one language find passages of the other, alone and among the passages of the other sets.
 
-    A passage that stands in several sets counts once. "others" leaves out the set of the question's own language;
-    "everything" holds it, too, so that the right passage competes with its own translation and its neighbours.
+    A passage of several sets counts once. "others" leaves out the set of the questions, "everything" has it as well, so
+    that the right passage competes with its own translation.
     """
     for asked, held in (PARALLEL, PARALLEL[::-1]):
         pools = {
@@ -165,7 +166,7 @@ def report_across(engine: Engine, sets: Mapping[str, QuestionSet]) -> None:
 
 
 def report_refusal(engine: Engine, asked: QuestionSet, passages: Sequence[str], threshold: float) -> None:
-    """Print how well the best relevance tells which questions have an answer when every second passage is held."""
+    """Print how well the best relevance tells which questions have an answer, when every second passage is there."""
     result = run(engine, passages[::2], asked.questions)
     present = asked.answers % 2 == 0
     for mode, scores in (("dense", result.dense), ("lexical", result.lexical), ("hybrid", result.hybrid)):
@@ -178,7 +179,7 @@ def report_refusal(engine: Engine, asked: QuestionSet, passages: Sequence[str], 
 
 
 def report_refusals(engine: Engine, sets: Mapping[str, QuestionSet], threshold: float) -> None:
-    """Print refusal for each set, across languages, and for questions about other things than the passages."""
+    """Print `report_refusal` for each set, and for questions of one language and passages of the other."""
     for name, asked in sets.items():
         print(f"refusal {name}, half of its passages")
         report_refusal(engine, asked, asked.passages, threshold)
@@ -190,12 +191,12 @@ def report_refusals(engine: Engine, sets: Mapping[str, QuestionSet], threshold: 
 def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", type=Path, required=True, help="a folder of sets, ../shared/data/retrieval")
+    parser.add_argument("--sets", type=Path, required=True, help="the folder of the sets")
     parser.add_argument("--embedder", type=Path, default=DEFAULT_ARTIFACT)
     parser.add_argument("--translations", type=Path, default=DEFAULT_TABLE)
-    parser.add_argument("--dense-weight", type=float, help="the embedder's own unless given")
-    parser.add_argument("--translation-weight", type=float, default=QuerySettings().translation_weight)
-    parser.add_argument("--prior-chunks", type=float, default=QuerySettings().prior_chunks)
+    parser.add_argument("--dense-weight", type=float, help="unless given, the embedder's own")
+    parser.add_argument("--translation-weight", type=float, default=QueryWeighting().translation_weight)
+    parser.add_argument("--prior-chunks", type=float, default=QueryWeighting().prior_chunks)
     parser.add_argument("--k1", type=float, default=Bm25().k1)
     parser.add_argument("--b", type=float, default=Bm25().b)
     parser.add_argument("--average-length", type=float, default=Bm25().average_length)
@@ -208,7 +209,7 @@ def main() -> None:
         embedder,
         Translations.load(args.translations),
         Bm25(args.k1, args.b, args.average_length),
-        QuerySettings(args.translation_weight, args.prior_chunks),
+        QueryWeighting(args.translation_weight, args.prior_chunks),
         embedder.fusion_weight if args.dense_weight is None else args.dense_weight,
         ChunkingSpec(args.chunk_size, args.overlap),
     )

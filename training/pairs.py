@@ -1,4 +1,4 @@
-"""Reads the training pairs and sets a part of them aside."""
+"""Reads the training pairs, and says which are held out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_TEXT = 1200
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two texts that belong together; `group` is the file and the pair's languages."""
+    """Two texts that belong together. `group` is the file and the languages of the pair, such as `dict:zh-en`."""
 
     anchor: str
     positive: str
@@ -26,7 +26,7 @@ class Pair:
 
 
 def read_pairs(folder: Path) -> Iterator[Pair]:
-    """Yield all pairs of `folder`, texts cut to 1,200 characters."""
+    """Yield all pairs of the files in a folder, their texts cut to 1,200 characters."""
     for name in FILES:
         with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
             for line in lines:
@@ -42,5 +42,5 @@ def read_pairs(folder: Path) -> Iterator[Pair]:
 
 
 def is_held_out(pair: Pair, *, one_in: int = 60) -> bool:
-    """Say by a hash of the positive text whether the pair is kept for validation, never trained on."""
+    """Return whether a pair is for validation and not for training, by a hash of its positive text."""
     return zlib.crc32(pair.positive.encode()) % one_in == 0

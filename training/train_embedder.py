@@ -1,7 +1,8 @@
 """Trains the built-in embedder: `python -m training.train_embedder --data DIR --out DIR` (`make train-embedder`).
 
-Reads pairs of texts that belong together, chooses a vocabulary, learns one vector a token so that the texts of a
-pair point the same way, rounds them to 8 bits, and writes the artifact with its card. One thread, seeded.
+It reads pairs of texts that belong together, chooses a vocabulary, and learns a vector for each token, so that the
+vectors of a pair's texts point the same way. The vectors are rounded to 8 bits and written with a card. It runs in one
+thread, and the same seed gives the same table.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from training.contrastive import Encoded, Float, Ints, Plan, train
 from training.pairs import Pair, is_held_out, read_pairs
 from training.vocabulary import choose_vocabulary
 from zhiwen.common.embedding.static import StaticEmbedder, Tokenizer
-from zhiwen.common.lexical.folding import fold_text
+from zhiwen.common.lexical.analysis import fold_text
 
 MODEL = "zhiwen-static-v1"
 MAX_TOKENS = 512
@@ -37,7 +38,10 @@ log = logging.getLogger("training")
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """All distinct texts as vocabulary rows, and the pairs as numbers of texts, (n, 2)."""
+    """All distinct texts as rows of the table, and the pairs as numbers of texts, `(n, 2)`.
+
+    `frequencies`, `(rows,)`, is the share of texts that have each token.
+    """
 
     encoded: Encoded
     pairs: Ints
@@ -56,7 +60,7 @@ def dictionary_words(pairs: Iterable[Pair]) -> set[str]:
 
 
 def encode(texts: Sequence[str], vocabulary: Sequence[str]) -> Encoded:
-    """Return every text as its distinct vocabulary rows."""
+    """Return each text as its distinct rows of the table."""
     tokenizer = Tokenizer({token: row for row, token in enumerate(vocabulary)})
     rows, starts = array("i"), [0]
     for text in texts:
@@ -66,7 +70,7 @@ def encode(texts: Sequence[str], vocabulary: Sequence[str]) -> Encoded:
 
 
 def build_corpus(pairs: Sequence[Pair], limit: int) -> tuple[list[str], Corpus]:
-    """Return the vocabulary and the encoded pairs."""
+    """Return the vocabulary, at most `limit` tokens, and the encoded pairs."""
     numbers: dict[str, int] = {}
     for pair in pairs:
         numbers.setdefault(pair.anchor, len(numbers))
@@ -79,7 +83,7 @@ def build_corpus(pairs: Sequence[Pair], limit: int) -> tuple[list[str], Corpus]:
 
 
 def training_groups(pairs: Sequence[Pair], corpus: Corpus) -> list[Ints]:
-    """Return the numbers of the pairs to learn from by (file, languages); held-out and empty ones left out."""
+    """Return the pairs to learn from by file and languages, as numbers, without held-out pairs and empty texts."""
     filled = np.diff(corpus.encoded.starts) > 0
     groups: dict[str, list[int]] = {}
     for number, pair in enumerate(pairs):
@@ -89,13 +93,13 @@ def training_groups(pairs: Sequence[Pair], corpus: Corpus) -> list[Ints]:
 
 
 def quantised(table: Float) -> tuple[NDArray[np.int8], Float]:
-    """Return the table in 8 bits and each row's scale, (rows,): row = scale * integers."""
+    """Return the table in 8 bits, and the factor by which each row has to be multiplied, `(rows,)`."""
     scales = np.maximum(np.abs(table).max(axis=1), 1e-9) / 127
     return np.rint(table / scales[:, None]).astype(np.int8), scales.astype(np.float32)
 
 
 def write_artifact(out: Path, vocabulary: Sequence[str], table: Float, plan: Plan) -> None:
-    """Write what `StaticEmbedder` opens."""
+    """Write the folder that `StaticEmbedder` opens."""
     out.mkdir(parents=True, exist_ok=True)
     integers, scales = quantised(table / np.abs(table).max())
     np.save(out / "table.npy", integers)
@@ -112,7 +116,7 @@ def write_artifact(out: Path, vocabulary: Sequence[str], table: Float, plan: Pla
 
 
 def validate(embedder: StaticEmbedder, pairs: Iterable[Pair]) -> dict[tuple[str, str], tuple[int, float, float]]:
-    """Return by (kind, group) the number of held-out pairs, and R@1 and R@10 of finding a positive among them."""
+    """Return by (kind, group) how many pairs are held out, and R@1 and R@10 of finding each positive among all."""
     held: dict[tuple[str, str], dict[str, str]] = {}
     for pair in pairs:
         if is_held_out(pair):
@@ -127,9 +131,9 @@ def validate(embedder: StaticEmbedder, pairs: Iterable[Pair]) -> dict[tuple[str,
 
 
 def main() -> None:
-    """Train from the command line's folders."""
+    """Train from and into the folders of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/train"))
+    parser.add_argument("--data", type=Path, required=True, help="the folder of training pairs")
     parser.add_argument("--out", type=Path, default=Path("services/common/data/embedder"))
     parser.add_argument("--dimension", type=int, default=Plan().dimension)
     parser.add_argument("--steps", type=int, default=Plan().steps)

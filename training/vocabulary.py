@@ -1,4 +1,4 @@
-"""Chooses the table's rows: characters, dictionary words, common bigrams, English stems and word pieces."""
+"""Chooses the tokens of the table: characters, dictionary words, common bigrams, English stems and word pieces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from zhiwen.common.embedding.static import han_grams, word_pieces
-from zhiwen.common.lexical.words import runs, starts_chinese, stem
+from zhiwen.common.lexical.analysis import runs, starts_chinese, stem
 
 RARE = 3
 COMMON_BIGRAM = 150
@@ -14,10 +14,10 @@ PIECES = 6_000
 
 
 def choose_vocabulary(texts: Iterable[str], dictionary: Collection[str], limit: int) -> list[str]:
-    """Return at most `limit` tokens by falling number of texts that hold them, word pieces first.
+    """Return at most `limit` tokens: the 6,000 commonest word pieces, then the others from the most frequent on.
 
-    Kept are single characters, dictionary words and stems in at least 3 texts, other Chinese bigrams in at least
-    150, and the 6,000 commonest word pieces.
+    These are the characters, the words of `dictionary` and the stems that at least 3 texts have, and the other Chinese
+    bigrams that at least 150 texts have.
     """
     counts: Counter[str] = Counter()
     pieces: Counter[str] = Counter()

@@ -1,7 +1,8 @@
-"""The one error family of all services, and nothing else.
+"""The errors of all services.
 
-Raised anywhere, rendered once: as problem+json (RFC 9457) by `common.web`, as OpenAI's error object in the gateway
-and in every OpenAI-shaped route. `code` is kebab-case, stable and documented in `docs/errors.md`.
+They are raised anywhere and rendered in one place: as problem+json (RFC 9457) by `common.web`, and as OpenAI's error
+object in the gateway and in every OpenAI-shaped route. `code` is kebab-case, stable, and documented in
+`docs/errors.md`.
 
     ServiceError
     ├── InvalidRequest (422)        bad-filter, bad-template, unknown-index-type, ...
@@ -21,8 +22,9 @@ from typing import Any
 class ServiceError(Exception):
     """An error that a client may read.
 
-    `code` is for programs and never changes, `detail` is one sentence that a person can act on, `retryable` says
-    whether the same request may succeed later. `errors` lists invalid fields, `headers` go on the response.
+    `code` is for programs and never changes. `detail` is a sentence that a person can act on. `retryable` says whether
+    the same request may succeed later. `errors` lists invalid fields. `headers` go on the response. `status` replaces
+    the HTTP status of the class.
     """
 
     status: int = 500
@@ -87,7 +89,7 @@ class Unsupported(ServiceError):
 
 
 class TooMany(ServiceError):
-    """Over a limit; `retry_after` (seconds) becomes the `Retry-After` header."""
+    """The request is over a limit. `retry_after`, in seconds, becomes the `Retry-After` header."""
 
     status = 429
     title = "Too many requests"
@@ -105,11 +107,11 @@ class Unavailable(ServiceError):
 
 
 class DocumentError(ServiceError):
-    """The document itself is at fault: it ends `failed` (or `rejected` at upload) and trying again cannot help."""
+    """The document cannot be indexed, however often it is tried. It ends as `failed`, or as `rejected` at upload."""
 
     status = 422
     title = "Document cannot be indexed"
 
 
 class ConfigurationError(Exception):
-    """The settings are wrong: the process says so in one sentence and does not start."""
+    """The settings are wrong. The process prints the sentence and does not start."""

@@ -1,5 +1,8 @@
-"""Asking an HTTP server again when it was busy or away: full jitter over a doubling pause
-(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), or what Retry-After says."""
+"""Asks an HTTP server again when it is busy or does not answer.
+
+The pause is what Retry-After says, or a random part of one that doubles with each attempt:
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,11 @@ def post_json(
     timeout: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> httpx.Response:
-    """Return the answer to a POST, tried again after 429, 5xx and lost connections, at most `attempts` times.
+    """Return the response to a POST, which is sent again after 429, 5xx and a lost connection.
 
-    An error status of the last attempt is returned, not raised. Raises `httpx.TransportError`. `timeout` is for each
-    attempt, in seconds; without one, the client's counts.
+    `attempts` is how often it is sent at most, `timeout` the seconds that each attempt may take; None: as the client
+    says. `sleep` waits between attempts. A response with an error status is returned when no attempt is left. Raises
+    `httpx.TransportError` when the last attempt had no response.
     """
     limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout, connect=client.timeout.connect)
     for attempt in range(attempts - 1):
@@ -44,7 +48,7 @@ def post_json(
 
 
 def is_busy(response: httpx.Response) -> bool:
-    """Say whether the same request may succeed later."""
+    """Return whether the same request may succeed later."""
     return response.status_code == 429 or response.status_code >= 500
 
 
@@ -62,7 +66,7 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def refusal_of(response: httpx.Response) -> str:
-    """Return what a server said when it refused, in at most 200 characters."""
+    """Return the reason that a server gives for an error, in at most 200 characters."""
     try:
         body = response.json()
     except ValueError:

@@ -1,4 +1,4 @@
-"""The nouns that all services share, as frozen dataclasses: no I/O, no clock."""
+"""The values that all services share, as frozen dataclasses. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Literal
 Mode = Literal["hybrid", "dense", "full_text"]
 """What a search searches: vectors, words, or both."""
 Fusion = Literal["relevance", "min_max", "rrf"]
-"""What orders the hits of a hybrid search."""
+"""How a hybrid search orders its hits."""
 
 
 class DocumentStatus(StrEnum):
-    """Where a document is in its life: `queued -> parsing -> embedding -> indexing -> ready`, or an end."""
+    """The stages of a document: `queued -> parsing -> embedding -> indexing -> ready`, or one of the other ends."""
 
     QUEUED = "queued"
     PARSING = "parsing"
@@ -29,7 +29,7 @@ class DocumentStatus(StrEnum):
 
     @property
     def settled(self) -> bool:
-        """True when nothing more will happen unless somebody asks for it."""
+        """Whether the document stays as it is until a request changes it."""
         return self in SETTLED
 
 
@@ -37,24 +37,27 @@ SETTLED = frozenset({DocumentStatus.READY, DocumentStatus.FAILED, DocumentStatus
 
 
 class JobKind(StrEnum):
-    """What a worker can be asked to do."""
+    """The kinds of work that workers do."""
 
     INGEST = "ingest"  # index one (document, version)
     PURGE = "purge"  # remove the chunks of a superseded (document, version)
     DELETE = "delete"  # remove a document: chunks, original, row
     DROP = "drop"  # remove a knowledge base: collections, originals, rows
-    REBUILD = "rebuild"  # index one live (document, version) into one generation, beside what answers now
-    RETIRE = "retire"  # remove a generation that no longer answers, or never will
+    REBUILD = "rebuild"  # index one live (document, version) into a generation that is being built
+    RETIRE = "retire"  # remove a generation that answers no longer, or never will
 
 
 DEFAULT_METRIC = "IP"
-"""All vectors have length 1, so IP is the cosine already; Milvus's COSINE divides by their lengths again each time."""
+"""The inner product. All vectors have length 1, so that it is the cosine, for which COSINE would divide by lengths."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
-    """How vectors are indexed. `type` and `metric` are Milvus's names; `params` are the build parameters
-    (`nlist`, `M`, `efConstruction`, ...) and `search` the search parameters (`nprobe`, `ef`, ...)."""
+    """How vectors are indexed.
+
+    `type` and `metric` are Milvus's names, `params` the build parameters (`nlist`, `M`, `efConstruction`, …) and
+    `search` the search parameters (`nprobe`, `ef`, …).
+    """
 
     type: str = "AUTOINDEX"
     metric: str = DEFAULT_METRIC
@@ -72,9 +75,10 @@ class ChunkingSpec:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One collection of a knowledge base: fixed model, dimension, index and chunking.
+    """One collection of a knowledge base, whose model, dimension, index and chunking never change.
 
-    A change of any of them is a new generation, built beside the live one (design section 3).
+    A knowledge base that is to have others gets a new generation. It is built beside the live one, which answers until
+    the new one is complete.
     """
 
     id: int
@@ -88,7 +92,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Rebuild:
-    """How far a generation that is being built is, in documents."""
+    """A generation that is being built: `done` of `total` documents are in it."""
 
     generation: Generation
     done: int
@@ -97,9 +101,10 @@ class Rebuild:
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeBase:
-    """A named set of documents. `live` answers; `building` is being filled beside it, if any.
+    """A named set of documents.
 
-    `revision` grows whenever what answers changes.
+    The generation `live` answers, and `building` is being built beside it, if any. `revision` grows with every change
+    of what answers.
     """
 
     id: str
@@ -118,7 +123,10 @@ class KnowledgeBase:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the current stage is; `total` is 0 while unknown. Units: chunks (bytes while parsing)."""
+    """How much of its current stage a document has behind it: `done` of `total` chunks, or bytes while parsing.
+
+    `total` is 0 while it is not known.
+    """
 
     stage: str
     done: int
@@ -127,7 +135,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document as its owner sees it: the newest version, and which version answers (`live_version`)."""
+    """The newest version of a document, and the version that answers, `live_version`."""
 
     id: str
     knowledge_base_id: str
@@ -150,7 +158,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A claimed piece of work. `fence` grows with every claim; only its newest holder may write."""
+    """A claimed piece of work. `fence` grows with every claim, and only the holder of the newest claim may write."""
 
     id: str
     kind: JobKind
@@ -168,9 +176,9 @@ class Job:
 class Block:
     """A piece of a parsed document, in reading order.
 
-    `heading` is the path of titles above it, `page` counts from 1 (slides and sheets too), `kind` is one of
-    `heading`, `paragraph`, `list`, `table`, `code`. For a table `header` is its header row, already rendered, which
-    every chunk of the table repeats.
+    `kind` is `heading`, `paragraph`, `list`, `table` or `code`. `heading` is the path of titles above the block. `page`
+    counts pages, slides or sheets from 1. `header` is the header row of a table as text, which every chunk of the table
+    repeats.
     """
 
     text: str
@@ -182,7 +190,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A passage of a document: what is embedded, found and cited. `ordinal` counts from 0."""
+    """A passage of a document, which is embedded, found and cited as a whole. `ordinal` counts from 0."""
 
     ordinal: int
     text: str
@@ -192,8 +200,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A found chunk. `score` is in 0..1 and higher is better, whatever the metric; so is a reranker's, where one was
-    asked."""
+    """A chunk that was found. `score` is in 0..1, and higher is better, whatever the metric.
+
+    So is `rerank_score`, where a reranker was asked.
+    """
 
     chunk_id: str
     document_id: str
@@ -210,9 +220,9 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """What one key used of one model on one day (UTC, `2026-01-31`): sums to be added to what is there.
+    """What one key used of one model on one day in UTC, such as `2026-01-31`.
 
-    `unmetered` counts the requests whose model server reported no usage; their tokens are in no sum.
+    `unmetered` counts those requests whose model server reported no usage. Their tokens are not counted.
     """
 
     day: str
@@ -225,16 +235,16 @@ class UsageRow:
 
 
 def chunk_id(document_id: str, version: int, ordinal: int) -> str:
-    """Return the primary key of a chunk: the same for every attempt at the same work."""
+    """Return the primary key of a chunk, which is the same at every attempt to index it."""
     return f"{document_id}:{version}:{ordinal}"
 
 
 def parse_chunk_id(id: str) -> tuple[str, int, int]:
-    """Return what `chunk_id` was made of: document id, version, ordinal."""
+    """Return document id, version and ordinal of a chunk's primary key."""
     document_id, version, ordinal = id.rsplit(":", 2)
     return document_id, int(version), int(ordinal)
 
 
 def with_heading(heading: str, text: str) -> str:
-    """Return a text below the titles that stand above it, which say what the text is about."""
+    """Return a text with the titles above it, which say what the text is about."""
     return f"{heading}\n{text}" if heading else text

@@ -9,8 +9,8 @@ _REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def is_plain(text: str) -> bool:
-    """True when a text can be shown on one line, stored and compared as it stands.
+    """Return whether a text can be shown on one line, stored and compared as it is.
 
-    Not `str.isprintable`, which refuses the full-width space of Chinese file names and joined emoji.
+    `str.isprintable` would refuse joined emoji, and the full-width space of Chinese file names.
     """
     return not any(unicodedata.category(character) in _REFUSED for character in text)

@@ -1,7 +1,7 @@
-"""Settings that every service shares; each service extends `CommonSettings` with its own.
+"""The settings that services share. Each service extends `CommonSettings` with its own.
 
-Every setting is an environment variable `ZHIWEN_<NAME>`, documented in `deploy/.env.example` (a test holds that
-complete). Nothing here is read at import: `create_app()` and `main()` build the settings and pass values down.
+A setting is an environment variable `ZHIWEN_<NAME>`. A test holds that `deploy/.env.example` documents every one. None
+is read at import: `create_app()` and `main()` build the settings and pass values down.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BUILT_IN_MODEL = "zhiwen-static-v1"
 
 
 class CommonSettings(BaseSettings):
-    """Where the state lives and how to reach it."""
+    """Where the state is kept and how it is reached."""
 
     model_config = SettingsConfigDict(env_prefix="ZHIWEN_", frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -51,17 +51,17 @@ class CommonSettings(BaseSettings):
 
     @property
     def ledger_url(self) -> str:
-        """The SQLAlchemy URL to use, SQLite in the data folder where none is set."""
+        """The SQLAlchemy URL of the ledger."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'ledger.db'}"
 
     @property
     def originals_location(self) -> str:
-        """A folder or an `s3://` URL."""
+        """Where originals are kept: a folder, or an `s3://` URL."""
         return self.originals_url or str(self.data_dir.absolute() / "originals")
 
 
 class EmbeddingSettings(BaseSettings):
-    """How texts become vectors: shared by the worker, which embeds passages, and query, which embeds questions."""
+    """How texts become vectors, for the worker, which embeds passages, and for query, which embeds questions."""
 
     model_config = SettingsConfigDict(env_prefix="ZHIWEN_", frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -85,10 +85,7 @@ class EmbeddingSettings(BaseSettings):
 
 
 def require_loopback_or_key(host: str, *, has_key: bool) -> None:
-    """Refuse to listen beyond this machine while nobody needs a key.
-
-    Raises `ConfigurationError` when `host` is not a loopback address and no API key exists.
-    """
+    """Raise `ConfigurationError` when `host` is not a loopback address and no API key exists."""
     if has_key or is_loopback(host):
         return
     raise ConfigurationError(

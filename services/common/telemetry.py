@@ -1,6 +1,6 @@
-"""Logs and metrics: structlog JSON, one line per request and per job, Prometheus without ids as labels.
+"""Logs and metrics: one line of JSON for each request and each job, and Prometheus metrics without ids as labels.
 
-Document text and keys are never logged.
+The text of documents and keys are never logged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ CHUNKS = Counter("zhiwen_chunks_indexed", "Chunks embedded and written")
 
 
 def configure_logging(service: str, level: str, fmt: str) -> None:
-    """Send structlog and the standard library's loggers, this one process's, to stderr in one format."""
+    """Send the log lines of structlog and of the standard library to stderr, in one format.
+
+    `service` stands in every line. `level` is the least severe one shown. `fmt` is `json` or `console`.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -59,7 +62,7 @@ def configure_logging(service: str, level: str, fmt: str) -> None:
             ],
         )
     )
-    # What no line shows, nobody needs to look up (docs.python.org/3/howto/logging.html#optimization).
+    # No line shows these, so they are not looked up: https://docs.python.org/3/howto/logging.html#optimization
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
@@ -93,13 +96,13 @@ def _add_service(service: str) -> structlog.typing.Processor:
 
 
 def request_id_from(header: str | None) -> str:
-    """Return the caller's request id if it is a sane one, else a new one (16 hex digits)."""
+    """Return the request id in a header, or a new one of 16 hex digits when it has none that is safe to log."""
     if header and _REQUEST_ID.fullmatch(header):
         return header
     return secrets.token_hex(8)
 
 
 def current_request_id() -> str | None:
-    """The id of the request being served, or of the request that caused the job being run."""
+    """Return the id of the request that is served, or of the request that caused the job that runs."""
     value = structlog.contextvars.get_contextvars().get("request_id")
     return str(value) if value is not None else None

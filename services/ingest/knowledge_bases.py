@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from zhiwen.common.api.knowledge_bases import Chunking, CreateKnowledgeBase, Index, UpdateKnowledgeBase
-from zhiwen.common.embedding.base import describe_model
+from zhiwen.common.embedding.registry import describe_model
 from zhiwen.common.errors import Conflict, InvalidRequest, NotFound, ServiceError
 from zhiwen.common.ledger import Ledger, NewGeneration, new_id
 from zhiwen.common.models import DEFAULT_METRIC, ChunkingSpec, Generation, IndexSpec, KnowledgeBase

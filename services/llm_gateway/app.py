@@ -128,7 +128,7 @@ def find_ledger(settings: GatewaySettings) -> Ledger | None:
 
 
 def _load_embedder() -> Embedder:
-    from zhiwen.common.embedding.base import embedders_from  # needs numpy and the model's library
+    from zhiwen.common.embedding.registry import embedders_from  # needs numpy and the model's library
     from zhiwen.common.settings import EmbeddingSettings
 
     settings = EmbeddingSettings()

@@ -8,7 +8,8 @@ import pytest
 
 from tests.contract.conftest import DIMENSION, Spares
 from tests.servers.ledgers import add_ready, new_base
-from zhiwen.common.embedding.base import Embedders, HashEmbedder
+from zhiwen.common.embedding.fake import HashEmbedder
+from zhiwen.common.embedding.registry import Embedders
 from zhiwen.common.errors import InvalidRequest
 from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.lexical.translations import Translations

@@ -15,9 +15,11 @@ import pytest
 
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port
 from tests.servers.tiny_models import HIDDEN, MAX_TOKENS, PROMPTS, write_embedding_model
-from zhiwen.common.embedding import base as embedding
-from zhiwen.common.embedding.base import ModelDescription, describe_model, embedders_from
-from zhiwen.common.embedding.openai import RemoteEmbedder
+from zhiwen.common.embedding import transformer
+from zhiwen.common.embedding.base import ModelDescription
+from zhiwen.common.embedding.openai import OpenAIEmbedder
+from zhiwen.common.embedding.registry import describe_model, embedders_from
+from zhiwen.common.embedding.static import StaticEmbedder
 from zhiwen.common.embedding.transformer import Runtime, SentenceTransformerEmbedder, describe_folder
 from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
 from zhiwen.common.settings import EmbeddingSettings
@@ -78,12 +80,24 @@ def test_model_is_described_from_its_files_and_without_torch(model: str) -> None
     expected = ModelDescription(HIDDEN, MAX_TOKENS)
     assert describe_folder(Path(model)) == describe_model(model, EmbeddingSettings()) == expected
     code = (
-        "import sys; from zhiwen.common.embedding.base import describe_model; "
+        "import sys; from zhiwen.common.embedding.registry import describe_model; "
         "from zhiwen.common.settings import EmbeddingSettings; "
         f"print(describe_model({model!r}, EmbeddingSettings())); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(expected)
+
+
+def test_built_in_model_is_described_without_what_only_worker_and_query_install() -> None:
+    code = (
+        "import sys; sys.modules['rjieba'] = sys.modules['Stemmer'] = None; "
+        "from zhiwen.common.embedding.registry import describe_model; "
+        "from zhiwen.common.settings import BUILT_IN_MODEL, EmbeddingSettings; "
+        "print(describe_model(BUILT_IN_MODEL, EmbeddingSettings()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    built_in = StaticEmbedder()
+    assert done.stdout.strip() == str(ModelDescription(built_in.dimension, built_in.max_tokens))
 
 
 def test_files_of_older_models_are_understood(tmp_path: Path) -> None:
@@ -129,7 +143,7 @@ def test_model_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_model_that_takes_too_long_to_load_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "DESCRIBE_SECONDS", 0.01)
+    monkeypatch.setattr(transformer, "DESCRIBE_SECONDS", 0.01)
     with pytest.raises(InvalidRequest, match=r"unknown-embedding-model.*nothing.*within 0.01 s"):
         describe_model(str(tmp_path / "nothing"), EmbeddingSettings())
 
@@ -155,15 +169,15 @@ def pauses() -> list[float]:
 
 
 @pytest.fixture
-def remote(server: FakeOpenAI, pauses: list[float]) -> Iterator[RemoteEmbedder]:
+def remote(server: FakeOpenAI, pauses: list[float]) -> Iterator[OpenAIEmbedder]:
     server.forget()
-    embedder = RemoteEmbedder("openai:bge-m3", base_url=server.base_url, api_key="k1", sleep=pauses.append)
+    embedder = OpenAIEmbedder("openai:bge-m3", base_url=server.base_url, api_key="k1", sleep=pauses.append)
     server.forget()
     yield embedder
     embedder.close()
 
 
-def test_server_is_asked_as_openai_says(server: FakeOpenAI, remote: RemoteEmbedder) -> None:
+def test_server_is_asked_as_openai_says(server: FakeOpenAI, remote: OpenAIEmbedder) -> None:
     vectors = remote.embed_passages(["四个字啊", "x"])
     (request,) = server.requests()
     assert request.path == "/v1/embeddings"
@@ -174,7 +188,7 @@ def test_server_is_asked_as_openai_says(server: FakeOpenAI, remote: RemoteEmbedd
     assert remote.dimension == 2
 
 
-def test_many_texts_are_sent_in_batches_and_ordered_by_index(server: FakeOpenAI, remote: RemoteEmbedder) -> None:
+def test_many_texts_are_sent_in_batches_and_ordered_by_index(server: FakeOpenAI, remote: OpenAIEmbedder) -> None:
     server.script({"behaviour": "answer", "shuffled": True})
     texts = ["x" * n for n in range(1, 151)]
     vectors = remote.embed_passages(texts)
@@ -191,7 +205,7 @@ def test_many_texts_are_sent_in_batches_and_ordered_by_index(server: FakeOpenAI,
     ],
     ids=["429", "503", "reset"],
 )
-def test_busy_server_is_asked_again(server: FakeOpenAI, remote: RemoteEmbedder, pauses: list[float], step: Any) -> None:
+def test_busy_server_is_asked_again(server: FakeOpenAI, remote: OpenAIEmbedder, pauses: list[float], step: Any) -> None:
     server.script(step, step, "answer")
     assert remote.embed_passages(["x"]).shape == (1, 2)
     assert len(server.requests()) == 3
@@ -199,20 +213,20 @@ def test_busy_server_is_asked_again(server: FakeOpenAI, remote: RemoteEmbedder, 
     assert all(0 <= pause <= 0.25 * 2**attempt for attempt, pause in enumerate(pauses))
 
 
-def test_pause_is_what_the_server_asks_for(server: FakeOpenAI, remote: RemoteEmbedder, pauses: list[float]) -> None:
+def test_pause_is_what_the_server_asks_for(server: FakeOpenAI, remote: OpenAIEmbedder, pauses: list[float]) -> None:
     server.script({"behaviour": "status", "status": 429, "body": {}, "headers": {"Retry-After": "3"}}, "answer")
     remote.embed_passages(["x"])
     assert pauses == [3.0]
 
 
-def test_server_that_stays_busy_is_unavailable(server: FakeOpenAI, remote: RemoteEmbedder) -> None:
+def test_server_that_stays_busy_is_unavailable(server: FakeOpenAI, remote: OpenAIEmbedder) -> None:
     server.script({"behaviour": "status", "status": 503, "body": {}})
     with pytest.raises(Unavailable, match=r"embedding-server-unavailable.*503"):
         remote.embed_passages(["x"])
     assert len(server.requests()) == 4
 
 
-def test_question_waits_less_than_passages_do(server: FakeOpenAI, remote: RemoteEmbedder) -> None:
+def test_question_waits_less_than_passages_do(server: FakeOpenAI, remote: OpenAIEmbedder) -> None:
     server.script({"behaviour": "status", "status": 503, "body": {}})
     with pytest.raises(Unavailable, match="embedding-server-unavailable"):
         remote.embed_queries(["x"])
@@ -221,7 +235,7 @@ def test_question_waits_less_than_passages_do(server: FakeOpenAI, remote: Remote
 
 def test_silent_server_holds_up_one_question_at_a_time(server: FakeOpenAI) -> None:
     server.forget()
-    embedder = RemoteEmbedder("openai:bge-m3", base_url=server.base_url, timeout=1.0, question_timeout=0.3)
+    embedder = OpenAIEmbedder("openai:bge-m3", base_url=server.base_url, timeout=1.0, question_timeout=0.3)
     server.script("hang")
     with pytest.raises(Unavailable, match="does not answer"):
         embedder.embed_queries(["x"])
@@ -245,14 +259,14 @@ def test_server_that_is_not_there_is_unavailable() -> None:
         embedders_from(settings).get("openai:bge-m3")
 
 
-def test_refusal_is_said_and_not_repeated(server: FakeOpenAI, remote: RemoteEmbedder) -> None:
+def test_refusal_is_said_and_not_repeated(server: FakeOpenAI, remote: OpenAIEmbedder) -> None:
     server.script({"behaviour": "status", "status": 400, "body": {"error": {"message": "no such model"}}})
     with pytest.raises(ServiceError, match=r"embedding-failed.*bge-m3.*no such model"):
         remote.embed_queries(["x"])
     assert len(server.requests()) == 1
 
 
-def test_another_dimension_is_an_error_that_names_both(server: FakeOpenAI, remote: RemoteEmbedder) -> None:
+def test_another_dimension_is_an_error_that_names_both(server: FakeOpenAI, remote: OpenAIEmbedder) -> None:
     server.script({"behaviour": "answer", "dimension": 3})
     with pytest.raises(ServiceError, match=r"dimension-mismatch.*openai:bge-m3.*2 numbers before and 3 now"):
         remote.embed_queries(["x"])
@@ -271,7 +285,7 @@ def test_another_dimension_is_an_error_that_names_both(server: FakeOpenAI, remot
     ],
     ids=str,
 )
-def test_nonsense_is_an_error(server: FakeOpenAI, remote: RemoteEmbedder, body: Any) -> None:
+def test_nonsense_is_an_error(server: FakeOpenAI, remote: OpenAIEmbedder, body: Any) -> None:
     server.script({"behaviour": "json-instead", "body": body})
     with pytest.raises(ServiceError, match=r"embedding-failed.*openai:bge-m3"):
         remote.embed_queries(["x"])
@@ -288,7 +302,7 @@ def test_server_that_is_not_configured_is_named() -> None:
         describe_model("openai:bge-m3", EmbeddingSettings())
 
 
-def test_tokens_are_estimated_on_the_safe_side(remote: RemoteEmbedder) -> None:
+def test_tokens_are_estimated_on_the_safe_side(remote: OpenAIEmbedder) -> None:
     assert remote.count_tokens("年假有十天") == 5
     assert remote.count_tokens("annual leave") == 4
     assert remote.count_tokens("") == 0

@@ -19,7 +19,7 @@ FORBIDDEN = {
     "zhiwen": ["httpx", "httpx_sse", "pydantic", *WEB, *STORES],
     "zhiwen.client": [*HEAVY, *PARSERS, *WEB, *STORES],
     "zhiwen.llm_gateway.app": [*HEAVY, *PARSERS, "pymilvus", "celery", "openai", "boto3", "typer"],
-    "zhiwen.ingest.api.app": [*HEAVY, *PARSERS, "openai", "aiohttp", "typer"],
+    "zhiwen.ingest.api.app": [*HEAVY, *PARSERS, "rjieba", "Stemmer", "openai", "aiohttp", "typer"],
     "zhiwen.query.api.app": [*HEAVY, *PARSERS, "celery", "aiohttp", "typer", "boto3"],
     "zhiwen.ingest.worker.main": [*HEAVY, "unstructured", "openai", "aiohttp", "typer"],
     "zhiwen.webui.app": ["torch", "pymilvus", "celery", "sqlalchemy", "openai", *PARSERS],

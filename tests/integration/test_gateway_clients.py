@@ -18,7 +18,7 @@ from langchain_openai import ChatOpenAI
 
 from tests.servers.gateways import gateway, upstream
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port, service, stop
-from zhiwen.common.embedding.base import HashEmbedder
+from zhiwen.common.embedding.fake import HashEmbedder
 from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL, fill
 
 ANSWER = "根据已知信息,年假为 10 天。[1]"

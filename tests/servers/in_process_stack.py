@@ -19,7 +19,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from tests.servers.ledgers import unique
-from zhiwen.common.embedding.base import Embedders, HashEmbedder
+from zhiwen.common.embedding.fake import HashEmbedder
+from zhiwen.common.embedding.registry import Embedders
 from zhiwen.common.ledger import Ledger, open_ledger
 from zhiwen.common.originals import DiskOriginals
 from zhiwen.common.store import ChunkStore

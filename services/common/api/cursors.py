@@ -1,4 +1,4 @@
-"""Cursors of lists: opaque to clients, checked when they come back. Pure."""
+"""Cursors of lists. A client sends one back as it came, and it is checked then. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from zhiwen.common.errors import InvalidRequest
 
 
 def encode_cursor(position: list[Any]) -> str:
-    """Return a position in a list as an opaque string."""
+    """Return the cursor of a position in a list. A position is values that JSON has."""
     return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, *kinds: type) -> list[Any]:
-    """Return the position in a cursor, of exactly these kinds. Raises `InvalidRequest` (`bad-cursor`)."""
+    """Return the position of a cursor. `kinds` are the types of its values, one for one.
+
+    Raises `InvalidRequest` (`bad-cursor`) for a cursor that `encode_cursor` did not make of such a position.
+    """
     try:
         position = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, binascii.Error) as exc:

@@ -1,4 +1,4 @@
-"""FastAPI dependencies that check API keys."""
+"""The dependency of routes that checks an API key, and the rule of this machine where there is none yet."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from zhiwen.common.ledger import Scope
 
 
 class Needs(SecurityBase):
-    """A dependency that admits keys of at least `scope`, for the knowledge base in the path if there is one.
+    """Admits keys of at least `scope`. A path with a knowledge base, `{kb}`, needs a key that is good for it.
 
-    One dependency that is its own security scheme: FastAPI spends as much on each as a key costs to check.
+    It is dependency and security scheme in one, since FastAPI spends as much time on a dependency as the check of a key
+    takes.
     """
 
     scheme_name = "HTTPBearer"
@@ -36,7 +37,7 @@ class Needs(SecurityBase):
 
 
 async def principal_of(connection: HTTPConnection, keys: KeyRing) -> Principal:
-    """Return who is asking. Raises `Unauthorized`, and `Forbidden` (`not-local`) where being here is the only proof."""
+    """Return who sent a request. Raises `Unauthorized`, and `Forbidden` (`not-local`) as `require_local` does."""
     principal = await keys.authenticate(connection.headers.get("authorization"))
     if principal is ANONYMOUS:
         require_local(connection)
@@ -44,11 +45,11 @@ async def principal_of(connection: HTTPConnection, keys: KeyRing) -> Principal:
 
 
 def require_local(connection: HTTPConnection) -> None:
-    """Raise `Forbidden` (`not-local`) for a request from another machine, or that a web page elsewhere made the user's
-    browser send.
+    """Raise `Forbidden` (`not-local`) for a request that no program or page on this machine made.
 
-    Without a key, being on this machine is the only proof. A foreign page shows in `Origin`; one that has rebound its
-    name to this machine shows in `Host`; a unix socket has no client and is on this machine.
+    While there is no key, being on this machine is the only proof of a right. A page of another site, open in a browser
+    here, gives itself away by `Origin`, and one that has rebound its name to this machine by `Host`. A request over a
+    unix socket has no client address and comes from this machine.
     """
     headers = connection.headers
     here = connection.client is None or is_loopback(connection.client.host)
@@ -58,7 +59,7 @@ def require_local(connection: HTTPConnection) -> None:
 
 
 def _names_loopback(url: str | None) -> bool:
-    """True when there is no address, or it is one of this machine. Not `Request.url`, which mends a damaged `Host`."""
+    """Return whether a header names this machine, or is not there. `Request.url` would mend a damaged `Host`."""
     try:
         return url is None or is_loopback(urlsplit(url).hostname or "")
     except ValueError:  # `http://[` is no address at all

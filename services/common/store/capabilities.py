@@ -1,4 +1,4 @@
-"""The engines behind the store: what each can do, and what its errors mean."""
+"""What the engine behind the store can do, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ RATE_LIMIT = 8
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the connected engine can do; `version` is empty for Milvus Lite."""
+    """What the connected engine can do.
+
+    `version` is empty for Milvus Lite 2. `sparse` and `aliases` say whether it has sparse vectors and aliases,
+    `index_types` which indexes it has.
+    """
 
     version: str
     sparse: bool
@@ -31,12 +35,12 @@ class Capabilities:
 
     @property
     def default_index(self) -> str:
-        """HNSW on a server, AUTOINDEX (exact at its sizes) on Milvus Lite."""
+        """HNSW where the engine has it, else AUTOINDEX, which is exact at the sizes that Milvus Lite is for."""
         return "HNSW" if "HNSW" in self.index_types else "AUTOINDEX"
 
 
 class CollectionGone(ServiceError):
-    """The collection is not there: never made, or dropped."""
+    """The collection does not exist, or no longer."""
 
 
 def require_full_text(capabilities: Capabilities) -> None:
@@ -48,21 +52,21 @@ def require_full_text(capabilities: Capabilities) -> None:
 
 
 def probe(client: Any) -> Capabilities:
-    """Ask a connected engine what it can do."""
+    """Ask an engine, through a connected `MilvusClient`, what it can do."""
     try:
         version = str(client.get_server_version(timeout=5)).removeprefix("v")
     except grpc.RpcError as exc:
         if exc.code() != grpc.StatusCode.UNIMPLEMENTED:
             raise
         return Capabilities(version="", sparse=True, aliases=False, index_types=LITE_INDEXES)
-    if version.startswith("milvus_lite-"):  # 3.x, pure Python; 2.x does not tell its version
+    if version.startswith("milvus_lite-"):  # 3.x; 2.x does not tell its version
         return Capabilities(version=version, sparse=True, aliases=True, index_types=LITE_3_INDEXES)
     numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
     return Capabilities(version=version, sparse=numbers >= (2, 4), aliases=True, index_types=SERVER_INDEXES)
 
 
 def translated(exc: Exception) -> ServiceError:
-    """Return what an error of the Milvus client means."""
+    """Return the error that our callers know for one of gRPC or of pymilvus. An unexpected one is logged."""
     if _is_unauthorized(exc):
         return Unavailable(
             "milvus-unauthorized", "Milvus does not take the token it was given; see ZHIWEN_MILVUS_TOKEN."
@@ -82,19 +86,19 @@ def _away() -> Unavailable:
 
 
 def _is_unauthorized(exc: Exception) -> bool:
-    for error in (exc, exc.__cause__):  # while connecting, pymilvus hides the code in the cause
+    for error in (exc, exc.__cause__):  # when connecting fails, only the cause has the code
         if isinstance(error, grpc.RpcError):
             return error.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
     return False
 
 
 def timed_out(exc: BaseException | None) -> bool:
-    """True for the error of a call that had no answer in its time."""
+    """Return whether the error is that of a call that had no answer in time."""
     return isinstance(exc, grpc.RpcError) and exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def is_busy(exc: BaseException | None) -> bool:
-    """True for the error of a call beyond a server's limits."""
+    """Return whether the error is that of a call beyond the server's rate limits."""
     return getattr(exc, "code", None) == RATE_LIMIT
 
 
@@ -103,7 +107,7 @@ def _is_outage(exc: Exception) -> bool:
         return exc.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
     if isinstance(exc, ValueError):
         return "closed channel" in str(exc).lower()
-    # 1: deadline or unexpected, 2: cannot connect; the others: collection not loaded or node not ready yet.
+    # 1: deadline or unexpected error, 2: no connection, the others: a collection not loaded or a node not ready yet.
     return getattr(exc, "code", None) in {1, 2, 101, 106, 503, 700} or isinstance(
         exc, pymilvus.exceptions.ConnectError | pymilvus.exceptions.MilvusUnavailableException
     )

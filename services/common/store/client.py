@@ -1,7 +1,8 @@
 """The chunk store: Milvus, a real server or Milvus Lite.
 
-It holds what can be rebuilt from ledger and originals at any time. Reads that decide something (counts, listings)
-ask for strong consistency: the default may be seconds stale. Only upserts write: inserting an existing key doubles it.
+It holds what can be rebuilt from ledger and originals at any time. Reads that decide something, counts and listings,
+ask for strong consistency, since the default may be seconds behind. Rows are only ever upserted, since inserting a key
+that is there makes a second row of it.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from numpy.typing import NDArray
 
 from zhiwen.common.errors import Unavailable
 from zhiwen.common.models import Generation, Hit, IndexSpec
-from zhiwen.common.store import milvus_messages
 from zhiwen.common.store.aliases import Aliases
 from zhiwen.common.store.capabilities import Capabilities, require_full_text
-from zhiwen.common.store.connection import Connection
+from zhiwen.common.store.connection import Connection, import_scipy
 from zhiwen.common.store.index_specs import fitted_search
 from zhiwen.common.store.rows import (
     OUTPUT,
+    STRONG,
     ChunkKey,
     ChunkRow,
+    Nearest,
     SparseVector,
+    VectorSearch,
     index_params_of,
     of_document,
     quoted,
@@ -31,23 +34,25 @@ from zhiwen.common.store.rows import (
     similarities,
     to_hit,
     to_row,
+    with_ids,
 )
+from zhiwen.common.store.search_calls import calls_of
 
-STRONG = "Strong"
 UPSERT_ROWS = 256
 PAGE = 1000
 
 Ranking = dict[str, float]
-"""Scores by chunk id, best first. `parse_chunk_id` says whose chunk it is; `ChunkStore.hits` brings the rest."""
+"""Scores by chunk id, best first. `parse_chunk_id` says whose chunk an id is, `ChunkStore.hits` reads the rest."""
 
 
 class ChunkStore:
-    """Collections of chunks. Thread-safe; connects when first used and again after a loss.
+    """Collections of chunks. Thread-safe. Connects when it is first used, and again after a connection was lost.
 
-    Raises what its `Connection` raises.
+    Every call raises what `Connection` raises.
     """
 
     def __init__(self, url: str, *, token: str = "", timeout: float = 30.0) -> None:
+        """`url` is Milvus's address, or `unix:/path`. `timeout` is the seconds that one call may take."""
         self.url = url
         self._timeout = timeout
         self._connection = Connection(url, token, timeout)
@@ -58,7 +63,7 @@ class ChunkStore:
         self._connection.call(lambda client: client.list_collections(timeout=3))
 
     def capabilities(self) -> Capabilities:
-        """Ask the server, once, what it can do."""
+        """Return what the server can do. It is asked once."""
         return self._connection.capabilities()
 
     def close(self) -> None:
@@ -67,7 +72,7 @@ class ChunkStore:
     # Collections
 
     def create(self, collection: str, dimension: int, index: IndexSpec) -> None:
-        """Create a collection, its indexes, and load it. An existing one of that name is left as it is."""
+        """Create a collection with its indexes, and load it. One that is there already is left as it is."""
         sparse = self.capabilities().sparse
 
         def create(client: Any) -> None:
@@ -84,7 +89,7 @@ class ChunkStore:
         self._connection.call(create)
 
     def drop(self, collection: str) -> None:
-        """Remove a collection, if it is there, with its aliases: one that has any cannot be dropped."""
+        """Remove a collection, if it is there. Its aliases go first, since Milvus drops none that has any."""
 
         def drop(client: Any) -> None:
             self._aliases.drop(client, collection)
@@ -100,8 +105,9 @@ class ChunkStore:
     # Writing
 
     def upsert(self, collection: str, rows: Sequence[ChunkRow]) -> None:
-        """Write rows; the same ids again replace them. Raises `ServiceError` (`bad-vector`) for NaN or infinity."""
+        """Write rows. A row replaces the one with its id. Raises `ServiceError` (`bad-vector`) for NaN or infinity."""
         sparse = self.capabilities().sparse
+        import_scipy()
         for start in range(0, len(rows), UPSERT_ROWS):
             self._upsert(collection, [to_row(row, sparse=sparse) for row in rows[start : start + UPSERT_ROWS]])
 
@@ -113,9 +119,9 @@ class ChunkStore:
         self._connection.call(lambda client: client.flush(collection, timeout=self._timeout))
 
     def delete(self, collection: str, document_id: str, version: int | None = None) -> None:
-        """Delete the chunks of a document, of one version if given, and verify with a strong count that none is left.
+        """Delete the chunks of a document, or of one version of it, and count that none is left.
 
-        Raises `Unavailable` (`delete-not-visible`) when some still are: try again.
+        Raises `Unavailable` (`delete-not-visible`) when some are still counted: try again.
         """
         expression = of_document(document_id, version)
         self._connection.on(
@@ -127,85 +133,64 @@ class ChunkStore:
     # Reading
 
     def count(self, collection: str, document_id: str | None = None, version: int | None = None) -> int:
-        """Return the number of rows, strongly consistent."""
+        """Return the number of rows of a collection, of a document, or of one version of it, strongly consistent."""
         expression = of_document(document_id, version) if document_id else ""
         rows = self._connection.on(
-            collection,
-            lambda client: client.query(
-                collection,
-                filter=expression,
-                output_fields=["count(*)"],
-                consistency_level=STRONG,
-                timeout=self._timeout,
-            ),
+            collection, lambda client: self._query(client, collection, expression, ["count(*)"], limit=None)
         )
         return int(rows[0]["count(*)"])
 
     def chunks(self, collection: str, document_id: str, version: int, *, first: int, count: int) -> list[Hit]:
-        """Return the chunks `first` to `first + count - 1` of a document in order, those that exist."""
+        """Return those chunks `first` to `first + count - 1` of a document that exist, in order."""
         expression = f"{of_document(document_id, version)} and ordinal >= {first} and ordinal < {first + count}"
         rows = self._connection.reading(
-            collection,
-            lambda client: client.query(
-                collection,
-                filter=expression,
-                output_fields=OUTPUT,
-                limit=count,
-                consistency_level=STRONG,
-                timeout=self._timeout,
-            ),
+            collection, lambda client: self._query(client, collection, expression, OUTPUT, limit=count)
         )
         return sorted((to_hit(row, 1.0) for row in rows), key=lambda hit: hit.ordinal)
 
     def keys(self, collection: str) -> Iterator[ChunkKey]:
         """Yield the key of every row in order of id, strongly consistent."""
         last = ""
-        while page := self._keys_after(collection, last):
-            yield from page
-            last = page[-1].id
-
-    def _keys_after(self, collection: str, last: str) -> list[ChunkKey]:
-        rows = self._connection.on(
-            collection,
-            lambda client: client.query(
-                collection,
-                filter=f"id > {quoted(last)}",
-                output_fields=["id", "document_id", "version", "ordinal"],
-                limit=PAGE,
-                consistency_level=STRONG,
-                timeout=self._timeout,
-            ),
-        )
-        keys = [ChunkKey(r["id"], r["document_id"], int(r["version"]), int(r["ordinal"])) for r in rows]
-        return sorted(keys, key=lambda key: key.id)
+        fields = ["id", "document_id", "version", "ordinal"]
+        while page := self._page(collection, f"id > {quoted(last)}", fields):
+            for row in page:
+                yield ChunkKey(row["id"], row["document_id"], int(row["version"]), int(row["ordinal"]))
+            last = page[-1]["id"]
 
     def vectors(self, collection: str) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-        """Yield pages of all stored rows in order of id: ids, and their vectors `(rows, dimension) float32`."""
+        """Yield all rows in order of id, page by page: ids, and their vectors `(rows, dimension) float32`."""
         last = ""
-        while page := self._vectors(collection, f"id > {quoted(last)}"):
-            yield page
-            last = page[0][-1]
+        while page := self._page(collection, f"id > {quoted(last)}", ["id", "dense"]):
+            yield _vectors_of(page)
+            last = page[-1]["id"]
 
     def vectors_of(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
-        """Return the rows of these ids, at most `PAGE`, in order of id, as `vectors` does."""
-        return self._vectors(collection, f"id in [{', '.join(map(quoted, ids))}]") or ([], np.empty((0, 0), np.float32))
+        """Return the rows of these ids, at most `PAGE`, as `vectors` does."""
+        return _vectors_of(self._page(collection, with_ids(ids), ["id", "dense"]))
 
-    def _vectors(self, collection: str, expression: str) -> tuple[list[str], NDArray[np.float32]] | None:
+    def _page(self, collection: str, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
+        """Return at most `PAGE` rows in order of id."""
         rows = self._connection.on(
-            collection,
-            lambda client: client.query(
-                collection,
-                filter=expression,
-                output_fields=["id", "dense"],
-                limit=PAGE,
-                consistency_level=STRONG,
-                timeout=self._timeout,
-            ),
+            collection, lambda client: self._query(client, collection, expression, fields, limit=PAGE)
         )
-        rows = sorted(rows, key=lambda row: str(row["id"]))
-        if not rows:
-            return None
-        return [row["id"] for row in rows], np.array([row["dense"] for row in rows], np.float32)
+        return sorted(rows, key=lambda row: str(row["id"]))
+
+    def _query(
+        self, client: Any, collection: str, expression: str, fields: Sequence[str], *, limit: int | None
+    ) -> Sequence[dict[str, Any]]:
+        """Return the given fields of the rows that an expression selects, strongly consistent."""
+        limits = {} if limit is None else {"limit": limit}
+        rows: Sequence[dict[str, Any]] = client.query(
+            collection,
+            filter=expression,
+            output_fields=fields,
+            consistency_level=STRONG,
+            timeout=self._timeout,
+            **limits,
+        )
+        return rows
+
+    # Searching
 
     def search_dense(
         self,
@@ -217,23 +202,27 @@ class ChunkStore:
         params: Mapping[str, Any] | None = None,
         strong: bool = False,
     ) -> Ranking:
-        """Return the nearest chunks; a score is the cosine similarity, negative ones as 0.
+        """Return the nearest chunks. A score is the cosine similarity, a negative one 0.
 
-        Stored and asked vectors have length 1, so all three metrics rank alike and convert to the cosine exactly.
-        `strong` sees all that is written by now, where a server may else be seconds behind.
+        All three metrics rank alike and convert to the cosine exactly, since stored vectors and `vector`, `(dimension,)
+        float32`, have length 1. `expression` selects chunks in Milvus's filter language, `params` go over the search
+        parameters of the generation's index. `strong` sees all that was written before, where a server may otherwise be
+        seconds behind.
         """
-        metric = generation.index.metric
-        ids, distances = self._search(
-            generation.collection,
-            "dense",
-            np.asarray(vector, dtype=np.float32),
-            metric=metric,
-            params=fitted_search(generation.index, params or {}, limit),
-            limit=limit,
-            expression=expression,
-            strong=strong,
+        index = generation.index
+        ids, distances = self._nearest(
+            VectorSearch(
+                generation.collection,
+                "dense",
+                np.asarray(vector, dtype=np.float32),
+                index.metric,
+                fitted_search(index, params or {}, limit),
+                limit,
+                expression,
+                strong,
+            )
         )
-        return dict(zip(ids, similarities(distances, metric), strict=True))
+        return dict(zip(ids, similarities(distances, index.metric), strict=True))
 
     def search_sparse(
         self,
@@ -244,39 +233,31 @@ class ChunkStore:
         expression: str = "",
         strong: bool = False,
     ) -> Ranking:
-        """Return the chunks with the largest inner product, which is the score; `strong` as in `search_dense`.
+        """Return the chunks with the largest inner product, which is the score.
 
-        Raises `InvalidRequest` (`full-text-not-available`) where the server has no sparse vectors.
+        `expression` and `strong` are those of `search_dense`. Raises `InvalidRequest` (`full-text-not-available`) where
+        the server has no sparse vectors.
         """
         require_full_text(self.capabilities())
         if not vector:
             return {}
-        ids, products = self._search(
-            generation.collection,
-            "sparse",
-            vector,
-            metric="IP",
-            params={"drop_ratio_search": 0.0},
-            limit=limit,
-            expression=expression,
-            strong=strong,
+        ids, products = self._nearest(
+            VectorSearch(
+                generation.collection, "sparse", vector, "IP", {"drop_ratio_search": 0.0}, limit, expression, strong
+            )
         )
         return dict(zip(ids, products, strict=True))
 
-    def _search(
-        self, collection: str, field: str, vector: NDArray[np.float32] | SparseVector, **options: Any
-    ) -> tuple[Sequence[str], Sequence[float]]:
-        """Return ids and distances only: rows are decoded for the few hits that are shown (`hits`)."""
+    def _nearest(self, search: VectorSearch) -> Nearest:
         return self._connection.reading(
-            collection,
-            lambda client: milvus_messages.search(client, collection, field, vector, timeout=self._timeout, **options),
+            search.collection, lambda client: calls_of(client).nearest(search, timeout=self._timeout)
         )
 
     def hits(self, collection: str, ranking: Ranking) -> list[Hit]:
-        """Return the rows of ranked chunks as hits, in this order; those that are gone are left out.
+        """Return ranked chunks as hits, in the order of the ranking. Chunks that are gone are left out.
 
-        What a search has found may be newer than what another read sees: chunks that seem gone are asked for again,
-        strongly consistent.
+        A search may have found what another read does not see yet. So chunks that seem gone are read again, strongly
+        consistent.
         """
         found = self._rows(collection, ranking)
         if missing := [id for id in ranking if id not in found]:
@@ -284,22 +265,27 @@ class ChunkStore:
         return [to_hit(found[id], score) for id, score in ranking.items() if id in found]
 
     def _rows(self, collection: str, ids: Iterable[str], *, strong: bool = False) -> dict[str, Mapping[str, Any]]:
-        if not (expression := ", ".join(map(quoted, ids))):
+        wanted = list(ids)
+        if not wanted:
             return {}
         rows = self._connection.reading(
             collection,
-            lambda client: milvus_messages.rows(
-                client, collection, f"id in [{expression}]", OUTPUT, strong=strong, timeout=self._timeout
-            ),
+            lambda client: calls_of(client).rows(collection, wanted, strong=strong, timeout=self._timeout),
         )
         return {row["id"]: row for row in rows}
 
     # Aliases
 
     def point_alias(self, name: str, collection: str) -> None:
-        """Let a knowledge base's alias mean `collection`, where the server has aliases."""
+        """Point the alias of a knowledge base to a collection, where the server has aliases."""
         self._aliases.point(name, collection)
 
     def aliases(self, collection: str) -> list[str]:
         """Return the aliases of a collection, none where the server has no aliases."""
         return self._aliases.of(collection)
+
+
+def _vectors_of(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], NDArray[np.float32]]:
+    if not rows:
+        return [], np.empty((0, 0), np.float32)
+    return [row["id"] for row in rows], np.array([row["dense"] for row in rows], np.float32)

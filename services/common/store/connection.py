@@ -1,11 +1,14 @@
-"""The connection to Milvus: made when first used, again after a loss, and with the collections loaded."""
+"""The connection to Milvus: made when it is first used, made again when it was lost, collections loaded on it."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import grpc
@@ -14,29 +17,41 @@ from pymilvus import MilvusClient, MilvusException
 from zhiwen.common.errors import Unavailable
 from zhiwen.common.store.capabilities import Capabilities, is_busy, probe, timed_out, translated
 
-# gRPC shares the pause after a failed connection, up to two minutes, between all channels to an address: ours must not
-# wait for it when the server is back.
+# After a failed connection gRPC pauses up to two minutes, on all channels to the address. With these options a channel
+# has its own pause, of a second at most, so that a server that is back is found soon.
 GRPC_OPTIONS = {"grpc.use_local_subchannel_pool": 1, "grpc.max_reconnect_backoff_ms": 1000}
 
 CONNECT_SECONDS = 5.0
 CONNECT_PAUSE = 1.0
-"""Seconds after a failed connection in which nobody tries again."""
+"""Seconds after a failed connection in which none is tried, and calls fail at once."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 3.0
-"""Seconds between two calls of a busy server, as pymilvus has them."""
+"""Seconds between two calls of a busy server, the same as pymilvus has."""
 
 T = TypeVar("T")
 
 
-class Connection:
-    """Calls functions with pymilvus's client and translates what they raise. Thread-safe.
+@cache
+def import_scipy() -> None:
+    """Import scipy, where it is installed, before pymilvus does.
 
-    Raises `Unavailable` (`milvus-unavailable`) when Milvus does not answer or (`milvus-unauthorized`) takes the token
-    for wrong, `ServiceError` (`milvus-refused`) when it refuses the call, `CollectionGone` where that is why.
+    pymilvus executes its modules in the first thread that writes a sparse vector, without Python's import lock. When
+    two threads write their first one at the same time, both find scipy half imported, and both writes fail.
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module("scipy.sparse")
+
+
+class Connection:
+    """Calls functions with a connected `MilvusClient` and translates what they raise. Thread-safe.
+
+    Raises `Unavailable` with `milvus-unavailable` when Milvus does not answer and with `milvus-unauthorized` when it
+    refuses the token, `CollectionGone` when the collection does not exist, and `ServiceError` (`milvus-refused`) when
+    it refuses the call for another reason.
     """
 
     def __init__(self, url: str, token: str, timeout: float) -> None:
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs each error that we translate
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs the errors that are translated here
         self._url = url
         self._token = token
         self._timeout = timeout
@@ -47,7 +62,7 @@ class Connection:
         self._failure: tuple[float, Exception | None] = (0.0, None)
 
     def capabilities(self) -> Capabilities:
-        """Ask the server, once, what it can do."""
+        """Return what the server can do. It is asked once."""
         if self._capabilities is None:
             self._capabilities = self.call(probe)
         return self._capabilities
@@ -59,7 +74,7 @@ class Connection:
                 self._client = None
 
     def call(self, function: Callable[[Any], T]) -> T:
-        """Call with the client."""
+        """Return what `function` returns for the client. After a lost connection, the next call makes a new client."""
         client = None
         try:
             client = self._connected()
@@ -84,7 +99,7 @@ class Connection:
                         grpc_options=GRPC_OPTIONS,
                     )
                 except (MilvusException, grpc.RpcError, ValueError) as exc:
-                    # Those who waited for this need not find out one after the other.
+                    # The threads that waited for this one need not wait again, one after the other.
                     self._failure = time.monotonic(), exc
                     raise
                 self._failure = 0.0, None
@@ -92,7 +107,7 @@ class Connection:
             return self._client
 
     def _forget(self, client: Any) -> None:
-        """Connect anew next time, unless another thread has done so already."""
+        """Let the next call connect anew, unless another thread has done so already."""
         with self._lock:
             if client is None or client is not self._client:
                 return
@@ -101,7 +116,7 @@ class Connection:
         client.close()
 
     def on(self, collection: str, function: Callable[[Any], T]) -> T:
-        """Call with the collection loaded: after a restart a server answers only for loaded ones."""
+        """Call with the collection loaded, since a restarted server answers only for collections that were loaded."""
 
         def call(client: Any) -> T:
             if collection not in self._loaded:
@@ -112,8 +127,11 @@ class Connection:
         return self.call(call)
 
     def reading(self, collection: str, function: Callable[[Any], T]) -> T:
-        """Call what changes nothing: again while Milvus takes no more calls, and once more when the connection or the
-        loaded collection was lost."""
+        """Call what only reads, and more than once where that may help.
+
+        While Milvus is busy, the call is repeated until the timeout. When the connection or the loaded collection was
+        lost, it is repeated once. When it had no answer in time, it is not repeated.
+        """
         give_up, pause, lost = time.monotonic() + self._timeout, FIRST_PAUSE, False
         while True:
             try:
@@ -128,5 +146,5 @@ class Connection:
                 pause = min(3 * pause, LONGEST_PAUSE)
 
     def forget_collection(self, collection: str) -> None:
-        """Note that a collection is not loaded any more."""
+        """Note that a collection is no longer loaded."""
         self._loaded.discard(collection)

@@ -1,4 +1,4 @@
-"""Which vector indexes exist, their parameters and bounds: checked before anything is created. Pure.
+"""Which vector indexes exist, and the bounds of their parameters, checked before anything is created. Pure.
 
 Names and ranges are Milvus's: https://milvus.io/docs/index.md and the page of each index there.
 """
@@ -18,6 +18,7 @@ Range = tuple[int, int]
 NLIST: Range = (1, 65536)
 NPROBE: Range = (1, 65536)
 
+# Whole numbers by name, with the smallest and the largest that is allowed: when an index is built, and in a search.
 BUILD: Mapping[str, Mapping[str, Range]] = {
     "AUTOINDEX": {},
     "FLAT": {},
@@ -38,6 +39,7 @@ SEARCH: Mapping[str, Mapping[str, Range]] = {
     "SCANN": {"nprobe": NPROBE, "reorder_k": (1, 16384)},
     "DISKANN": {"search_list": (1, 65535)},
 }
+# Which of these is the number of rows that a search keeps in sight.
 BREADTH: Mapping[str, str] = {"HNSW": "ef", "SCANN": "reorder_k", "DISKANN": "search_list"}
 DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "IVF_FLAT": {"nlist": 128},
@@ -49,10 +51,11 @@ DEFAULTS: Mapping[str, Mapping[str, int]] = {
 
 
 def validated_index(spec: IndexSpec, *, dimension: int, available: frozenset[str]) -> IndexSpec:
-    """Return `spec` with defaults filled in.
+    """Return `spec` with the defaults of its index.
 
-    `available` are the index types that the connected server has. Raises `InvalidRequest` naming what is wrong:
-    `unknown-index-type`, `unknown-metric`, `index-not-available`, `bad-index-parameter`, `bad-search-parameter`.
+    `dimension` is the length of the vectors, `available` are the index types that the server has. Raises
+    `InvalidRequest` with a code that says what is wrong: `unknown-index-type`, `unknown-metric`,
+    `index-not-available`, `bad-index-parameter`, `bad-search-parameter`.
     """
     if spec.type not in BUILD:
         raise InvalidRequest(
@@ -79,8 +82,10 @@ def validated_index(spec: IndexSpec, *, dimension: int, available: frozenset[str
 
 
 def validated_search(index: IndexSpec, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the search parameters of a request. Raises `InvalidRequest` (`bad-search-parameter`) for one that the
-    index has not, or that is out of its range."""
+    """Return the search parameters of a request.
+
+    Raises `InvalidRequest` (`bad-search-parameter`) for one that the index does not have or that is out of bounds.
+    """
     _check(params, SEARCH[index.type], f"{index.type} search parameter", "bad-search-parameter")
     lists = index.params.get("nlist")
     if lists is not None and params.get("nprobe", 0) > lists:
@@ -91,8 +96,10 @@ def validated_search(index: IndexSpec, params: Mapping[str, Any]) -> dict[str, A
 
 
 def fitted_search(index: IndexSpec, params: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    """Return the index's search parameters with those of a request over them, as a search for `limit` rows may have
-    them: the breadth of a graph search is refused below the number of rows asked for."""
+    """Return the search parameters of an index with those of a request over them, for a search for `limit` rows.
+
+    Milvus refuses a graph search whose breadth is below the number of rows asked for, so that it is raised to that.
+    """
     fitted = {**index.search, **params}
     breadth = BREADTH.get(index.type)
     if breadth in fitted:

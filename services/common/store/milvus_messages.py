@@ -1,18 +1,20 @@
-"""Milvus's two calls of a search, in its own messages (`milvus.proto` of the repository milvus-io/milvus-proto).
+"""The two calls of a search in Milvus's own messages: `milvus.proto` of the repository milvus-io/milvus-proto.
 
-pymilvus builds and takes apart these messages field by field, for every option there is: that costs a search more than
-all of retrieval. So here the messages that pymilvus generates are filled and read directly, over its connection. An
-error is raised as gRPC or pymilvus has it; nothing is tried again.
+`MilvusClient` builds and reads these messages field by field, for every option there is, which costs more than the rest
+of a search. So the messages that pymilvus generates are filled and read here, and sent over its connection. An error is
+raised as gRPC or pymilvus has it, and nothing is tried again.
+
+Connection and database are private names of pymilvus, whose version is therefore pinned in `pyproject.toml`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 from pymilvus.client.utils import check_status
 from pymilvus.grpc_gen.common_pb2 import (
     ConsistencyLevel,
@@ -23,73 +25,60 @@ from pymilvus.grpc_gen.common_pb2 import (
 )
 from pymilvus.grpc_gen.milvus_pb2 import QueryRequest, SearchRequest
 
-from zhiwen.common.store.rows import SparseVector
+from zhiwen.common.store.rows import OUTPUT, Nearest, Vector, VectorSearch, with_ids
 
-EVENTUALLY = 1
-"""A guaranteed timestamp that every server has passed: the collection's own consistency level counts."""
-
-
-def search(
-    client: Any,
-    collection: str,
-    field: str,
-    vector: NDArray[np.float32] | SparseVector,
-    *,
-    metric: str,
-    params: Mapping[str, Any],
-    limit: int,
-    expression: str,
-    strong: bool,
-    timeout: float,
-) -> tuple[Sequence[str], Sequence[float]]:
-    """Return the ids of the nearest rows and their distances, nearest first."""
-    options = {
-        "anns_field": field,
-        "metric_type": metric,
-        "topk": str(limit),
-        "params": orjson.dumps(dict(params)).decode(),
-        "round_decimal": "-1",
-        "ignore_growing": "False",
-    }
-    request = SearchRequest(
-        db_name=_database(client),
-        collection_name=collection,
-        dsl=expression,
-        dsl_type=1,  # an expression
-        nq=1,
-        placeholder_group=_placeholder(vector),
-        search_params=[KeyValuePair(key=key, value=value) for key, value in options.items()],
-        **_consistency(strong),
-    )
-    response = _stub(client).Search(request, timeout=timeout)
-    check_status(response.status)
-    return response.results.ids.str_id.data, response.results.scores
+EVENTUALLY: Final = 1
+"""A guaranteed timestamp that every server has passed, so that the collection's own consistency level counts."""
+_EXPRESSION: Final = 1  # what a filter is, of `DslType`
 
 
-def rows(
-    client: Any, collection: str, expression: str, fields: Sequence[str], *, strong: bool, timeout: float
-) -> Iterable[dict[str, Any]]:
-    """Return the given fields of the rows that an expression matches: texts, integers and JSON."""
-    request = QueryRequest(
-        db_name=_database(client),
-        collection_name=collection,
-        expr=expression,
-        output_fields=fields,
-        **_consistency(strong),
-    )
-    response = _stub(client).Query(request, timeout=timeout)
-    check_status(response.status)
-    columns = {field.field_name: _values(field.scalars) for field in response.fields_data}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """The `SearchCalls` of a connection: its gRPC stub, and the database it names, empty for the default one."""
 
+    stub: Any
+    database: str
 
-def _stub(client: Any) -> Any:
-    return client._get_connection()._stub  # pymilvus has no public name for it
+    @classmethod
+    def over(cls, client: Any) -> Self:
+        """Return the calls of a `MilvusClient`. Raises `AttributeError` when pymilvus has renamed what is private."""
+        return cls(client._get_connection()._stub, str(client._config.db_name))
 
+    def nearest(self, search: VectorSearch, *, timeout: float) -> Nearest:
+        options = {
+            "anns_field": search.field,
+            "metric_type": search.metric,
+            "topk": str(search.limit),
+            "params": orjson.dumps(dict(search.params)).decode(),
+            "round_decimal": "-1",
+            "ignore_growing": "False",
+        }
+        request = SearchRequest(
+            db_name=self.database,
+            collection_name=search.collection,
+            dsl=search.expression,
+            dsl_type=_EXPRESSION,
+            nq=1,
+            placeholder_group=_placeholder(search.vector),
+            search_params=[KeyValuePair(key=key, value=value) for key, value in options.items()],
+            **_consistency(search.strong),
+        )
+        response = self.stub.Search(request, timeout=timeout)
+        check_status(response.status)
+        return response.results.ids.str_id.data, response.results.scores
 
-def _database(client: Any) -> str:
-    """Return the database that the address names, empty for the default one."""
-    return str(client._config.db_name)  # nor for this
+    def rows(self, collection: str, ids: Iterable[str], *, strong: bool, timeout: float) -> Sequence[Mapping[str, Any]]:
+        request = QueryRequest(
+            db_name=self.database,
+            collection_name=collection,
+            expr=with_ids(ids),
+            output_fields=OUTPUT,
+            **_consistency(strong),
+        )
+        response = self.stub.Query(request, timeout=timeout)
+        check_status(response.status)
+        columns = {field.field_name: _values(field.scalars) for field in response.fields_data}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _consistency(strong: bool) -> dict[str, Any]:
@@ -98,7 +87,7 @@ def _consistency(strong: bool) -> dict[str, Any]:
     return {"use_default_consistency": True, "guarantee_timestamp": EVENTUALLY}
 
 
-def _placeholder(vector: NDArray[np.float32] | SparseVector) -> bytes:
+def _placeholder(vector: Vector) -> bytes:
     """Return the vector as Milvus reads it: float32, or ascending pairs of uint32 and float32, little endian."""
     if isinstance(vector, Mapping):
         pairs = np.array(sorted(vector.items()), [("term", "<u4"), ("weight", "<f4")])
@@ -109,6 +98,7 @@ def _placeholder(vector: NDArray[np.float32] | SparseVector) -> bytes:
 
 
 def _values(scalars: Any) -> Sequence[Any]:
+    """Return a column of texts, integers or JSON."""
     match scalars.WhichOneof("data"):
         case "json_data":
             return [orjson.loads(value) for value in scalars.json_data.data]

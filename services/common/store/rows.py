@@ -1,9 +1,9 @@
-"""Chunks as rows of a collection: schema, writing, reading, and the filter language's literals."""
+"""Chunks as rows of a collection: its schema, how a row is written and read, and the expressions that select rows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,14 +15,19 @@ from zhiwen.common.errors import ServiceError
 from zhiwen.common.models import Chunk, Hit, IndexSpec, chunk_id
 
 OUTPUT = ["id", "document_id", "version", "ordinal", "text", "source", "page", "heading", "metadata"]
-MIN_SCALE = 1e-9
+STRONG = "Strong"
+"""The consistency level of a read that sees all that was written before it."""
+LEAST_WEIGHT = 1e-9
 
 SparseVector = Mapping[int, float]
+Vector = NDArray[np.float32] | SparseVector
+Nearest = tuple[Sequence[str], Sequence[float]]
+"""Ids and their distances, nearest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """A chunk as it is stored; `dense` is `(dimension,) float32` of length 1."""
+    """A chunk as it is stored. `source` is the document's name, `dense` `(dimension,) float32` of length 1."""
 
     document_id: str
     version: int
@@ -35,7 +40,7 @@ class ChunkRow:
 
 @dataclass(frozen=True, slots=True)
 class ChunkKey:
-    """What `fsck` compares: who a stored row belongs to."""
+    """Which chunk of which document a stored row is: what `fsck` compares."""
 
     id: str
     document_id: str
@@ -43,8 +48,25 @@ class ChunkKey:
     ordinal: int
 
 
+@dataclass(frozen=True, slots=True)
+class VectorSearch:
+    """A search for the `limit` rows nearest to a vector, among those that `expression` selects; empty: all.
+
+    `metric` is Milvus's name, `params` are the index's search parameters. `strong` sees all that was written before.
+    """
+
+    collection: str
+    field: str
+    vector: Vector
+    metric: str
+    params: Mapping[str, Any]
+    limit: int
+    expression: str
+    strong: bool
+
+
 def schema_of(client: Any, dimension: int, *, sparse: bool) -> Any:
-    """Return the schema of a collection, with sparse vectors where the server has them."""
+    """Return the schema of a collection. `sparse` adds the sparse vectors, where the server has them."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
     schema.add_field("document_id", DataType.VARCHAR, max_length=32)
@@ -62,7 +84,7 @@ def schema_of(client: Any, dimension: int, *, sparse: bool) -> Any:
 
 
 def index_params_of(client: Any, index: IndexSpec, *, sparse: bool) -> Any:
-    """Return the indexes of a collection."""
+    """Return the parameters of a collection's indexes. `sparse` as for `schema_of`."""
     params = client.prepare_index_params()
     params.add_index("dense", index_type=index.type, metric_type=index.metric, params=dict(index.params))
     if sparse:
@@ -71,7 +93,10 @@ def index_params_of(client: Any, index: IndexSpec, *, sparse: bool) -> Any:
 
 
 def to_row(row: ChunkRow, *, sparse: bool) -> dict[str, Any]:
-    """Return a chunk as Milvus takes it. Raises `ServiceError` (`bad-vector`) for NaN or infinity."""
+    """Return a chunk as Milvus takes it, `sparse` as for `schema_of`.
+
+    Raises `ServiceError` (`bad-vector`) for NaN or infinity.
+    """
     if not np.isfinite(row.dense).all():
         raise ServiceError("bad-vector", "The embedding model returned a vector that is not a number.")
     chunk = row.chunk
@@ -88,12 +113,12 @@ def to_row(row: ChunkRow, *, sparse: bool) -> dict[str, Any]:
         "metadata": dict(row.metadata),
     }
     if sparse:
-        data["sparse"] = dict(row.sparse) or {0: MIN_SCALE}  # an empty sparse vector is refused
+        data["sparse"] = dict(row.sparse) or {0: LEAST_WEIGHT}  # an empty sparse vector is refused
     return data
 
 
 def to_hit(row: Mapping[str, Any], score: float) -> Hit:
-    """Return a row that was read as a hit of this score."""
+    """Return the hit of a row that was read, with this score."""
     return Hit(
         chunk_id=row["id"],
         document_id=row["document_id"],
@@ -109,7 +134,7 @@ def to_hit(row: Mapping[str, Any], score: float) -> Hit:
 
 
 def similarities(distances: Sequence[float], metric: str) -> list[float]:
-    """Return the cosines of unit vectors at these distances, negative ones as 0."""
+    """Return the cosines of unit vectors that have these distances in a metric, negative ones as 0."""
     found = np.asarray(distances, np.float64)
     cosines = 1.0 - found / 2.0 if metric == "L2" else found  # |a-b|² = 2 - 2 a·b for unit vectors
     return cast(list[float], np.clip(cosines, 0.0, 1.0).tolist())
@@ -118,6 +143,11 @@ def similarities(distances: Sequence[float], metric: str) -> list[float]:
 def quoted(text: str) -> str:
     """Return `text` as a string literal of Milvus's filter language."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def with_ids(ids: Iterable[str]) -> str:
+    """Return the expression for the rows that have one of these ids."""
+    return f"id in [{', '.join(map(quoted, ids))}]"
 
 
 def of_document(document_id: str, version: int | None) -> str:

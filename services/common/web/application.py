@@ -1,4 +1,4 @@
-"""How an application of FastAPI is put together: error rendering, middlewares, and its own documentation."""
+"""How a FastAPI application is put together: the rendering of errors, the middlewares, and its documentation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def new_app(title: str, lifespan: Lifespan[FastAPI]) -> FastAPI:
 
 
 def add_docs(app: FastAPI) -> None:
-    """Add `/docs`, with the files of Swagger UI served from here: FastAPI's own page fetches them from a CDN."""
+    """Add `/docs`. The application serves the files of Swagger UI, which FastAPI's own page fetches from a CDN."""
     files = StaticFiles(directory=str(importlib.resources.files("fastapi_offline") / "static"))
     app.mount("/docs/files", files, name="docs-files")
 
@@ -58,8 +58,11 @@ def install(
     render: Callable[[Request, Exception], Awaitable[Response]] = render_problem,
     uncounted: re.Pattern[str] | None = None,
 ) -> None:
-    """Give `app` the error rendering (problem+json unless `render` says otherwise), request ids, and a limit of bodies
-    but for the paths that `uncounted` matches."""
+    """Give `app` the rendering of errors, request ids, and a limit on the size of bodies.
+
+    `service` is its name in metrics. `render` returns the response to an error; unless given, it is problem+json.
+    `uncounted` matches the paths whose routes limit the body themselves.
+    """
     for kind in (ServiceError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, render)
     app.add_middleware(BodyLimit, uncounted=uncounted)

@@ -1,6 +1,6 @@
-"""What stands around the routes of every service: request ids, a last catch for defects, and a limit of bodies.
+"""The middlewares of every service: request ids and metrics, a rendered answer to any defect, a limit on bodies.
 
-All are plain ASGI and not `BaseHTTPMiddleware`, which buffers streams and breaks disconnects.
+All are plain ASGI. Starlette's `BaseHTTPMiddleware` buffers streams and hides that a client went away.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from zhiwen.common.telemetry import REQUEST_ID_HEADER, REQUEST_SECONDS, REQUESTS
 log = structlog.get_logger(__package__)
 
 MAX_BODY_BYTES = 2**20
-"""Of a request whose route does not count for itself: FastAPI parses JSON before it asks for the key."""
+"""The largest body of a request that is read as a whole. FastAPI parses JSON before it checks the key."""
 
 
 class RequestContext:
-    """ASGI middleware: gives each request its id, logs one line, counts it, and lets nothing unknown leak."""
+    """Gives each request its id, writes its log line and counts it."""
 
     def __init__(self, app: ASGIApp, service: str) -> None:
         self.app = app
@@ -66,12 +66,12 @@ class RequestContext:
 
 @lru_cache(maxsize=1024)
 def _metrics_of(service: str, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-    """Return the counter and the histogram of these labels; prometheus_client looks them up more slowly."""
+    """Return the counter and the histogram of these labels, which prometheus_client looks up more slowly."""
     return REQUESTS.labels(service, method, route, str(status)), REQUEST_SECONDS.labels(service, method, route)
 
 
 class CatchAll:
-    """ASGI middleware inside `RequestContext`: a defect becomes a rendered 500 while its request id is still bound."""
+    """Renders an unexpected exception as a 500. It stands inside `RequestContext`, so that the log line has the id."""
 
     def __init__(self, app: ASGIApp, render: Callable[[Request, Exception], Awaitable[Response]]) -> None:
         self.app = app
@@ -89,10 +89,10 @@ class CatchAll:
             await send(message)
 
         try:
-            if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # no database takes it, so nothing has it
+            if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # PostgreSQL takes no text with it
                 raise InvalidRequest("invalid-request", "An address cannot hold the character NUL.")
             await self.app(scope, receive, note_start)
-        except Exception as exc:  # a defect, which the client is told of and the log names
+        except Exception as exc:  # whatever it is: the log says what, the client learns that
             response = await self.render(Request(scope, receive), exc)
             if started:
                 raise
@@ -100,10 +100,10 @@ class CatchAll:
 
 
 class BodyLimit:
-    """ASGI middleware inside `CatchAll`: refuses what is larger than `MAX_BODY_BYTES` before anybody looks into it.
+    """Refuses a body that is larger than `MAX_BODY_BYTES` before any code reads it. It stands inside `CatchAll`.
 
-    `uncounted` matches the paths whose routes have limits of their own. Not FastAPI's `max_body_size`, whose answer is
-    plain text without a request id.
+    `uncounted` matches the paths whose routes have limits of their own. FastAPI's `max_body_size` would answer in plain
+    text and without a request id.
     """
 
     def __init__(self, app: ASGIApp, uncounted: re.Pattern[str] | None = None) -> None:
@@ -128,7 +128,7 @@ class BodyLimit:
 
 
 async def _whole_body(receive: Receive) -> Message:
-    """Return the body as one message, or the news that the client left. Raises `TooLarge`."""
+    """Return the body as one message, or the message that the client went away. Raises `TooLarge`."""
     parts: list[bytes] = []
     size = 0
     while True:

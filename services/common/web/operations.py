@@ -1,4 +1,4 @@
-"""What operators ask a service: does it live, do its dependencies answer, what has it counted."""
+"""What operators ask a service: whether it lives, whether its dependencies answer, what it has counted."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ async def _outcome(check: Check) -> str:
         return f"no answer within {CHECK_SECONDS:g} s"
     except ServiceError as exc:
         return exc.detail
-    except Exception as exc:  # whatever a dependency raises, it is not ready
+    except Exception as exc:  # whatever the library of a dependency raises
         log.warning("readiness_check_failed", exc_info=exc)
         return f"failed ({type(exc).__name__})"
     return "ok"
 
 
 def in_thread(function: Callable[[], object]) -> Check:
-    """Make a readiness check of a blocking function, in a thread of its own.
+    """Return a readiness check that calls a blocking function in a thread of its own.
 
-    One that hangs holds up nothing else, and whoever asks meanwhile waits for the same answer.
+    A function that hangs holds up no other check. Checks that come meanwhile wait for the same call.
     """
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="readiness")
     running: asyncio.Future[object] | None = None
@@ -79,7 +79,7 @@ def in_thread(function: Callable[[], object]) -> Check:
         loop = asyncio.get_running_loop()
         if running is None or running.done() or running.get_loop() is not loop:
             running = loop.run_in_executor(pool, function)
-            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # also if nobody waits
+            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # read even if no check waits
         await asyncio.shield(running)
 
     return check

@@ -1,4 +1,4 @@
-"""Errors as problem+json (RFC 9457): the body's schema, and what any exception becomes."""
+"""Errors as problem+json (RFC 9457): the schema of the body, and the error that any exception becomes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Problem(BaseModel):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI `responses` for the given error statuses, in addition to 401, 403, 413 and 422."""
+    """Return the OpenAPI `responses` of the given error statuses, and of 401, 403, 413 and 422."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
@@ -44,7 +44,7 @@ class _ProblemResponse(JSONResponse):
     media_type = "application/problem+json"
 
     def render(self, content: Any) -> bytes:
-        # An error may quote what was sent, and that may hold half of a surrogate pair.
+        # The detail may quote the request, which may have half of a surrogate pair.
         return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
 
 
@@ -64,7 +64,10 @@ def problem_response(request: Request, error: ServiceError) -> JSONResponse:
 
 
 def service_error_of(exc: Exception) -> ServiceError:
-    """Translate what FastAPI, Starlette or a defect raised into the family; the text of a defect stays in the log."""
+    """Return the error that stands for an exception of ours, FastAPI, Starlette or a defect.
+
+    The text of a defect goes to the log only.
+    """
     match exc:
         case ServiceError():
             return exc

@@ -8,11 +8,11 @@ again, to the letter.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from zhiwen.common.lexical.sentences import split_sentences
 from zhiwen.common.models import Block, Chunk, ChunkingSpec
 
 CountTokens = Callable[[str], int]
@@ -20,17 +20,6 @@ CountTokens = Callable[[str], int]
 SEPARATORS = ["\n\n", "\n", "。", "！", "？", "；", "，", " ", ""]
 """Where LangChain's splitter may cut a sentence that is longer than a chunk, the best place first."""
 WINDOW_CHARACTERS = 2_000
-"""Most characters that LangChain's splitter gets at once: it counts the tokens of every piece."""
-CLOSERS = "”’」』）)】》〉\"'"
-SENTENCE_END = re.compile(
-    rf"(?:[。！？!?…｡]+[{CLOSERS}]*\s*)"  # Chinese ends, and ! ? of any language
-    rf"|(?:(?<=[^\s.])\.[{CLOSERS}]*(?:\s+|\Z)(?![a-z,;:]))"  # an English full stop before what may begin a sentence
-    r"|(?:[ \t\u3000]*\n[ \t\u3000]*\n\s*)"  # an empty line
-)
-ABBREVIATION = re.compile(
-    r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|Fig|Figs|No|Nos|Vol|pp|Eq|Eqs|Sec|Ch|Inc|Ltd|Co|Corp|approx|cf"
-    r"|e\.g|i\.e|al)|(?:^|\n)\s*\d{1,3})\.$"
-)
 PATH_SEPARATOR = " > "
 
 
@@ -268,29 +257,6 @@ def _without_blanks(units: Iterable[Unit]) -> list[Unit]:
         else:
             blank += unit.text
     return kept
-
-
-def split_sentences(text: str) -> list[str]:
-    """Return the sentences of Chinese and English text, each with the white space after it. Joined they are `text`.
-
-    No sentence ends with a full stop after an abbreviation, an initial or a number at a line's start, nor with one
-    inside a number.
-    """
-    sentences: list[str] = []
-    start = 0
-    for match in SENTENCE_END.finditer(text):
-        end = match.end()
-        if text[match.start()] == "." and ABBREVIATION.search(text, max(start, match.start() - 12), match.start() + 1):
-            continue
-        if end > start and text[start:end].strip():
-            sentences.append(text[start:end])
-            start = end
-    rest = text[start:]
-    if rest.strip() or not sentences:
-        sentences.append(rest)
-    else:
-        sentences[-1] += rest
-    return sentences
 
 
 def _windows(text: str) -> Iterator[str]:

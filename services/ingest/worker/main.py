@@ -12,7 +12,7 @@ from functools import partial
 
 from prometheus_client import start_http_server
 
-from zhiwen.common.embedding.base import embedders_from
+from zhiwen.common.embedding.registry import embedders_from
 from zhiwen.common.originals import open_originals
 from zhiwen.common.store import ChunkStore
 from zhiwen.common.telemetry import configure_logging

@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from zhiwen.common.embedding.base import Embedder, Embedders
+from zhiwen.common.embedding.base import Embedder
+from zhiwen.common.embedding.registry import Embedders
 from zhiwen.common.errors import DocumentError, NotFound, Unavailable
 from zhiwen.common.ledger import Jobs, LeaseLost, Ledger
-from zhiwen.common.lexical.bm25 import analyze, document_vector
+from zhiwen.common.lexical.analysis import analyze
+from zhiwen.common.lexical.bm25 import document_vector
 from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.models import Block, Chunk, Document, DocumentStatus, Generation, Job, JobKind, with_heading
 from zhiwen.common.originals import Originals

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from zhiwen.common.lexical.sentences import split_sentences
 from zhiwen.common.prompts import REFUSAL
 
 MAX_SENTENCES = 3
@@ -29,9 +30,6 @@ _INSTRUCTION = re.compile(
     r"\n\s*(?:根据上述已知信息|(?:Using|Based on|According to|From|With) (?:only )?(?:the|this)\b)"
 )
 _QUESTION = re.compile(r"(?:^|\n)[ \t]*(?:问题是|问题|Question)[ \t]*[:：][ \t]*")
-_SENTENCE = re.compile(
-    r"[^。!?！？;；\n.]*(?:\.(?!\s|$)[^。!?！？;；\n.]*)*(?:[。!?！？;；]+[”’」』）)\"]*|\.(?=\s|$)|\n|$)"
-)
 _WORD = re.compile(r"[a-z0-9]+(?:[._'-][a-z0-9]+)*|[㐀-䶿一-鿿豈-﫿]+")
 _CJK = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
 _ENGLISH_STOP = frozenset(
@@ -126,11 +124,6 @@ def _split_passages(context: str) -> tuple[tuple[int, str], ...]:
     return tuple((number, text) for number, text in texts if text)
 
 
-def split_sentences(text: str) -> list[str]:
-    """Cut Chinese and English text after each sentence. A dot inside a number or a name does not end one."""
-    return [match[0].strip() for match in _SENTENCE.finditer(text) if match[0].strip()]
-
-
 def terms_of(text: str) -> list[str]:
     """Return the terms of a text: bigrams of Chinese runs (or the one character of a run), and stemmed words."""
     terms: list[str] = []
@@ -179,8 +172,8 @@ def choose_sentences(prompt: ParsedPrompt) -> list[Sentence]:
 def _sentences_of(passages: Sequence[tuple[int, str]]) -> list[Sentence]:
     found: list[Sentence] = []
     for number, text in passages:
-        for sentence in split_sentences(text):
-            found.append(Sentence(sentence, number, len(found)))
+        for sentence in filter(str.strip, split_sentences(text, clauses=True)):
+            found.append(Sentence(sentence.strip(), number, len(found)))
     return found
 
 

@@ -16,7 +16,7 @@ import structlog
 
 from zhiwen.common.api.questions import Message
 from zhiwen.common.errors import ServiceError
-from zhiwen.common.lexical.words import is_chinese
+from zhiwen.common.lexical.analysis import is_chinese
 from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, EXTRACTIVE_MODEL, fill_condensing
 from zhiwen.query.answer.generation import ChatRequest, Completion, Generator
 

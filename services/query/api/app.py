@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from zhiwen.common.auth.keyring import KeyRing
-from zhiwen.common.embedding.base import Embedders, embedders_from
+from zhiwen.common.embedding.registry import Embedders, embedders_from
 from zhiwen.common.ledger import Ledger, open_ledger
 from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.store import ChunkStore

@@ -12,11 +12,10 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from zhiwen.common.embedding.base import Embedders
+from zhiwen.common.embedding.registry import Embedders
 from zhiwen.common.errors import NotFound, ServiceError
 from zhiwen.common.ledger import Ledger
-from zhiwen.common.lexical.bm25 import QuerySettings as LexicalSettings
-from zhiwen.common.lexical.bm25 import query_vector
+from zhiwen.common.lexical.bm25 import QueryWeighting, query_vector
 from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.models import Hit, KnowledgeBase, Mode
 from zhiwen.common.store import ChunkStore, CollectionGone, Ranking, require_full_text
@@ -35,7 +34,7 @@ WIDEN, WIDEST = 8, 16384
 """Where too few hits were live, so many times more chunks are asked for, up to Milvus's limit."""
 EMBEDDED_QUESTIONS = 2048
 """Questions whose vectors stay in memory."""
-SAME_LANGUAGE = LexicalSettings(translation_weight=0.0)
+SAME_LANGUAGE = QueryWeighting(translation_weight=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +195,7 @@ class Retriever:
     def _full_text(self, lookup: _Lookup) -> Ranking:
         """Return the chunks that hold the question's words, scored by the share of it that they answer to."""
         base, search = lookup.base, lookup.search
-        settings = LexicalSettings() if search.cross_language else SAME_LANGUAGE
+        settings = QueryWeighting() if search.cross_language else SAME_LANGUAGE
         query = query_vector(search.query, self._statistics.of(base), self._translations, settings)
         ranking = self._store.search_sparse(
             base.live, query.weights, limit=lookup.limit, expression=search.expression, strong=lookup.strong

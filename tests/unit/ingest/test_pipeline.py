@@ -16,11 +16,13 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.servers.ledgers import LEASE, Clock, add, an_upload, claim, index, new_base, record
-from zhiwen.common.embedding.base import Embedder, Embedders
+from zhiwen.common.embedding.base import Embedder
+from zhiwen.common.embedding.registry import Embedders
 from zhiwen.common.embedding.static import StaticEmbedder
 from zhiwen.common.errors import DocumentError, NotFound, ServiceError, Unavailable
 from zhiwen.common.ledger import LeaseLost, Ledger, NewGeneration, Retry
-from zhiwen.common.lexical.bm25 import analyze, document_vector
+from zhiwen.common.lexical.analysis import analyze
+from zhiwen.common.lexical.bm25 import document_vector
 from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.models import (
     Block,

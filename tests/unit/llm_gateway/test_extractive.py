@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiwen.common.prompts import CHINESE_TEMPLATE, ENGLISH_TEMPLATE, REFUSAL, fill
-from zhiwen.llm_gateway.builtin.extractive import answer_prompt, read_prompt, split_sentences
+from zhiwen.llm_gateway.builtin.extractive import answer_prompt, read_prompt
 
 PASSAGES = """[1] 员工手册 第三章
 员工入职满一年后，每年享有 10 天带薪年假。年假应当在当年使用，最多可以结转 5 天到下一年。
@@ -88,17 +88,3 @@ def test_without_passages_there_is_nothing_to_quote(prompt: str) -> None:
 def test_any_text_gets_an_answer(context: str, question: str) -> None:
     answer = answer_prompt(fill(CHINESE_TEMPLATE, context=f"[1] {context}", question=question))
     assert answer.text
-
-
-@pytest.mark.parametrize(
-    ("text", "sentences"),
-    [
-        ("一。二！三？", ["一。", "二！", "三？"]),
-        ("他说：“好。”然后走了。", ["他说：“好。”", "然后走了。"]),
-        ("Version 2.5 is out. Ask help@example.com now!", ["Version 2.5 is out.", "Ask help@example.com now!"]),
-        ("标题\n正文。", ["标题", "正文。"]),
-        ("", []),
-    ],
-)
-def test_sentences(text: str, sentences: list[str]) -> None:
-    assert split_sentences(text) == sentences

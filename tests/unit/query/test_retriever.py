@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.servers.ledgers import add, index, new_base
-from zhiwen.common.embedding.base import Embedders, HashEmbedder
+from zhiwen.common.embedding.fake import HashEmbedder
+from zhiwen.common.embedding.registry import Embedders
 from zhiwen.common.errors import InvalidRequest, NotFound
 from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.lexical.translations import Translations

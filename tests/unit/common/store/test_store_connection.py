@@ -1,18 +1,14 @@
-"""What the store does when Milvus is busy, lost, or slow, and which database its own messages name."""
+"""What the store does when Milvus is busy, lost, or slow."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 from pymilvus import MilvusException
-from pymilvus.grpc_gen.milvus_pb2 import QueryRequest, QueryResults, SearchRequest, SearchResults
 
 from zhiwen.common.errors import Unavailable
-from zhiwen.common.store import milvus_messages
 from zhiwen.common.store.connection import Connection
 
 
@@ -78,32 +74,3 @@ def test_slow_server_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(Unavailable, match="milvus-unavailable"):
         connected(monkeypatch, client).reading("kb", Client.answer)
     assert client.loads == 1
-
-
-def test_messages_name_the_database_of_the_address() -> None:
-    asked: list[SearchRequest | QueryRequest] = []
-
-    def search(request: SearchRequest, timeout: float) -> SearchResults:
-        asked.append(request)
-        return SearchResults()
-
-    def query(request: QueryRequest, timeout: float) -> QueryResults:
-        asked.append(request)
-        return QueryResults()
-
-    handler = SimpleNamespace(_stub=SimpleNamespace(Search=search, Query=query))
-    client = SimpleNamespace(_get_connection=lambda: handler, _config=SimpleNamespace(db_name="zhiwen"))
-    milvus_messages.search(
-        client,
-        "kb",
-        "dense",
-        np.ones(2, np.float32),
-        metric="IP",
-        params={},
-        limit=3,
-        expression="",
-        strong=True,
-        timeout=1,
-    )
-    assert milvus_messages.rows(client, "kb", 'id in ["1"]', ["id"], strong=False, timeout=1) == []
-    assert [request.db_name for request in asked] == ["zhiwen", "zhiwen"]

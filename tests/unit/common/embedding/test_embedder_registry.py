@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.servers.ledgers import Clock
-from zhiwen.common.embedding.base import FAILURE_SECONDS, Embedder, Embedders, HashEmbedder
+from zhiwen.common.embedding.base import Embedder
+from zhiwen.common.embedding.fake import HashEmbedder
+from zhiwen.common.embedding.registry import FAILURE_SECONDS, Embedders
 from zhiwen.common.errors import Unavailable
 
 
