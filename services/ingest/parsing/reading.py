@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from zhiwen.common.errors import DocumentError
 from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.detect import media
-from zhiwen.ingest.parsing.formats.readers import Reader, find_reader
+from zhiwen.ingest.parsing.registry import Reader, find_reader
 from zhiwen.ingest.parsing.text.normalise import clean_text, one_line
 
 

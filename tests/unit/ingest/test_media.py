@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.ingest.parsing import SUPPORTED_SUFFIXES, detect_media_type
-from zhiwen.ingest.parsing.formats.readers import BY_MEDIA_TYPE, FORMATS, SHEETS, SLIDES, WORD, find_reader
+from zhiwen.ingest.parsing.registry import BY_MEDIA_TYPE, FORMATS, SHEETS, SLIDES, WORD, find_reader
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 OFFICE_ZIP = b"PK\x03\x04" + b"\0" * 26 + b"[Content_Types].xml"

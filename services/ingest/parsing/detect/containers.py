@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.ingest.parsing.detect import media
-from zhiwen.ingest.parsing.formats.readers import BY_MEDIA_TYPE, formats_in
+from zhiwen.ingest.parsing.registry import BY_MEDIA_TYPE, formats_in
 
 MAX_MEMBERS = 20_000
 MAX_UNPACKED_BYTES = 1 << 30

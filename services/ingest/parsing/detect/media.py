@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from zhiwen.common.errors import DocumentError
 from zhiwen.ingest.parsing.detect.decode import find_encoding
-from zhiwen.ingest.parsing.formats.readers import BY_SUFFIX, FORMATS, Container, formats_in
+from zhiwen.ingest.parsing.registry import BY_SUFFIX, FORMATS, Container, formats_in
 
 # The media types that are told by more than the table of formats says.
 TEXT = "text/plain"

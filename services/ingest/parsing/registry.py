@@ -1,6 +1,6 @@
 """Every file format in one table: its media type, its suffixes, its reader, and what tells it from others.
 
-To add a format, add a module with its reader to this package, and a line here.
+To add a format, add a module with its reader to `formats`, and a line here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OLD_EXCEL = (b"\x09\x08\x10\x00\x00\x06\x05\x00", b"\x09\x04\x06\x00", b"\x09\x0
 class Format:
     """A file format.
 
-    `reader` is `module:function` in this package; None for what the upload unpacks. `container` says what its bytes
+    `reader` is `module:function` in the package `formats`; None for what the upload unpacks. `container` says what its bytes
     are. `magic` are its possible first bytes. `marks` are found inside of it, the surest first: in a zip the
     beginnings of the names of members, in an OLE container the names of streams, lower case. A zip that names its
     media type in a member `mimetype` needs no marks.
