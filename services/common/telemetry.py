@@ -17,6 +17,8 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 REQUEST_ID_HEADER = "X-Request-ID"
+NOISY = ("httpx", "httpcore", "pymilvus", "urllib3", "botocore", "sentence_transformers", "uvicorn.access")
+"""Loggers whose lines below a warning repeat what ours say."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 REQUESTS = Counter("zhiwen_http_requests", "HTTP requests", ["service", "method", "route", "status"])
@@ -33,20 +35,15 @@ def configure_logging(service: str, level: str, fmt: str) -> None:
 
     `service` stands in every line. `level` is the least severe one shown. `fmt` is `json` or `console`.
     """
-    shared: list[structlog.typing.Processor] = [
+    processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_service(service),
     ]
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if fmt == "console"
-        else structlog.processors.JSONRenderer(_json)
-    )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -54,11 +51,11 @@ def configure_logging(service: str, level: str, fmt: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=processors,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                renderer,
+                _renderer(fmt),
             ],
         )
     )
@@ -68,16 +65,14 @@ def configure_logging(service: str, level: str, fmt: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in (
-        "httpx",
-        "httpcore",
-        "pymilvus",
-        "urllib3",
-        "botocore",
-        "sentence_transformers",
-        "uvicorn.access",
-    ):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel("WARNING")
+
+
+def _renderer(fmt: str) -> structlog.typing.Processor:
+    if fmt == "console":
+        return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    return structlog.processors.JSONRenderer(_json)
 
 
 def _json(event: structlog.typing.EventDict, **_options: Any) -> str:

@@ -62,5 +62,5 @@ def _names_loopback(url: str | None) -> bool:
     """Return whether a header names this machine, or is not there. `Request.url` would mend a damaged `Host`."""
     try:
         return url is None or is_loopback(urlsplit(url).hostname or "")
-    except ValueError:  # `http://[` is no address at all
+    except ValueError:  # not an address, such as `http://[`
         return False

@@ -54,7 +54,7 @@ class KeyRing:
         self._ask_again = 0.0
 
     def has_key(self) -> bool:
-        """Return whether any key counts, so that a request can be admitted at all. Blocking."""
+        """Return whether any key counts, so that some request can be admitted. Blocking."""
         return bool(self._admin_key) or (self._ledger is not None and self._ledger.keys.any())
 
     async def authenticate(self, authorization: str | None) -> Principal:

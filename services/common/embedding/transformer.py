@@ -154,7 +154,7 @@ def model_arguments(runtime: Runtime) -> dict[str, Any]:
 
 
 def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Say whether this CPU computes with bfloat16 (AVX512-BF16 or AMX). On any other it is slower than float32."""
+    """Return whether this CPU computes with bfloat16 (AVX512-BF16 or AMX). On any other it is slower than float32."""
     try:
         flags = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Each model is loaded once, and one that cannot be loaded holds up nobody else."""
+"""Each model is loaded once, and one that cannot be loaded holds up no other."""
 
 from __future__ import annotations
 
