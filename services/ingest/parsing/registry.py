@@ -28,8 +28,8 @@ OLD_EXCEL = (b"\x09\x08\x10\x00\x00\x06\x05\x00", b"\x09\x04\x06\x00", b"\x09\x0
 class Format:
     """A file format.
 
-    `reader` is `module:function` in the package `formats`; None for what the upload unpacks. `container` says what its bytes
-    are. `magic` are its possible first bytes. `marks` are found inside of it, the surest first: in a zip the
+    `reader` is `module:function` in the package `formats`; None for what the upload unpacks. `container` says what its
+    bytes are. `magic` are its possible first bytes. `marks` are found inside of it, the surest first: in a zip the
     beginnings of the names of members, in an OLE container the names of streams, lower case. A zip that names its
     media type in a member `mimetype` needs no marks.
     """

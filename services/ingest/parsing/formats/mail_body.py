@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,11 @@ DROPPED = frozenset({"PageBreak", "Image", "FormKeysValues"})
 def mail_body(path: Path, kind: str) -> Iterator[Block]:
     """Yield the body of a mail (`eml` or `msg`), its HTML version where it has one; attachments are not opened."""
     quiet_spacy.install()
-    name = "email" if kind == "eml" else "msg"
-    partition = getattr(import_module(f"unstructured.partition.{name}"), f"partition_{name}")
+    # Imported here: it takes more than a second, and only after the stand-in is in place.
+    if kind == "eml":
+        from unstructured.partition.email import partition_email as partition
+    else:
+        from unstructured.partition.msg import partition_msg as partition
     yield from element_blocks(partition(filename=str(path), process_attachments=False, languages=NO_LANGUAGE))
 
 
