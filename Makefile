@@ -12,7 +12,7 @@ PEERS := .venv-peers
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-peers check format venv transformers dev-venv constraints bench-gateway bench-ingest bench-query eval train-embedder engines docs clean
+.PHONY: help demo up test test-peers check types unit format venv transformers dev-venv constraints bench-gateway bench-ingest bench-query eval train-embedder engines docs clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -52,8 +52,13 @@ format: $(VENV)/.dev ## Format and mend what can be mended
 check: $(VENV)/.dev ## Format, lint, types, import rules, unit tests: under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory -j2 -Otarget types unit
+
+types: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+unit: $(VENV)/.dev
 	$(PYTEST) tests/unit -q
 
 test: check ## Everything that CI runs
