@@ -19,3 +19,8 @@ def __getattr__(name: str) -> object:
 
     value: object = getattr(client, name)
     return value
+
+
+def __dir__() -> list[str]:
+    """Name the client, too, so that an editor or a notebook offers it before it is imported."""
+    return sorted({*globals(), *__all__})

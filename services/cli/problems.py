@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zhiwen.cli.values import Json
-from zhiwen.client import ApiError, UnreachableError
-from zhiwen.client.addresses import TITLES
+from zhiwen.client import ApiError, UnauthorizedError, UnreachableError
+from zhiwen.client.addresses import TITLES, is_address
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -27,8 +27,10 @@ def exit_code_of(status: int) -> int:
 
 
 def problem_of(error: ApiError) -> Json:
-    """Return the problem of an error; where a service does not answer, it names the option for another address, too."""
-    if not isinstance(error, UnreachableError):
+    """Return the problem of an error; where an option would help (an address, a key), it names the option, too."""
+    if isinstance(error, UnauthorizedError):
+        return {**error.problem, "detail": f"{error.detail} Name a key with --api-key or ZHIWEN_API_KEY."}
+    if not isinstance(error, UnreachableError) or not is_address(error.problem["instance"]):
         return error.problem
     service, title = error.service, TITLES[error.service]
     detail = (

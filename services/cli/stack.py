@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -170,8 +171,14 @@ class Stack:
             "ZHIWEN_INGEST_URL": addresses["ingest"],
             "ZHIWEN_QUERY_URL": addresses["query"],
             "ZHIWEN_GATEWAY_URL": addresses["gateway"],
+            "ZHIWEN_GATEWAY_API_KEY": self._gateway_key(),
         }
         return {**self.environment, **ours}
+
+    def _gateway_key(self) -> str:
+        """Return the key that query sends to the gateway: without one it asks in vain after `zhiwen keys create`."""
+        chosen = self.environment.get("ZHIWEN_GATEWAY_API_KEY") or self.environment.get("ZHIWEN_API_KEY")
+        return chosen or secrets.token_urlsafe(32)
 
     def _answers(self, name: str, path: str) -> Callable[[], bool]:
         url = f"http://{LOOPBACK}:{self.port_base + OFFSETS[name]}{path}"

@@ -29,6 +29,15 @@ def url_of(service: Service, given: str | None) -> str:
     return url.rstrip("/")
 
 
+def is_address(url: str) -> bool:
+    """True for an address that a service can have: `http://` or `https://`, and a host."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return parsed.scheme in {"http", "https"} and bool(parsed.host)
+
+
 def is_on_this_machine(url: str) -> bool:
     """True for an address on loopback, false for one that is none."""
     try:

@@ -247,14 +247,17 @@ class AsyncClient:
     async def search(self, kb: str, query: str, **options: Unpack[SearchOptions]) -> SearchOut:
         """Find the chunks that fit a question best.
 
-        `options` are those of `SearchOptions`: how many (`top_k`), how (`mode`), among which (`filter`), and more.
+        `options` are those of `SearchOptions`: how many (`top_k`), how (`mode`, `fusion`, `rerank`, `cross_language`,
+        `params`), among which (`filter`, `min_score`), and with what around them (`neighbours`).
         """
         return await self._wire.do(calls.search(kb, query, options))
 
     async def ask(self, kb: str, question: str, **options: Unpack[AskOptions]) -> Answer:
         """Answer a question from a knowledge base, with numbered sources; refused when the answer is not there.
 
-        `options` are those of `AskOptions`: the turns so far (`history`), what is searched, and how it is written.
+        `options` are those of `AskOptions`: the turns so far (`history`), what is searched (`top_k`, `mode`, `fusion`,
+        `rerank`, `cross_language`, `filter`, `min_score`), and how the answer is written (`model`, `temperature`,
+        `max_tokens`).
         """
         return await self._wire.do(calls.ask(kb, question, options))
 

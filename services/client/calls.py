@@ -76,7 +76,8 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def create_knowledge_base(name: str, options: KnowledgeBaseOptions) -> Call[KnowledgeBaseOut]:
     body = {"name": name, **given(options)}
-    return Call("ingest", "POST", KNOWLEDGE_BASES, model(KnowledgeBaseOut), json=body, is_repeatable=False)
+    read = model(KnowledgeBaseOut)  # slow, for an embedding model may have to be downloaded
+    return Call("ingest", "POST", KNOWLEDGE_BASES, read, json=body, is_slow=True, is_repeatable=False)
 
 
 def list_knowledge_bases(cursor: str | None) -> Call[KnowledgeBasePage]:
@@ -89,7 +90,7 @@ def get_knowledge_base(name: str) -> Call[KnowledgeBaseOut]:
 
 def update_knowledge_base(name: str, changes: KnowledgeBaseOptions) -> Call[KnowledgeBaseOut]:
     body = to_jsonable_python(dict(changes))  # None is sent: it resets a field to its default
-    return Call("ingest", "PATCH", _base(name), model(KnowledgeBaseOut), json=body, is_repeatable=False)
+    return Call("ingest", "PATCH", _base(name), model(KnowledgeBaseOut), json=body, is_slow=True, is_repeatable=False)
 
 
 def cancel_rebuild(name: str) -> Call[KnowledgeBaseOut]:

@@ -70,8 +70,8 @@ class Client:
     `ingest_url`, `query_url` and `gateway_url` are the addresses of the services and `api_key` is the key: by default
     those of the environment (`ZHIWEN_INGEST_URL`, …, `ZHIWEN_API_KEY`), else the addresses of `zhiwen up` and no key.
     Timeouts are in seconds: `connect_timeout` for a connection, `timeout` for an answer, `long_timeout` for an upload,
-    a download, the answer of a model, `fsck` and `recall`. For tests, `transport` replaces the network, `clock` and
-    `sleep` replace time.
+    a download, the answer of a model, `fsck`, `recall`, and a knowledge base that is made or changed, whose embedding
+    model may have to be fetched. For tests, `transport` replaces the network, `clock` and `sleep` replace time.
     """
 
     def __init__(
@@ -275,14 +275,17 @@ class Client:
     def search(self, kb: str, query: str, **options: Unpack[SearchOptions]) -> SearchOut:
         """Find the chunks that fit a question best.
 
-        `options` are those of `SearchOptions`: how many (`top_k`), how (`mode`), among which (`filter`), and more.
+        `options` are those of `SearchOptions`: how many (`top_k`), how (`mode`, `fusion`, `rerank`, `cross_language`,
+        `params`), among which (`filter`, `min_score`), and with what around them (`neighbours`).
         """
         return self._wire.do(calls.search(kb, query, options))
 
     def ask(self, kb: str, question: str, **options: Unpack[AskOptions]) -> Answer:
         """Answer a question from a knowledge base, with numbered sources; refused when the answer is not there.
 
-        `options` are those of `AskOptions`: the turns so far (`history`), what is searched, and how it is written.
+        `options` are those of `AskOptions`: the turns so far (`history`), what is searched (`top_k`, `mode`, `fusion`,
+        `rerank`, `cross_language`, `filter`, `min_score`), and how the answer is written (`model`, `temperature`,
+        `max_tokens`).
         """
         return self._wire.do(calls.ask(kb, question, options))
 

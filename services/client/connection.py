@@ -51,7 +51,7 @@ class Connection:
     """Where the services are, who asks, and how long and how often."""
 
     urls: Mapping[Service, str]
-    headers: Mapping[str, str]
+    headers: Mapping[bytes, bytes]
     timeout: httpx.Timeout
     long_timeout: httpx.Timeout
     policy: RetryPolicy
@@ -74,10 +74,10 @@ class Connection:
     ) -> Connection:
         """Return the connection that a client's keyword arguments describe; `Client` says what they mean."""
         given: dict[Service, str | None] = {"ingest": ingest_url, "query": query_url, "gateway": gateway_url}
-        key = os.environ.get("ZHIWEN_API_KEY", "") if api_key is None else api_key
+        key = (os.environ.get("ZHIWEN_API_KEY", "") if api_key is None else api_key).strip()
         return cls(
             urls={service: url_of(service, url) for service, url in given.items()},
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={b"Authorization": f"Bearer {key}".encode()} if key else {},
             timeout=httpx.Timeout(timeout, connect=connect_timeout),
             long_timeout=httpx.Timeout(long_timeout, connect=connect_timeout),
             policy=RetryPolicy(retries, retry_seconds),

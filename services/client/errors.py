@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import httpx
 
-from zhiwen.client.addresses import TITLES, Service
+from zhiwen.client.addresses import DEFAULT_URLS, TITLES, Service, is_address
 from zhiwen.common.http_retry import retry_after
 
 
@@ -140,6 +140,10 @@ _CLASSES: Final[Mapping[int, type[ApiError]]] = {
 }
 
 
+OTHER_SERVICE: Final = "route-not-found"
+"""The code with which a service of Zhiwen answers that is not the one that was asked, or is older."""
+
+
 def problem(code: str, title: str, detail: str, *, status: int | None = None, instance: str = "") -> dict[str, Any]:
     """Return a problem that was made on this side.
 
@@ -166,7 +170,7 @@ def error_of_response(response: httpx.Response, service: Service) -> ApiError:
         body = response.json()
     except ValueError:
         body = None
-    if isinstance(body, dict) and "code" in body and "detail" in body:
+    if isinstance(body, dict) and "code" in body and "detail" in body and body["code"] != OTHER_SERVICE:
         body.setdefault("status", response.status_code)
         request_id = response.headers.get("x-request-id")
         return error_of_problem(body, retry_after=retry_after(response), request_id=request_id)
@@ -188,12 +192,15 @@ def unexpected_answer(response: httpx.Response, service: Service) -> UnexpectedA
 
 
 def unreachable(service: Service, url: str) -> UnreachableError:
-    """Return the exception for a service that does not answer at its address."""
+    """Return the exception for a service that does not answer at its address, or whose address is none."""
     title = TITLES[service]
-    detail = (
-        f"{title[0].upper()}{title[1:]} does not answer at {url}: start it with `zhiwen up` (or zhiwen-{service}), "
-        f"or set ZHIWEN_{service.upper()}_URL to its address."
-    )
+    if is_address(url):
+        detail = (
+            f"{title[0].upper()}{title[1:]} does not answer at {url}: start it with `zhiwen up` (or zhiwen-{service}), "
+            f"or set ZHIWEN_{service.upper()}_URL to its address."
+        )
+    else:
+        detail = f"{url} is no address of {title}: an address is like {DEFAULT_URLS[service]}."
     made = problem("service-unreachable", "Service unreachable", detail, instance=url)
     return UnreachableError(made, service=service)
 

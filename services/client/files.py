@@ -126,7 +126,13 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
 def named_source(name: str, content: bytes | Path) -> Source:
     """Return the bytes, or the file at the path, under a name. Raises `OSError` when the file cannot be looked at."""
-    return BytesFile(name, content) if isinstance(content, bytes) else LocalFile.at(content, name)
+    match content:
+        case bytes():
+            return BytesFile(name, content)
+        case Path():
+            return LocalFile.at(content, name)
+        case _:
+            raise TypeError("The content is bytes, or a Path of the file that holds them; str.encode() makes bytes.")
 
 
 def readable_name(name: str) -> str:

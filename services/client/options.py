@@ -18,52 +18,57 @@ OnDuplicate: TypeAlias = Literal["keep", "skip", "error"]
 
 
 class KnowledgeBaseOptions(TypedDict, total=False):
-    """What may be chosen for a knowledge base; another model, index or chunking of an old one starts a rebuild."""
+    """What may be chosen for a knowledge base; another model, index or chunking of an old one starts a rebuild.
+
+    `description`: what it holds. `embedding_model`: name or folder of a model. `index`: {"type": "HNSW"}, or an
+    `Index`. `chunking`: {"size": 240, "overlap": 40} in tokens, or a `Chunking`. `prompt_template`: a text with
+    {context} and {question}. `cross_language`: whether a question also finds texts in the other language.
+    """
 
     description: str | None
     embedding_model: str | None
-    """Name or folder of a model."""
     index: Index | Mapping[str, Any] | None
     chunking: Chunking | Mapping[str, Any] | None
     prompt_template: str | None
-    """A text with {context} and {question}."""
     cross_language: bool | None
-    """Whether a question also finds texts in the other language."""
 
 
 class SearchOptions(TypedDict, total=False):
-    """What may be chosen for a search."""
+    """What may be chosen for a search.
+
+    `top_k`: hits at most. `mode`: hybrid, dense or full_text. `fusion`: what orders the hits of a hybrid search,
+    relevance, min_max or rrf. `filter`: which chunks are searched, {"source": {"prefix": "手册"}} or
+    {"metadata.year": {"gte": 2024}}. `min_score`: from 0 to 1; hits below are left out. `neighbours`: chunks before and
+    after each hit to add to its text. `cross_language`: whether texts in the other language are found, too. `rerank`:
+    whether the reranker orders the hits. `params`: search parameters of the index, such as `nprobe` or `ef`.
+    """
 
     top_k: int
-    """Hits at most."""
     mode: Mode | str
     fusion: Fusion | str | None
-    """What orders the hits of a hybrid search."""
     filter: Mapping[str, Any] | None
-    """Which chunks are searched: {"source": {"prefix": "手册"}}."""
     min_score: float | None
-    """From 0 to 1; hits below are left out."""
     neighbours: int
-    """Chunks before and after each hit to add to its text."""
     cross_language: bool | None
     rerank: bool | None
     params: Mapping[str, int] | None
-    """Search parameters of the index, such as `nprobe` or `ef`."""
 
 
 class AskOptions(TypedDict, total=False):
-    """What may be chosen for an answer. Those of a search mean the same."""
+    """What may be chosen for an answer. Options of a search mean the same as there (`SearchOptions`).
+
+    `history`: the turns so far, the oldest first, {"role": "user", "content": "…"} or a `Message`. `model`: a model of
+    the gateway. `min_score`: hits below are no source, and without a source the answer is a refusal. `temperature`,
+    `max_tokens`: how the model writes.
+    """
 
     history: Sequence[Message | Mapping[str, str]]
-    """The turns so far, the oldest first."""
     model: str | None
-    """A model of the gateway."""
     top_k: int
     mode: Mode | str
     fusion: Fusion | str | None
     filter: Mapping[str, Any] | None
     min_score: float | None
-    """Hits below are no source; without a source the answer is a refusal."""
     cross_language: bool | None
     rerank: bool | None
     temperature: float | None

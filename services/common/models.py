@@ -12,6 +12,8 @@ Mode = Literal["hybrid", "dense", "full_text"]
 """What a search searches: vectors, words, or both."""
 Fusion = Literal["relevance", "min_max", "rrf"]
 """How a hybrid search orders its hits."""
+Scope = Literal["read", "write", "admin"]
+"""What an API key may do; each scope includes those before it."""
 
 
 class DocumentStatus(StrEnum):

@@ -85,7 +85,9 @@ def create_app(
     config = load_config(settings)
     ledger = ledger or find_ledger(settings)
     write_usage = write_usage or (ledger.usage.add if ledger else None)
-    keyring = KeyRing(ledger, settings.api_key.get_secret_value())
+    keyring = KeyRing(
+        ledger, settings.api_key.get_secret_value(), query_key=settings.gateway_api_key.get_secret_value()
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[LifespanState]:

@@ -13,6 +13,9 @@ class GatewaySettings(CommonSettings):
     """Environment variables `ZHIWEN_<NAME>`. Times are in seconds and sizes in bytes."""
 
     gateway_port: int = Field(8003, ge=0, le=65535, description="Port of the gateway.")
+    gateway_api_key: SecretStr = Field(
+        SecretStr(""), description="Key that query sends; the gateway takes it beside those of `zhiwen keys create`."
+    )
     llm_base_url: str = Field(
         "",
         description="Any OpenAI-compatible server, for example http://127.0.0.1:8000/v1; empty: the built-in "

@@ -13,7 +13,7 @@ class QuerySettings(CommonSettings, EmbeddingSettings):
 
     query_port: int = Field(8002, ge=1, le=65535, description="Port of the query API.")
     gateway_url: str = Field("http://127.0.0.1:8003", description="Where the LLM gateway listens.")
-    gateway_api_key: SecretStr = Field(SecretStr(""), description="Key for the gateway; empty: ZHIWEN_API_KEY.")
+    gateway_api_key: SecretStr = Field(SecretStr(""), description="Key to send to the gateway; empty: ZHIWEN_API_KEY.")
     gateway_timeout: float = Field(300.0, gt=0, description="Seconds that an answer may take.")
     answer_model: str = Field("", description="Model that answers; empty: the gateway's default.")
     max_question_characters: int = Field(4000, gt=0, description="Longest question that is accepted.")

@@ -19,6 +19,7 @@ import pytest
 from tests.servers.stores import wait_until
 from zhiwen.cli.stack import OFFSETS
 from zhiwen.cli.supervisor import answers_http
+from zhiwen.common.ledger import open_ledger
 
 UP = [sys.executable, "-c", "from zhiwen.cli.main import main; main()", "up", "--no-webui"]
 READY_SECONDS = 120
@@ -137,3 +138,24 @@ def test_up_stops_clean_and_starts_again_with_nothing_lost(tmp_path: Path) -> No
         again.end(signal.SIGKILL)
         wait_until(lambda: alive(family) == [], 30, f"left behind: {alive(family)}")
     assert (here / "precious").read_text() == "stays"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_up_gets_ready_and_answers_once_a_key_was_made(tmp_path: Path) -> None:
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger.database.migrate()
+    _, secret = ledger.keys.create(name="first", scope="admin", knowledge_base=None)
+    ledger.close()
+    headers = {"Authorization": f"Bearer {secret}"}
+    with up(tmp_path, free_base(), tmp_path) as running, httpx.Client(headers=headers, timeout=60) as http:
+        bases = f"{running.url('ingest')}/v1/knowledge-bases"
+        http.post(bases, json={"name": "手册"}).raise_for_status()
+        item: dict[str, Any] = http.put(
+            f"{bases}/手册/documents/by-name/年假.txt", content="每名员工每年有十天带薪年假。".encode()
+        ).json()
+        wait_until(lambda: ready(http, f"{bases}/手册/documents/{item['id']}"), 60, "the document was never ready")
+        asked = {"question": "每年有几天带薪年假？"}
+        address = f"{running.url('query')}/v1/knowledge-bases/手册/ask"
+        assert "十天" in http.post(address, json=asked).json()["answer"]
+        assert httpx.post(address, json=asked).status_code == 401

@@ -75,6 +75,8 @@ def test_with_a_key_configured_nobody_is_served_without_one(fake: FakeOpenAI, tm
         assert ask(url, key).status_code == 200
         assert ask(url, "admin-key").status_code == 200
         assert HTTP.get(f"{url}/healthz").status_code == 200
+    with gateway(tmp_path, config(fake), gateway_api_key=SecretStr("of-query")) as url:
+        assert [ask(url, key).status_code for key in (None, "nonsense", "of-query")] == [401, 401, 200]
     assert all("admin-key" not in str(request.headers) for request in fake.requests())
 
 

@@ -16,7 +16,8 @@ import pytest
 from tests.servers.in_process_stack import House, house, problem_of
 from tests.servers.processes import free_port, service
 from tests.servers.stores import Server, milvus_lite_server, redis_server_in, running, wait_until
-from zhiwen.common.ledger import Scope, open_ledger
+from zhiwen.common.ledger import open_ledger
+from zhiwen.common.models import Scope
 
 MEBIBYTE = 1 << 20
 

@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from zhiwen.cli.problems import EXIT_FAILED
 from zhiwen.cli.session import Session, command
-from zhiwen.cli.values import Json, integers, optional_text_file
+from zhiwen.cli.values import Json, Usage, integers, optional_text_file
 from zhiwen.client import KnowledgeBaseOptions, KnowledgeBaseOut
 
 app = typer.Typer(help="Knowledge bases.", no_args_is_help=True)
@@ -30,7 +30,9 @@ def create(
     index_params: Annotated[str | None, typer.Option(help='JSON, such as {"M": 16}.')] = None,
     search_params: Annotated[str | None, typer.Option(help='JSON, such as {"ef": 64}.')] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Tokens in a chunk.")] = None,
-    chunk_overlap: Annotated[int, typer.Option(help="Tokens that neighbouring chunks share.")] = 40,
+    chunk_overlap: Annotated[
+        int, typer.Option(help="Tokens that neighbouring chunks share; used with --chunk-size.")
+    ] = 40,
     prompt_template: Annotated[
         typer.FileText | None, typer.Option(help="File with {context} and {question}; - is stdin.")
     ] = None,
@@ -88,11 +90,13 @@ def rebuild(
     index_type: Annotated[str | None, typer.Option(help="Milvus's index type, such as HNSW.")] = None,
     metric: Annotated[str | None, typer.Option(help="COSINE, IP or L2; used with --index-type.")] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Tokens in a chunk.")] = None,
-    chunk_overlap: Annotated[int, typer.Option(help="Tokens that neighbouring chunks share.")] = 40,
+    chunk_overlap: Annotated[
+        int, typer.Option(help="Tokens that neighbouring chunks share; used with --chunk-size.")
+    ] = 40,
     cancel: Annotated[bool, typer.Option("--cancel", help="Give up the rebuild that is running.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")] = True,
 ) -> None:
-    """Index a knowledge base anew beside what answers now, then switch."""
+    """Index a knowledge base anew with another model, index or chunking, beside what answers now; then switch."""
     if cancel:
         base = session.client.cancel_rebuild(name)
     else:
@@ -103,6 +107,8 @@ def rebuild(
             changes["index"] = {"type": index_type, "metric": metric}
         if chunk_size:
             changes["chunking"] = {"size": chunk_size, "overlap": chunk_overlap}
+        if not changes:
+            raise Usage("Nothing is to change: name --embedding-model, --index-type or --chunk-size.")
         base = session.client.update_knowledge_base(name, **changes)
         base = _followed(session, base) if wait else base
     if session.output.as_json:

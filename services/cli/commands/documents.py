@@ -149,7 +149,8 @@ def find(client: Client, kb: str, document: str) -> DocumentOut:
             raise
         named = [] if document.endswith("*") else list(client.list_documents(kb, name=document))
         if not named:
-            raise
+            detail = f"There is no document with the id or the name {document} in {kb}."
+            raise NotFoundError({**exc.problem, "status": 404, "code": "document-not-found", "detail": detail}) from exc
         return named[0]
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zhiwen.cli.ledgers import opened_ledger
 from zhiwen.cli.session import DATA, Session, command
+from zhiwen.common.models import Scope
 
 if TYPE_CHECKING:
     from zhiwen.common.ledger import ApiKey
-
-Scope = Literal["read", "write", "admin"]
 
 app = typer.Typer(help="API keys, in the ledger of --data-dir or ZHIWEN_DATABASE_URL.", no_args_is_help=True)
 

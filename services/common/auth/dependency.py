@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 from zhiwen.common.addresses import is_loopback
 from zhiwen.common.auth.keyring import ANONYMOUS, KeyRing, Principal
 from zhiwen.common.errors import Forbidden
-from zhiwen.common.ledger import Scope
+from zhiwen.common.models import Scope
 
 
 class Needs(SecurityBase):

@@ -6,16 +6,18 @@ import asyncio
 import hmac
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from zhiwen.common.errors import Forbidden, Unauthorized
-from zhiwen.common.ledger import Ledger, Scope
+from zhiwen.common.ledger import Ledger
+from zhiwen.common.models import Scope
 
 MEMORY_SECONDS = 5.0
 MEMORY_KEYS = 1024
 _SCHEME = re.compile(r"\s*bearer(\s+|$)", re.IGNORECASE)  # RFC 9110 11.1: the case of a scheme does not matter
-RANK: dict[Scope, int] = {"read": 0, "write": 1, "admin": 2}
+RANK: Mapping[Scope, int] = {scope: rank for rank, scope in enumerate(get_args(Scope))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,21 @@ class KeyRing:
     A new key, and the revocation of a key, count within `MEMORY_SECONDS`. Revoking the last key opens nothing.
     """
 
-    def __init__(self, ledger: Ledger | None, admin_key: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`ledger` holds the keys, if there is one. `admin_key` is a key that always counts; empty: there is none."""
+    def __init__(
+        self,
+        ledger: Ledger | None,
+        admin_key: str,
+        *,
+        query_key: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`ledger` holds the keys, if there is one. `admin_key` is a key that always counts; empty: there is none.
+
+        `query_key` is a key with the scope `read` for the query API. It lets nobody else in and keeps nobody out.
+        """
         self._ledger = ledger
         self._admin_key = admin_key
+        self._query_key = query_key
         self._clock = clock
         self._known: dict[str, tuple[float, Principal | None]] = {}
         self._closed = bool(admin_key)
@@ -84,8 +97,14 @@ class KeyRing:
         return not self._closed
 
     async def _find(self, secret: str) -> Principal | None:
-        if self._admin_key and hmac.compare_digest(secret.encode(), self._admin_key.encode()):
+        if _is_same(secret, self._admin_key):
             return Principal("ZHIWEN_API_KEY", "admin")
+        found = await self._find_in_ledger(secret)
+        if found is None and _is_same(secret, self._query_key):
+            return Principal("query", "read")
+        return found
+
+    async def _find_in_ledger(self, secret: str) -> Principal | None:
         if self._ledger is None:
             return None
         until, principal = self._known.get(secret, (0.0, None))
@@ -97,6 +116,11 @@ class KeyRing:
             self._known.clear()
         self._known[secret] = (self._clock() + MEMORY_SECONDS, found)
         return found
+
+
+def _is_same(secret: str, key: str) -> bool:
+    """Return whether a secret is a key of the settings, of which an empty one is none."""
+    return bool(key) and hmac.compare_digest(secret.encode(), key.encode())
 
 
 def _unauthorized(code: str, detail: str) -> Unauthorized:

@@ -15,7 +15,7 @@ from zhiwen.common.ledger.database import Database, new_id
 from zhiwen.common.ledger.documents import Documents
 from zhiwen.common.ledger.endings import Endings
 from zhiwen.common.ledger.jobs import Jobs, LeaseLost
-from zhiwen.common.ledger.keys import ApiKey, ApiKeys, Scope
+from zhiwen.common.ledger.keys import ApiKey, ApiKeys
 from zhiwen.common.ledger.originals import OriginalReferences
 from zhiwen.common.ledger.rebuilds import Rebuilds
 from zhiwen.common.ledger.retry import RETRY_POLICY, Retry, RetryPolicy
@@ -41,7 +41,6 @@ __all__ = [
     "Recorded",
     "Retry",
     "RetryPolicy",
-    "Scope",
     "Upload",
     "Uploads",
     "Usage",

@@ -6,15 +6,14 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
 from zhiwen.common.errors import NotFound
 from zhiwen.common.ledger.database import Database, moment, new_id
 from zhiwen.common.ledger.schema import api_keys
-
-Scope = Literal["read", "write", "admin"]
+from zhiwen.common.models import Scope
 
 
 @dataclass(frozen=True, slots=True)

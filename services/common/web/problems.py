@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -72,7 +73,7 @@ def service_error_of(exc: Exception) -> ServiceError:
         case ServiceError():
             return exc
         case RequestValidationError():
-            fields = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in exc.errors()]
+            fields = [{"field": ".".join(map(str, e["loc"])), "message": _message(e)} for e in exc.errors()]
             bad_json = any(e["type"] == "json_invalid" for e in exc.errors())
             code = "invalid-json" if bad_json else "invalid-request"
             detail = (
@@ -100,6 +101,13 @@ def service_error_of(exc: Exception) -> ServiceError:
                 "internal-error",
                 f"Something went wrong here. It is logged under request id {current_request_id()}.",
             )
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    """Return what is wrong with a field, without pydantic's own words for a typing mistake and for our checks."""
+    if error["type"] == "extra_forbidden":
+        return "There is no such field"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 async def render_problem(request: Request, exc: Exception) -> Response:

@@ -213,6 +213,19 @@ def test_documents_are_found_by_name_too() -> None:
     assert list(api.bases["k"]) == ["d1"]
 
 
+def test_document_that_is_not_there_is_named() -> None:
+    done = zhiwen(FakeApi({"手册": {}}), "docs", "show", "没有.txt", "--kb", "手册")
+    assert "There is no document with the id or the name 没有.txt in 手册." in done.stderr
+    assert done.exit_code == 5
+
+
+def test_rebuild_must_be_told_what_to_change() -> None:
+    api = FakeApi({"手册": {}})
+    done = zhiwen(api, "kb", "rebuild", "手册")
+    assert (done.exit_code, api.requests) == (2, [])
+    assert "--index-type" in done.stderr
+
+
 def test_following_a_document_is_a_line_a_change() -> None:
     api = FakeApi({"k": {"d1": document("d1", "a.txt")}})
     lines = zhiwen(api, "docs", "show", "d1", "--follow", "--json").stdout.splitlines()

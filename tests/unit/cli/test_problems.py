@@ -25,11 +25,17 @@ def error_of(answer: httpx.Response | None) -> ApiError:
     return caught.value
 
 
-@pytest.mark.parametrize(("status", "exit_code"), [(401, 4), (403, 4), (404, 5), (409, 6), (422, 1), (503, 1)], ids=str)
+@pytest.mark.parametrize(("status", "exit_code"), [(403, 4), (404, 5), (409, 6), (422, 1), (503, 1)], ids=str)
 def test_problem_is_the_services_and_has_an_exit_code(status: int, exit_code: int) -> None:
     error = error_of(problem(status, "some-code", "One sentence."))
     assert problem_of(error) == error.problem
     assert (problem_of(error)["detail"], exit_code_of(error.status)) == ("One sentence.", exit_code)
+
+
+def test_missing_key_names_the_option() -> None:
+    error = error_of(problem(401, "missing-key", "Send an API key."))
+    named = {**error.problem, "detail": "Send an API key. Name a key with --api-key or ZHIWEN_API_KEY."}
+    assert (problem_of(error), exit_code_of(error.status)) == (named, 4)
 
 
 def test_no_answer_names_the_address_the_option_and_what_to_start() -> None:

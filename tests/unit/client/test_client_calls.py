@@ -24,10 +24,10 @@ from zhiwen.client import (
     KnowledgeBaseOut,
     LocalFile,
     Message,
-    NotFoundError,
     Readiness,
     RecallOut,
     SearchOut,
+    UnexpectedAnswerError,
     UploadItem,
 )
 
@@ -170,11 +170,32 @@ def test_addresses_and_key_come_from_the_environment(caller: MakeCaller, monkeyp
     monkeypatch.setenv("ZHIWEN_API_KEY", "zw_2")
     api = FakeApi()
     calling = caller(api.answer, ingest_url=None, api_key=None)
-    with pytest.raises(NotFoundError, match="no such route"):
+    with pytest.raises(UnexpectedAnswerError, match="does not speak like the ingest API"):
         calling("get_knowledge_base", "k")
     [request] = api.requests
     assert str(request.url) == "http://10.0.0.1:7/zhiwen/v1/knowledge-bases/k"
     assert request.headers["authorization"] == "Bearer zw_2"
+
+
+@pytest.mark.parametrize("key", ["zw_2\n", " zw_2 "], ids=repr)
+def test_key_is_sent_without_the_white_space_around_it(caller: MakeCaller, key: str) -> None:
+    api = FakeApi({"k": {}})
+    caller(api.answer, api_key=key)("get_knowledge_base", "k")
+    assert api.requests[0].headers["authorization"] == "Bearer zw_2"
+
+
+def test_key_that_is_not_ascii_is_for_the_service_to_refuse(caller: MakeCaller) -> None:
+    api = FakeApi({"k": {}})
+    caller(api.answer, api_key="密钥")("get_knowledge_base", "k")
+    assert dict(api.requests[0].headers.raw)[b"Authorization"] == "Bearer 密钥".encode()
+
+
+def test_making_a_knowledge_base_may_take_as_long_as_fetching_its_model(caller: MakeCaller) -> None:
+    api = FakeApi()
+    calling = caller(api.answer, timeout=1.0, long_timeout=600.0)
+    calling("create_knowledge_base", "k")
+    calling("get_knowledge_base", "k")
+    assert [request.extensions["timeout"]["read"] for request in api.requests] == [600.0, 1.0]
 
 
 def test_uploads_files_under_their_names_with_metadata(caller: MakeCaller, tmp_path: Path) -> None:

@@ -81,8 +81,10 @@ def test_no_answer_names_the_address_and_what_to_start(caller: MakeCaller) -> No
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1:1", "http://[::1"])
 def test_address_that_is_none_is_one_sentence(url: str) -> None:
-    with pytest.raises(UnreachableError, match="does not answer at"):
+    with pytest.raises(UnreachableError) as caught:
         Client(ingest_url=url).get_knowledge_base("k")
+    assert caught.value.detail == f"{url} is no address of the ingest API: an address is like http://127.0.0.1:8001."
+    assert (caught.value.status, caught.value.code, caught.value.service) == (0, "service-unreachable", "ingest")
 
 
 def test_answer_that_is_lost_says_so(caller: MakeCaller) -> None:
@@ -101,8 +103,9 @@ def test_answer_that_is_lost_says_so(caller: MakeCaller) -> None:
         (404, '{"detail": "Not Found"}'),
         (200, "[1]"),
         (200, '{"status": "ok"}'),
+        (404, '{"status": 404, "code": "route-not-found", "detail": "There is no such route; see /docs."}'),
     ],
-    ids=["html", "foreign-404", "list", "foreign-object"],
+    ids=["html", "foreign-404", "list", "foreign-object", "another-service"],
 )
 def test_foreign_server_is_named(caller: MakeCaller, answer: tuple[int, str]) -> None:
     status, text = answer

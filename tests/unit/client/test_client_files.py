@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from zhiwen.client import BytesFile, LocalFile
-from zhiwen.client.files import sources
+from zhiwen.client.files import named_source, sources
 
 
 def test_folders_are_walked_and_hidden_files_left_out(tmp_path: Path) -> None:
@@ -46,6 +46,12 @@ def test_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_file_is_refused(wrong: Any) -> None:
     with pytest.raises(TypeError, match="A file is a path"):
         sources([wrong])
+
+
+def test_text_is_no_content() -> None:
+    content: Any = "text"
+    with pytest.raises(TypeError, match=r"bytes, or a Path"):
+        named_source("a.txt", content)
 
 
 def test_name_of_an_old_chinese_system_becomes_text(tmp_path: Path) -> None:

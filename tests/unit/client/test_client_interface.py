@@ -68,6 +68,7 @@ def test_client_is_imported_when_it_is_asked_for() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert zhiwen.Client is Client
+    assert {"Client", "AsyncClient", "ApiError"} <= set(dir(zhiwen))
     with pytest.raises(AttributeError, match="Nothing"):
         zhiwen.__getattr__("Nothing")
 

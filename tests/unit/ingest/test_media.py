@@ -66,6 +66,20 @@ def test_refused(head: bytes, name: str, code: str) -> None:
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.pdf", "The content is not that of a .pdf file."),
+        ("a.exe", "Files of type .exe cannot be read."),
+        ("a", "Files of this type cannot be read."),
+    ],
+)
+def test_refusal_says_what_is_wrong(name: str, said: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        detect_media_type(bytes(range(256)), name)
+    assert caught.value.detail.startswith(said)
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(sorted(SUPPORTED_SUFFIXES)))
 def test_any_bytes_have_a_readable_type_or_are_refused(head: bytes, suffix: str) -> None:

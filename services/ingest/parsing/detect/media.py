@@ -63,11 +63,12 @@ def detect_media_type(head: bytes, name: str) -> str:
 
 def unsupported(suffix: str) -> DocumentError:
     """Return the error for a type that no reader understands."""
-    kind = f"Files of type {suffix}" if re.fullmatch(r"\.\w{1,10}", suffix) else "Files of this type"
-    return DocumentError(
-        "unsupported-type",
-        f"{kind} cannot be read, or the content is not what the name says. Convert it to PDF, DOCX, Markdown or text.",
-    )
+    if suffix in SUPPORTED_SUFFIXES:
+        said = f"The content is not that of a {suffix} file. Open it where it was made, and save it again."
+    else:
+        kind = f"Files of type {suffix}" if re.fullmatch(r"\.\w{1,10}", suffix) else "Files of this type"
+        said = f"{kind} cannot be read. Convert it to PDF, DOCX, Markdown or text."
+    return DocumentError("unsupported-type", said)
 
 
 def _by_magic(head: bytes) -> str | None:

@@ -7,7 +7,8 @@ import pytest
 from tests.servers.ledgers import Clock
 from zhiwen.common.auth.keyring import MEMORY_SECONDS, KeyRing, Principal
 from zhiwen.common.errors import Forbidden, Unauthorized
-from zhiwen.common.ledger import Ledger, Scope
+from zhiwen.common.ledger import Ledger
+from zhiwen.common.models import Scope
 
 
 @pytest.fixture
@@ -107,6 +108,19 @@ async def test_key_of_the_settings_is_an_admin_and_closes_the_door(clock: Clock)
         await ring.authenticate(None)
     with pytest.raises(Unauthorized):
         await ring.authenticate("Bearer other")
+
+
+async def test_key_of_query_may_ask_and_lets_nobody_else_in_or_out(ledger: Ledger, clock: Clock) -> None:
+    ring = KeyRing(ledger, "", query_key="of-query", clock=clock)
+    assert (await ring.authenticate(None)).scope == "admin"
+    assert not ring.has_key()
+    _, secret = new_key(ledger, "write")
+    clock.pass_by(MEMORY_SECONDS)
+    assert await ring.authenticate("Bearer of-query") == Principal("query", "read")
+    assert (await ring.authenticate(secret)).name == "write key"
+    for wrong in (None, "Bearer other"):
+        with pytest.raises(Unauthorized):
+            await ring.authenticate(wrong)
 
 
 @pytest.mark.parametrize(

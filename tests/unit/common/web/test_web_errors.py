@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from structlog.testing import capture_logs
 
 from zhiwen.common.errors import (
@@ -34,8 +34,20 @@ from zhiwen.common.web import MAX_BODY_BYTES, add_operations_routes, install
 SECRET = "password=hunter2"
 
 
+def _even(number: int) -> int:
+    if number % 2:
+        raise ValueError("must be even")
+    return number
+
+
 class Body(BaseModel):
     number: int
+
+
+class StrictBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    even: Annotated[int, AfterValidator(_even)] = 0
 
 
 def application() -> FastAPI:
@@ -56,6 +68,10 @@ def application() -> FastAPI:
 
     @app.post("/body")
     async def body(sent: Body) -> Body:
+        return sent
+
+    @app.post("/strict")
+    async def strict(sent: StrictBody) -> StrictBody:
         return sent
 
     @app.get("/quote")
@@ -133,6 +149,12 @@ async def test_invalid_bodies_name_the_field(client: httpx.AsyncClient, sent: by
     response = await client.post("/body", content=sent, headers={"Content-Type": "application/json"})
     body = problem(response, 422, code)
     assert body["errors"][0]["field"] == field
+
+
+async def test_invalid_fields_are_named_in_plain_words(client: httpx.AsyncClient) -> None:
+    response = await client.post("/strict", json={"even": 3, "evven": 1})
+    messages = {error["field"]: error["message"] for error in problem(response, 422, "invalid-request")["errors"]}
+    assert messages == {"body.even": "must be even", "body.evven": "There is no such field"}
 
 
 async def test_error_that_quotes_half_a_character_is_still_an_answer(client: httpx.AsyncClient) -> None:
