@@ -43,12 +43,12 @@ async def model(request: Request, model: str) -> Response:
     gateway = gateway_of(request.scope)
     principal = await principal_of(request, gateway.keyring)
     if model not in model_names(gateway, principal.name):
-        gateway.pool.resolve(model)  # raises unless a wildcard holds it
+        gateway.pool.resolve(model)  # raises unless a wildcard matches it
     return _json(_model_object(model))
 
 
 def model_names(gateway: GatewayState, key: str) -> list[str]:
-    """Return everything that the key named `key` can ask for by name."""
+    """Return the names of all models that the key named `key` may use."""
     names = gateway.pool.public_models()
     if gateway.embeddings is not None and gateway.embeddings.model not in names:
         names.append(gateway.embeddings.model)

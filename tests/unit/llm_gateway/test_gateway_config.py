@@ -68,9 +68,9 @@ def test_nothing_configured_is_the_built_in_answerer() -> None:
     ("text", "says"),
     [
         ("upstreams: [{name: a}]", "upstreams.0.base_url"),
-        ("upstreams: [{name: a, base_url: 'ftp://x'}]", "no http address"),
-        ("upstreams: [{name: a, base_url: 'http://x'}, {name: a, base_url: 'http://y'}]", "a is there twice"),
-        ("keys: [{name: a}, {name: a}]", "key a is there twice"),
+        ("upstreams: [{name: a, base_url: 'ftp://x'}]", "not an HTTP address"),
+        ("upstreams: [{name: a, base_url: 'http://x'}, {name: a, base_url: 'http://y'}]", "a is listed twice"),
+        ("keys: [{name: a}, {name: a}]", "key a is listed twice"),
         ("upstreems: []", "upstreems"),
         ("upstreams: [{name: a, base_url: 'http://x', api_key_env: TEST_NOT_SET}]", "TEST_NOT_SET"),
         ("upstreams: [", "not valid YAML"),
