@@ -109,6 +109,7 @@ def failures(results: Mapping[str, Json]) -> list[str]:
 
 
 def main() -> None:
+    """Run the evaluations of the command line, and exit with 1 when a floor is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port-base", type=int, default=27000)
     parser.add_argument("--out", type=Path, help="write all figures here as JSON")

@@ -64,10 +64,12 @@ class FakeProtocol(asyncio.Protocol):
     """Reads requests with a content length; answers whole, or streams one event each `PACE` seconds."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start with an empty buffer."""
         self.transport = cast(asyncio.Transport, transport)
         self.buffer = b""
 
     def data_received(self, data: bytes) -> None:
+        """Answer each request that is complete."""
         self.buffer += data
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
             head = self.buffer[:end].lower()
@@ -81,6 +83,7 @@ class FakeProtocol(asyncio.Protocol):
             self.answer(head, body)
 
     def answer(self, head: bytes, body: bytes) -> None:
+        """Answer one request, given its head and its body."""
         if head.startswith(b"get"):
             payload = json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}).encode()
         elif json.loads(body).get("stream"):
@@ -96,6 +99,7 @@ class FakeProtocol(asyncio.Protocol):
         )
 
     def send_event(self, number: int) -> None:
+        """Send the event with this number, and schedule the next one."""
         if self.transport.is_closing():
             return
         event = EVENTS[number] if number < CHUNKS else b"data: [DONE]\n\n"
@@ -107,6 +111,7 @@ class FakeProtocol(asyncio.Protocol):
 
 
 async def serve_fake(port: int) -> None:
+    """Serve the fake model server on a port, forever."""
     server = await asyncio.get_running_loop().create_server(FakeProtocol, "127.0.0.1", port)
     async with server:
         await server.serve_forever()
@@ -149,6 +154,7 @@ class Server:
     path: str = "/v1/chat/completions"
 
     def processes(self) -> list[psutil.Process]:
+        """The process and its children."""
         main = psutil.Process(self.pid)
         return [main, *main.children(recursive=True)]
 
@@ -162,6 +168,7 @@ class Server:
 
 
 def request_bytes(path: str, *, stream: bool) -> bytes:
+    """Return a raw HTTP request for a path, with the prompt as its body."""
     fields = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}], "temperature": 0.7, "stream": stream}
     body = json.dumps(fields, ensure_ascii=False).encode()
     headers = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
@@ -175,6 +182,7 @@ class Client:
         self.port = port
 
     async def open(self) -> None:
+        """Open the connection."""
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**22)
 
     async def call(self, request: bytes) -> bytes:
@@ -194,6 +202,7 @@ class Client:
             parts.append(data[:-2])
 
     def close(self) -> None:
+        """Close the connection."""
         self.writer.close()
 
 
@@ -260,6 +269,7 @@ def cpu_of(server: Server, work: Coroutine[Any, Any, Any]) -> float:
 
 
 def free_port() -> int:
+    """Return a free port of 127.0.0.1."""
     import socket
 
     with socket.socket() as probe:
@@ -313,6 +323,7 @@ def gateway(upstream: str, folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def pass_through(upstream: str, _folder: Path) -> Iterator[Server]:
+    """Run the aiohttp pass-through."""
     port = free_port()
     command = [sys.executable, __file__, "--serve-pass-through", str(port), upstream]
     with running("aiohttp pass-through", command, port) as server:
@@ -321,6 +332,7 @@ def pass_through(upstream: str, _folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def nginx(upstream: str, folder: Path) -> Iterator[Server]:
+    """Run nginx as a reverse proxy."""
     port = free_port()
     config = folder / "nginx.conf"
     config.write_text(
@@ -338,6 +350,7 @@ def nginx(upstream: str, folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def litellm(upstream: str, folder: Path) -> Iterator[Server]:
+    """Run LiteLLM proxy."""
     port = free_port()
     config = folder / "litellm.yaml"
     params = {"model": f"openai/{MODEL}", "api_base": upstream + "/v1", "api_key": "none"}
@@ -349,6 +362,7 @@ def litellm(upstream: str, folder: Path) -> Iterator[Server]:
 
 
 def main() -> None:
+    """Serve or measure, as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--memory-requests", type=int, default=0, help="then watch memory over that many requests")
@@ -371,6 +385,7 @@ def main() -> None:
 
 
 def run_all(args: argparse.Namespace) -> None:
+    """Measure each server in turn, and print the results."""
     peers = [gateway, pass_through]
     peers += [nginx] if shutil.which("nginx") else []
     peers += [litellm] if os.environ.get("BENCH_LITELLM") else []
@@ -400,6 +415,7 @@ def watch_memory(server: Server, requests: int) -> list[float]:
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Print the results as JSON lines, or as a Markdown table."""
     if as_json:
         for row in rows:
             print(json.dumps(row))

@@ -85,6 +85,7 @@ def encode(texts: list[str], model: str) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Run the benchmark in a new stack, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=400)
     parser.add_argument("--sentences", type=int, default=120)

@@ -62,6 +62,7 @@ def questions(count: int, seed: int) -> list[str]:
 
 
 def percentile(ordered: list[float], share: float) -> float:
+    """Return the value at `share`, 0..1, of sorted values."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
@@ -93,11 +94,13 @@ def ask_all(url: str, asked: list[str], clients: int) -> tuple[float, list[float
 
 
 def cpu_ms(process: psutil.Process) -> float:
+    """Return the CPU time of a process so far, in milliseconds."""
     times = process.cpu_times()
     return (times.user + times.system) * 1000
 
 
 def process_of(stack: Stack, name: str) -> psutil.Process:
+    """Return the process of one program of the stack."""
     process = next(program.process for program in stack.programs if program.name == name)
     assert process is not None
     return psutil.Process(process.pid)
@@ -246,6 +249,7 @@ def model_server(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def main() -> None:
+    """Run the benchmark in a new stack, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=10_000)
     parser.add_argument("--searches", type=int, default=500)

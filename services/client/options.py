@@ -1,7 +1,7 @@
-"""What may be chosen beside what must be said: the keyword arguments of the clients' methods.
+"""The optional keyword arguments of the clients' methods.
 
-An option means what the field of its name means in the REST API. One that is not given is left to the service; so is
-None, but for a change of a knowledge base, where None resets a field to its default.
+An option means the same as the field of that name in the REST API. The service chooses the value of an option that is
+missing or None. Only when a knowledge base is changed, None resets a field to its default.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from zhiwen.common.api.questions import Message
 from zhiwen.common.models import Fusion, Mode
 
 OnDuplicate: TypeAlias = Literal["keep", "skip", "error"]
-"""What becomes of a file whose bytes another document holds: kept, too, or told as `duplicate`, or as `rejected`."""
+"""What happens to a file whose bytes another document has: it is kept too, skipped as `duplicate`, or `rejected`."""
 
 
 class KnowledgeBaseOptions(TypedDict, total=False):
-    """What may be chosen for a knowledge base; another model, index or chunking of an old one starts a rebuild."""
+    """The options of a knowledge base. Changing model, index or chunking starts a rebuild."""
 
     description: str | None
     embedding_model: str | None
@@ -26,25 +26,25 @@ class KnowledgeBaseOptions(TypedDict, total=False):
     index: Index | Mapping[str, Any] | None
     chunking: Chunking | Mapping[str, Any] | None
     prompt_template: str | None
-    """A text with {context} and {question}."""
+    """A prompt with {context} and {question}."""
     cross_language: bool | None
     """Whether a question also finds texts in the other language."""
 
 
 class SearchOptions(TypedDict, total=False):
-    """What may be chosen for a search."""
+    """The options of a search."""
 
     top_k: int
-    """Hits at most."""
+    """Most hits to return."""
     mode: Mode | str
     fusion: Fusion | str | None
     """What orders the hits of a hybrid search."""
     filter: Mapping[str, Any] | None
     """Which chunks are searched: {"source": {"prefix": "手册"}}."""
     min_score: float | None
-    """From 0 to 1; hits below are left out."""
+    """From 0 to 1. Hits with a lower score are left out."""
     neighbours: int
-    """Chunks before and after each hit to add to its text."""
+    """How many chunks before and after each hit to add to its text."""
     cross_language: bool | None
     rerank: bool | None
     params: Mapping[str, int] | None
@@ -52,10 +52,10 @@ class SearchOptions(TypedDict, total=False):
 
 
 class AskOptions(TypedDict, total=False):
-    """What may be chosen for an answer. Those of a search mean the same."""
+    """The options of an answer. Those that a search also has mean the same."""
 
     history: Sequence[Message | Mapping[str, str]]
-    """The turns so far, the oldest first."""
+    """The conversation so far, the oldest turn first."""
     model: str | None
     """A model of the gateway."""
     top_k: int
@@ -63,7 +63,7 @@ class AskOptions(TypedDict, total=False):
     fusion: Fusion | str | None
     filter: Mapping[str, Any] | None
     min_score: float | None
-    """Hits below are no source; without a source the answer is a refusal."""
+    """Hits with a lower score are not used as sources. Without a source the answer is a refusal."""
     cross_language: bool | None
     rerank: bool | None
     temperature: float | None

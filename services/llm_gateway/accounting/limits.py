@@ -105,6 +105,7 @@ class LocalLimiter:
         self._minutes: dict[str, deque[_Second]] = {}  # by key, the oldest second first
 
     async def admit(self, limits: KeyLimits, key: str, tokens: int) -> Admission:
+        """Implement `Limiter.admit`."""
         now = int(self._clock())
         minute = self._minutes.setdefault(key, deque())
         while minute and minute[0].number < now - WINDOW:
@@ -121,12 +122,14 @@ class LocalLimiter:
         return Admission(key, now, tokens)
 
     def settle(self, admission: Admission, tokens: int) -> None:
+        """Implement `Limiter.settle`."""
         for second in reversed(self._minutes.get(admission.key, ())):
             if second.number == admission.second:
                 second.tokens = max(0, second.tokens + tokens - admission.tokens)
                 return
 
     async def close(self) -> None:
+        """Implement `Limiter.close`."""
         self._minutes.clear()
 
 
@@ -180,6 +183,7 @@ class RedisLimiter:
         self._settling: set[asyncio.Task[None]] = set()
 
     async def admit(self, limits: KeyLimits, key: str, tokens: int) -> Admission:
+        """Implement `Limiter.admit`."""
         most_requests = -1 if limits.requests_per_minute is None else limits.requests_per_minute
         most_tokens = -1 if limits.tokens_per_minute is None else limits.tokens_per_minute
         try:
@@ -193,6 +197,7 @@ class RedisLimiter:
         return Admission(key, second, tokens)
 
     def settle(self, admission: Admission, tokens: int) -> None:
+        """Implement `Limiter.settle`."""
         task = asyncio.get_running_loop().create_task(self._settle_later(admission, tokens))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
@@ -206,6 +211,7 @@ class RedisLimiter:
             self._fallback.settle(admission, tokens)
 
     async def close(self) -> None:
+        """Implement `Limiter.close`."""
         await asyncio.gather(*self._settling)
         await self._redis.aclose()
 

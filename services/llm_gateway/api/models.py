@@ -33,6 +33,7 @@ def _example(payload: Any) -> dict[int | str, dict[str, Any]]:
 
 @router.get("/models", summary="The models that can be asked for", responses=_example(_model_list([EXTRACTIVE_MODEL])))
 async def models(request: Request) -> Response:
+    """List the models that the key may ask for."""
     gateway = gateway_of(request.scope)
     principal = await principal_of(request, gateway.keyring)
     return _json(_model_list(model_names(gateway, principal.name)))
@@ -40,6 +41,7 @@ async def models(request: Request) -> Response:
 
 @router.get("/models/{model:path}", summary="One model", responses=_example(_model_object(EXTRACTIVE_MODEL)))
 async def model(request: Request, model: str) -> Response:
+    """Return one model, if the key may ask for it."""
     gateway = gateway_of(request.scope)
     principal = await principal_of(request, gateway.keyring)
     if model not in model_names(gateway, principal.name):

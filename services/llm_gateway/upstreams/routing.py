@@ -28,6 +28,7 @@ class Route:
 
     @property
     def built_in(self) -> bool:
+        """True when a built-in model serves the route."""
         return not self.candidates
 
 

@@ -93,6 +93,7 @@ class CrossEncoderReranker:
         self._lock = threading.Lock()
 
     def scores(self, query: str, passages: Sequence[str]) -> list[float]:
+        """Implement `Reranker.scores`."""
         with self._lock:
             if self._encoder is None:
                 self._encoder = _load(self.model, self._device, self._dtype)
@@ -104,6 +105,7 @@ class CrossEncoderReranker:
         return unit_scores(scores)
 
     def close(self) -> None:
+        """Release the model."""
         self._encoder = None
 
 
@@ -146,6 +148,7 @@ class RemoteReranker:
         self._client = httpx.Client(headers=headers, timeout=httpx.Timeout(timeout, connect=5.0))
 
     def scores(self, query: str, passages: Sequence[str]) -> list[float]:
+        """Implement `Reranker.scores`."""
         response = self._ask(query, passages)
         if response.status_code in {400, 422} and not self._texts:
             other = self._ask(query, passages, texts=True)
@@ -171,6 +174,7 @@ class RemoteReranker:
             raise Unavailable("rerank-failed", "The reranking server does not answer.") from exc
 
     def close(self) -> None:
+        """Close the connections."""
         self._client.close()
 
 
