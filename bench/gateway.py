@@ -1,10 +1,10 @@
-"""What the gateway costs: CPU time of its process per request and per streamed chunk, and the latency it adds.
+"""Measures the gateway: its CPU time for each request and each streamed chunk, and the latency that it adds.
 
     python bench/gateway.py [--requests 3000] [--memory-requests 0]
 
-The gateway, a bare aiohttp pass-through and, where installed, LiteLLM proxy and nginx stand in turn in front
-of the same fake server (an asyncio protocol in a process of its own), in one run. CPU time is the process's own, user
-and system, as the operating system counts it. Chunks are paced, so that each is a read and a write of its own.
+One run measures, in turn, the gateway, a simple aiohttp pass-through and, if installed, LiteLLM proxy and nginx. All
+are in front of the same fake server, an asyncio protocol in its own process. CPU time is the user and system time of
+the server's processes. The fake server sends chunks one after the other, so that each needs a read and a write.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PROMPT = "已知信息:\n" + "\n".join(f"[{n}] 员工每年享有带薪年假,�
 
 
 def chunk_bytes(number: int) -> bytes:
-    """One event of the fake stream; the number in it shows lost and reordered chunks."""
+    """Return one event of the fake stream. Its number shows lost and reordered chunks."""
     finish = '"stop"' if number == CHUNKS - 1 else "null"
     return (
         f'data: {{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1760000000,"model":"{MODEL}",'
@@ -118,7 +118,7 @@ async def serve_fake(port: int) -> None:
 
 
 async def serve_pass_through(port: int, upstream: str) -> None:
-    """The least that Python can do: aiohttp in, aiohttp out, bytes passed on."""
+    """Serve the simplest possible proxy in Python: aiohttp in, aiohttp out, bytes passed on."""
     from aiohttp import ClientSession, TCPConnector, web
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -146,7 +146,7 @@ async def serve_pass_through(port: int, upstream: str) -> None:
 
 @dataclass
 class Server:
-    """A server under test; `pid` counts with its children."""
+    """A server under test: the process `pid` and its children."""
 
     name: str
     port: int
@@ -159,11 +159,11 @@ class Server:
         return [main, *main.children(recursive=True)]
 
     def cpu(self) -> float:
-        """Seconds of CPU time so far."""
+        """Return the CPU time so far, in seconds."""
         return sum(sum(process.cpu_times()[:2]) for process in self.processes())
 
     def memory(self) -> float:
-        """Resident memory in MiB."""
+        """Return the resident memory in MiB."""
         return sum(process.memory_info().rss for process in self.processes()) / 2**20
 
 
@@ -228,7 +228,7 @@ async def run_requests(server: Server, count: int, clients: int) -> list[float]:
 
 
 async def run_streams(server: Server, streams: int) -> int:
-    """Read `streams` streams at once; return how many were not byte for byte what the fake server sent."""
+    """Read `streams` streams at once. Return how many differ from what the fake server sent."""
     request = request_bytes(server.path, stream=True)
 
     async def work() -> bool:
@@ -242,7 +242,7 @@ async def run_streams(server: Server, streams: int) -> int:
 
 
 def measure(server: Server, direct: Server, requests: int) -> dict[str, Any]:
-    """CPU per request and per chunk, and the latency added to a direct call, p50 at one client."""
+    """Return CPU time per request and per chunk, and the median latency added to a direct call, with one client."""
     asyncio.run(run_requests(server, 200, 4))  # warm
     per_request = statistics.median(cpu_of(server, run_requests(server, requests // ROUNDS, 8)) for _ in range(ROUNDS))
     per_request /= requests // ROUNDS
@@ -262,7 +262,7 @@ def measure(server: Server, direct: Server, requests: int) -> dict[str, Any]:
 
 
 def cpu_of(server: Server, work: Coroutine[Any, Any, Any]) -> float:
-    """Run `work`; return the seconds of CPU time it took the server."""
+    """Run `work`, and return the seconds of CPU time that the server used for it."""
     before = server.cpu()
     asyncio.run(work)
     return server.cpu() - before
@@ -306,7 +306,7 @@ def running(name: str, command: list[str], port: int, env: dict[str, str] | None
 
 @contextlib.contextmanager
 def gateway(upstream: str, folder: Path) -> Iterator[Server]:
-    """The gateway as it runs in production: routing over two upstreams, limits and metrics on."""
+    """Run the gateway as in production: routing over two upstreams, with limits and metrics."""
     config = folder / "gateway.yaml"
     upstreams = [{"name": f"up-{n}", "base_url": upstream + "/v1", "models": [MODEL]} for n in (1, 2)]
     limits = [{"name": "*", "requests_per_minute": 10**9, "tokens_per_minute": 10**12}]

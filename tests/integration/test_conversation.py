@@ -1,4 +1,4 @@
-"""Follow-up questions: condensed by the model for the search alone, and by nobody where that cannot be."""
+"""Follow-up questions: the model condenses them for the search; without a model they stay unchanged."""
 
 from __future__ import annotations
 

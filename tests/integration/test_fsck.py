@@ -1,4 +1,4 @@
-"""The consistency check through its routes: what differs between ledger, originals and Milvus is named and mended."""
+"""The consistency check through its routes: differences between ledger, originals and Milvus are found and mended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway with the clients people have, the built-in answerer and embeddings, and as a process of its own."""
+"""The gateway with usual clients, with the built-in answerer and embeddings, and as its own process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line makes of adding files: which are meant, how far they are, and what it says on the way."""
+"""Adding files on the command line: which files are meant, their progress, and the messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following documents: by their events, by looking where those break off, and what is said when nothing moves."""
+"""Following documents: by their events, by polling after a stream breaks off, and without progress."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUEUED = DocumentEvent("d1", DocumentStatus.QUEUED)
 
 
 class Silence(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A stream that begins with some bytes, after which nothing is said for longer than anybody waits."""
+    """A stream that sends some bytes and then stays silent, longer than any client waits."""
 
     def __init__(self, ended: threading.Event, begun: bytes = b"") -> None:
         self._ended = ended

@@ -1,4 +1,4 @@
-"""Streams: what comes out of them, and what is said when they break off."""
+"""Streams: the events that they yield, and the errors when they break off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The YAML file: what it may say, and what it is told when it is wrong."""
+"""The YAML file: what it may contain, and the errors for a wrong file."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_nothing_configured_is_the_built_in_answerer() -> None:
         ("[]", "gateway.yaml"),
     ],
 )
-def test_a_wrong_file_is_told_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+def test_a_wrong_file_is_refused_with_the_reason(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         load_config(write(tmp_path, text))
 

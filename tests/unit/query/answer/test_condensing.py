@@ -1,4 +1,4 @@
-"""What a model is shown of a conversation, and what is taken from its reply."""
+"""Which part of a conversation a model sees, and how the question is read from its reply."""
 
 from __future__ import annotations
 

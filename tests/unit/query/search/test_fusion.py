@@ -21,7 +21,7 @@ def test_relevance_is_a_weighted_mean_best_first() -> None:
     assert Halves({"a": 0.5}, {"a": 0.2}, 1, 0.2).relevance() == {"a": pytest.approx(0.54 / 1.2)}
 
 
-def test_what_a_half_did_not_return_though_it_could_have_has_nothing_of_it() -> None:
+def test_chunk_that_a_half_with_room_did_not_return_scores_zero_in_it() -> None:
     relevance = Halves({"a": 0.8}, {"b": 1.0, "c": 0.4}, 2, 1.0).relevance()
     assert relevance == {"a": (0.8 + 0.4) / 2, "b": (0.0 + 1.0) / 2, "c": (0.0 + 0.4) / 2}
 

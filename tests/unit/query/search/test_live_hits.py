@@ -1,4 +1,4 @@
-"""Which of the found chunks answer, and when Milvus is asked again; ledger and store are dictionaries here."""
+"""Which of the found chunks are live, and when Milvus is asked again. Ledger and store are dictionaries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zhiwen.query.search.live import LONGEST_STEP, MOST_ROUNDS, LiveHits, LiveSe
 
 @dataclass
 class Fakes:
-    """The live version of each document, and the chunks that are gone; what was asked is written down."""
+    """The live version of each document, and the chunks that are gone. Records what was asked."""
 
     live: dict[str, int]
     gone: set[str] = field(default_factory=set)
