@@ -1,6 +1,6 @@
-"""`make eval`: `zhiwen eval` on the question sets beside this project, held to floors; exit 1 below one.
+"""`make eval`: runs `zhiwen eval` on the question sets beside this project, and fails below a lowest value.
 
-One configuration, the default one, measured over HTTP through the running services.
+It measures the default configuration over HTTP, through the running services.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FLOORS: Mapping[str, Mapping[str, float]] = {
     "en to zh, distractors": {"recall_at_10": 0.80},
 }
 HALVES = 0.005
-"""How far hybrid may be below the better of its halves at R@1."""
+"""How much lower R@1 of hybrid search may be than that of its better half."""
 REFUSAL = {"auroc": 0.955, "rightly_refused": 0.80}
 MOST_WRONGLY_REFUSED = 0.05
 
@@ -48,7 +48,10 @@ def run_eval(stack: Stack, passages: Path, questions: Path, *options: str) -> Js
 
 
 def crossed(questions: str, passages: str, folder: Path) -> Path:
-    """Return the questions of one language about the parallel passages of the other: both are in the same order."""
+    """Write the questions of one language about the passages of the other to `folder`, and return the path.
+
+    The passages of both sets are translations of each other, in the same order.
+    """
 
     def ids(name: str) -> list[str]:
         lines = (SETS / name / "passages.jsonl").read_text(encoding="utf-8").splitlines()
@@ -65,7 +68,7 @@ def crossed(questions: str, passages: str, folder: Path) -> Path:
 
 
 def measure(stack: Stack, folder: Path, only: Sequence[str]) -> dict[str, Json]:
-    """Measure what `only` names, everything when it is empty."""
+    """Measure the sets in `only`, or all sets when it is empty, and return the figures by name."""
     results: dict[str, Json] = {}
 
     def add(name: str, passages: str, questions: Path, *options: str) -> None:
@@ -88,7 +91,7 @@ def measure(stack: Stack, folder: Path, only: Sequence[str]) -> dict[str, Json]:
 
 
 def failures(results: Mapping[str, Json]) -> list[str]:
-    """Return a sentence for each floor that was missed. Pure."""
+    """Return a sentence for each figure that is too low. Pure."""
     missed = []
     for name, figures in results.items():
         modes = figures["modes"]
@@ -109,6 +112,7 @@ def failures(results: Mapping[str, Json]) -> list[str]:
 
 
 def main() -> None:
+    """Run the evaluations of the command line, and exit with 1 when a floor is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port-base", type=int, default=27000)
     parser.add_argument("--out", type=Path, help="write all figures here as JSON")
@@ -124,7 +128,7 @@ def main() -> None:
     if arguments.out:
         arguments.out.write_text(json.dumps(results, indent=2), encoding="utf-8")
     missed = failures(results)
-    print("\n".join(missed) if missed else "Every floor is held.")
+    print("\n".join(missed) if missed else "No figure is too low.")
     sys.exit(bool(missed))
 
 

@@ -1,10 +1,10 @@
-"""What the gateway costs: CPU time of its process per request and per streamed chunk, and the latency it adds.
+"""Measures the gateway: its CPU time for each request and each streamed chunk, and the latency that it adds.
 
     python bench/gateway.py [--requests 3000] [--memory-requests 0]
 
-The gateway, a bare aiohttp pass-through and, where installed, LiteLLM proxy and nginx stand in turn in front
-of the same fake server (an asyncio protocol in a process of its own), in one run. CPU time is the process's own, user
-and system, as the operating system counts it. Chunks are paced, so that each is a read and a write of its own.
+One run measures, in turn, the gateway, a simple aiohttp pass-through and, if installed, LiteLLM proxy and nginx. All
+are in front of the same fake server, an asyncio protocol in its own process. CPU time is the user and system time of
+the server's processes. The fake server sends chunks one after the other, so that each needs a read and a write.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PROMPT = "已知信息:\n" + "\n".join(f"[{n}] 员工每年享有带薪年假,�
 
 
 def chunk_bytes(number: int) -> bytes:
-    """One event of the fake stream; the number in it shows lost and reordered chunks."""
+    """Return one event of the fake stream. Its number shows lost and reordered chunks."""
     finish = '"stop"' if number == CHUNKS - 1 else "null"
     return (
         f'data: {{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1760000000,"model":"{MODEL}",'
@@ -64,10 +64,12 @@ class FakeProtocol(asyncio.Protocol):
     """Reads requests with a content length; answers whole, or streams one event each `PACE` seconds."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start with an empty buffer."""
         self.transport = cast(asyncio.Transport, transport)
         self.buffer = b""
 
     def data_received(self, data: bytes) -> None:
+        """Answer each request that is complete."""
         self.buffer += data
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
             head = self.buffer[:end].lower()
@@ -81,6 +83,7 @@ class FakeProtocol(asyncio.Protocol):
             self.answer(head, body)
 
     def answer(self, head: bytes, body: bytes) -> None:
+        """Answer one request, given its head and its body."""
         if head.startswith(b"get"):
             payload = json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}).encode()
         elif json.loads(body).get("stream"):
@@ -96,6 +99,7 @@ class FakeProtocol(asyncio.Protocol):
         )
 
     def send_event(self, number: int) -> None:
+        """Send the event with this number, and schedule the next one."""
         if self.transport.is_closing():
             return
         event = EVENTS[number] if number < CHUNKS else b"data: [DONE]\n\n"
@@ -107,13 +111,14 @@ class FakeProtocol(asyncio.Protocol):
 
 
 async def serve_fake(port: int) -> None:
+    """Serve the fake model server on a port, forever."""
     server = await asyncio.get_running_loop().create_server(FakeProtocol, "127.0.0.1", port)
     async with server:
         await server.serve_forever()
 
 
 async def serve_pass_through(port: int, upstream: str) -> None:
-    """The least that Python can do: aiohttp in, aiohttp out, bytes passed on."""
+    """Serve the simplest possible proxy in Python: aiohttp in, aiohttp out, bytes passed on."""
     from aiohttp import ClientSession, TCPConnector, web
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -141,7 +146,7 @@ async def serve_pass_through(port: int, upstream: str) -> None:
 
 @dataclass
 class Server:
-    """A server under test; `pid` counts with its children."""
+    """A server under test: the process `pid` and its children."""
 
     name: str
     port: int
@@ -149,19 +154,21 @@ class Server:
     path: str = "/v1/chat/completions"
 
     def processes(self) -> list[psutil.Process]:
+        """The process and its children."""
         main = psutil.Process(self.pid)
         return [main, *main.children(recursive=True)]
 
     def cpu(self) -> float:
-        """Seconds of CPU time so far."""
+        """Return the CPU time so far, in seconds."""
         return sum(sum(process.cpu_times()[:2]) for process in self.processes())
 
     def memory(self) -> float:
-        """Resident memory in MiB."""
+        """Return the resident memory in MiB."""
         return sum(process.memory_info().rss for process in self.processes()) / 2**20
 
 
 def request_bytes(path: str, *, stream: bool) -> bytes:
+    """Return a raw HTTP request for a path, with the prompt as its body."""
     fields = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}], "temperature": 0.7, "stream": stream}
     body = json.dumps(fields, ensure_ascii=False).encode()
     headers = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
@@ -175,6 +182,7 @@ class Client:
         self.port = port
 
     async def open(self) -> None:
+        """Open the connection."""
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**22)
 
     async def call(self, request: bytes) -> bytes:
@@ -194,6 +202,7 @@ class Client:
             parts.append(data[:-2])
 
     def close(self) -> None:
+        """Close the connection."""
         self.writer.close()
 
 
@@ -219,7 +228,7 @@ async def run_requests(server: Server, count: int, clients: int) -> list[float]:
 
 
 async def run_streams(server: Server, streams: int) -> int:
-    """Read `streams` streams at once; return how many were not byte for byte what the fake server sent."""
+    """Read `streams` streams at once. Return how many differ from what the fake server sent."""
     request = request_bytes(server.path, stream=True)
 
     async def work() -> bool:
@@ -233,7 +242,7 @@ async def run_streams(server: Server, streams: int) -> int:
 
 
 def measure(server: Server, direct: Server, requests: int) -> dict[str, Any]:
-    """CPU per request and per chunk, and the latency added to a direct call, p50 at one client."""
+    """Return CPU time per request and per chunk, and the median latency added to a direct call, with one client."""
     asyncio.run(run_requests(server, 200, 4))  # warm
     per_request = statistics.median(cpu_of(server, run_requests(server, requests // ROUNDS, 8)) for _ in range(ROUNDS))
     per_request /= requests // ROUNDS
@@ -253,13 +262,14 @@ def measure(server: Server, direct: Server, requests: int) -> dict[str, Any]:
 
 
 def cpu_of(server: Server, work: Coroutine[Any, Any, Any]) -> float:
-    """Run `work`; return the seconds of CPU time it took the server."""
+    """Run `work`, and return the seconds of CPU time that the server used for it."""
     before = server.cpu()
     asyncio.run(work)
     return server.cpu() - before
 
 
 def free_port() -> int:
+    """Return a free port of 127.0.0.1."""
     import socket
 
     with socket.socket() as probe:
@@ -296,7 +306,7 @@ def running(name: str, command: list[str], port: int, env: dict[str, str] | None
 
 @contextlib.contextmanager
 def gateway(upstream: str, folder: Path) -> Iterator[Server]:
-    """The gateway as it runs in production: routing over two upstreams, limits and metrics on."""
+    """Run the gateway as in production: routing over two upstreams, with limits and metrics."""
     config = folder / "gateway.yaml"
     upstreams = [{"name": f"up-{n}", "base_url": upstream + "/v1", "models": [MODEL]} for n in (1, 2)]
     limits = [{"name": "*", "requests_per_minute": 10**9, "tokens_per_minute": 10**12}]
@@ -313,6 +323,7 @@ def gateway(upstream: str, folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def pass_through(upstream: str, _folder: Path) -> Iterator[Server]:
+    """Run the aiohttp pass-through."""
     port = free_port()
     command = [sys.executable, __file__, "--serve-pass-through", str(port), upstream]
     with running("aiohttp pass-through", command, port) as server:
@@ -321,6 +332,7 @@ def pass_through(upstream: str, _folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def nginx(upstream: str, folder: Path) -> Iterator[Server]:
+    """Run nginx as a reverse proxy."""
     port = free_port()
     config = folder / "nginx.conf"
     config.write_text(
@@ -338,6 +350,7 @@ def nginx(upstream: str, folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def litellm(upstream: str, folder: Path) -> Iterator[Server]:
+    """Run LiteLLM proxy."""
     port = free_port()
     config = folder / "litellm.yaml"
     params = {"model": f"openai/{MODEL}", "api_base": upstream + "/v1", "api_key": "none"}
@@ -349,6 +362,7 @@ def litellm(upstream: str, folder: Path) -> Iterator[Server]:
 
 
 def main() -> None:
+    """Serve or measure, as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--memory-requests", type=int, default=0, help="then watch memory over that many requests")
@@ -371,6 +385,7 @@ def main() -> None:
 
 
 def run_all(args: argparse.Namespace) -> None:
+    """Measure each server in turn, and print the results."""
     peers = [gateway, pass_through]
     peers += [nginx] if shutil.which("nginx") else []
     peers += [litellm] if os.environ.get("BENCH_LITELLM") else []
@@ -400,6 +415,7 @@ def watch_memory(server: Server, requests: int) -> list[float]:
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Print the results as JSON lines, or as a Markdown table."""
     if as_json:
         for row in rows:
             print(json.dumps(row))

@@ -1,8 +1,8 @@
-"""What the whole ingest costs beside the bare encoder, on the same chunks, in one run (`make bench-ingest`).
+"""Compares the whole ingest with the encoder alone, on the same chunks, in one run (`make bench-ingest`).
 
-Synthetic Chinese and English documents go through the real upload API, Celery worker, parser children and Milvus
-Lite; then the same chunk texts go through the encoder alone. CPU seconds are the operating system's for the worker
-and its children, and for this process around the encoder.
+Synthetic Chinese and English documents go through the real upload API, Celery worker, parser children and Milvus Lite.
+Then the same chunk texts go through the encoder alone. CPU seconds are those of the worker and its children, or of this
+process while it encodes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BATCH = 50
 
 
 def documents(count: int, sentences: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, bytes) of seeded documents, every other one English."""
+    """Yield (name, bytes) of random documents, every other one English. The same seed gives the same documents."""
     dice = random.Random(seed)
     for number in range(count):
         words, stop, gap = (WORDS_ZH, "。", "") if number % 2 else (WORDS_EN, ". ", " ")
@@ -50,7 +50,7 @@ def ingest(client: httpx.Client, base: str, files: list[tuple[str, bytes]]) -> f
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """CPU seconds of a process and its children, ended ones included."""
+    """Return the CPU seconds of a process and its children, also of those that have ended."""
     total = 0.0
     for one in [process, *process.children(recursive=True)]:
         times = one.cpu_times()
@@ -75,7 +75,7 @@ def chunk_texts(client: httpx.Client, base: str) -> list[str]:
 
 
 def encode(texts: list[str], model: str) -> tuple[float, float]:
-    """Encode in batches of 128; return seconds and CPU seconds."""
+    """Encode the texts in batches of 128. Return seconds and CPU seconds."""
     embedder = embedders_from(EmbeddingSettings(embedding_model=model)).get(model)
     embedder.embed_passages(texts[:8])
     started, cpu = time.perf_counter(), time.process_time()
@@ -85,6 +85,7 @@ def encode(texts: list[str], model: str) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Run the benchmark in a new stack, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=400)
     parser.add_argument("--sentences", type=int, default=120)
@@ -102,7 +103,7 @@ def main() -> None:
 
 
 def measure(stack: Stack, arguments: argparse.Namespace) -> dict[str, float | int | str]:
-    """Run both halves; return the figures."""
+    """Measure the ingest and the encoder, and return the figures."""
     worker = next(program.process for program in stack.programs if program.name == "worker")
     assert worker is not None
     process = psutil.Process(worker.pid)

@@ -1,10 +1,10 @@
-"""What a search costs (`make bench-query`): 10,000 chunks in the embedded default, over HTTP.
+"""Measures a search among 10,000 chunks in the embedded default, over HTTP (`make bench-query`).
 
-CPU seconds are the operating system's, for the query process and for Milvus's. What is not ours is measured in the same
-run, in this process and in the same order: embedding the question, and the calls of the Milvus client that a search
-makes. `beyond embedding and Milvus` is what is left of the query process's CPU.
+CPU times are those of the query process and of the Milvus process. The costs that are not ours are measured in this
+process, in the same run and the same order: embedding the question, and the calls of the Milvus client that a search
+makes. `beyond embedding and Milvus` is the rest of the query process's CPU time.
 
-Then 64 answers are streamed from a fake model server at a model's pace while searches go on.
+Then 64 answers are streamed from a fake model server, at the speed of a real one, while searches go on.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from zhiwen.query.settings import QuerySettings
 
 CHUNKS_PER_DOCUMENT = 58
 TOKEN_SECONDS = 1 / 30
-"""Between two tokens of a stream: what a model server gives each of 64 at a time, at best."""
+"""Seconds between two tokens of a stream: the best that a model server does with 64 streams at a time."""
 TOKENS = 1000
-"""In an answer: so many that none ends, and is asked again, while searches are measured."""
+"""Tokens of an answer: so many that no stream ends while searches are measured."""
 
 
 def questions(count: int, seed: int) -> list[str]:
-    """Return seeded questions, each asked once."""
+    """Return different random questions. The same seed gives the same questions."""
     dice = random.Random(seed)
     return [
         ("".join(dice.choices(WORDS_ZH, k=4)) if n % 2 else " ".join(dice.choices(WORDS_EN, k=5))) + f" {n}?"
@@ -62,13 +62,15 @@ def questions(count: int, seed: int) -> list[str]:
 
 
 def percentile(ordered: list[float], share: float) -> float:
+    """Return the value at `share`, 0..1, of sorted values."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def ask_all(url: str, asked: list[str], clients: int) -> tuple[float, list[float]]:
-    """Search for everything with so many clients; return seconds and sorted latencies in milliseconds.
+    """Search for all questions with this many clients. Return seconds and sorted latencies in milliseconds.
 
-    By the standard library's client, which takes a third of httpx's time: it shares the processors with the service.
+    It uses the standard library's client, which needs a third of httpx's CPU time, because client and service share the
+    processors.
     """
     latencies: list[float] = []
     local = threading.local()
@@ -93,18 +95,20 @@ def ask_all(url: str, asked: list[str], clients: int) -> tuple[float, list[float
 
 
 def cpu_ms(process: psutil.Process) -> float:
+    """Return the CPU time of a process so far, in milliseconds."""
     times = process.cpu_times()
     return (times.user + times.system) * 1000
 
 
 def process_of(stack: Stack, name: str) -> psutil.Process:
+    """Return the process of one program of the stack."""
     process = next(program.process for program in stack.programs if program.name == name)
     assert process is not None
     return psutil.Process(process.pid)
 
 
 def measure(stack: Stack, arguments: argparse.Namespace) -> dict[str, float | int]:
-    """Load, search with 1 and with 16 clients and beside 64 streams; return the figures."""
+    """Load documents, search with 1 and 16 clients and beside 64 streams, and return the figures."""
     query, milvus = process_of(stack, "query"), process_of(stack, "milvus")
     with httpx.Client(base_url=stack.addresses["ingest"], timeout=600) as client:
         client.post("/v1/knowledge-bases", json={"name": "bench"}).raise_for_status()
@@ -146,14 +150,14 @@ def measure(stack: Stack, arguments: argparse.Namespace) -> dict[str, float | in
 
 @dataclass(slots=True)
 class Bare:
-    """What a search's calls of Milvus take by themselves: milliseconds of each, sorted, and mean CPU milliseconds."""
+    """The costs of a search's calls to Milvus alone: sorted latencies and mean CPU time, in milliseconds."""
 
     latencies: list[float]
     cpu_ms: float
 
 
 def bare_milvus(stack: Stack, asked: Sequence[str]) -> Bare:
-    """Search both halves at once and fetch the rows of the best five, as the service does, and nothing else."""
+    """Only search both halves at once and fetch the rows of the best five, as the service does."""
     settings = QuerySettings(data_dir=stack.data_dir, milvus_url=stack.milvus_url)
     ledger, store = open_ledger(settings.ledger_url), ChunkStore(settings.milvus_url)
     base = ledger.bases.get("bench")
@@ -178,7 +182,7 @@ def bare_milvus(stack: Stack, asked: Sequence[str]) -> Bare:
 
 @contextlib.contextmanager
 def streaming(url: str) -> Iterator[Callable[[], int]]:
-    """Keep `STREAMS` streamed answers open in a process that only reads; yield a count of the reads so far."""
+    """Keep `STREAMS` streamed answers open in another process. Yield a function that returns the count of reads."""
     spawned = multiprocessing.get_context("spawn")
     begun, ended, reads = spawned.Event(), spawned.Event(), spawned.Array("q", STREAMS, lock=False)
     readers = spawned.Process(target=read_streams, args=(url, begun, ended, reads), daemon=True)
@@ -193,9 +197,9 @@ def streaming(url: str) -> Iterator[Callable[[], int]]:
 
 
 def read_streams(url: str, begun: Any, ended: Any, reads: Any) -> None:
-    """Ask for streamed answers and read them until `ended`; set `begun` when each has sent something.
+    """Ask for streamed answers and read them until `ended`. Set `begun` when each has sent something.
 
-    On bare sockets in one thread: real readers run elsewhere, so these should take as little as can be.
+    It uses plain sockets in one thread. Real clients run on other machines, so the readers here must cost little.
     """
     address = urlsplit(url)
 
@@ -223,7 +227,7 @@ def read_streams(url: str, begun: Any, ended: Any, reads: Any) -> None:
 
 
 def embedding_cpu_ms(asked: list[str]) -> float:
-    """CPU milliseconds to embed a question alone."""
+    """Return the CPU milliseconds to embed one question."""
     model = EmbeddingSettings().embedding_model
     embedder = embedders_from(EmbeddingSettings()).get(model)
     embedder.embed_queries(asked[:10])
@@ -235,7 +239,7 @@ def embedding_cpu_ms(asked: list[str]) -> float:
 
 @contextlib.contextmanager
 def model_server(folder: Path) -> Iterator[dict[str, str]]:
-    """Run the fake model server of `bench.gateway`; yield the environment of a stack that asks it."""
+    """Run the fake model server of `bench.gateway`. Yield the environment for a stack that uses it."""
     port = free_port()
     command = [sys.executable, "-m", "bench.gateway", "--serve-fake", str(port)]
     config = folder / "gateway.yaml"
@@ -246,6 +250,7 @@ def model_server(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def main() -> None:
+    """Run the benchmark in a new stack, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=10_000)
     parser.add_argument("--searches", type=int, default=500)

@@ -1,8 +1,9 @@
 """Builds the Chinese-English word table of full-text search: `python -m training.build_translations`.
 
-It has two sources. The glosses of CC-CEDICT: the i-th gloss of an entry weighs 1 / (1 + .3 i), shared among its words.
-And the parallel sentences of the training data, whose words are aligned in both directions (IBM model 1: Brown et al.
-1993). A pair of words has the larger of its two weights. Weights are relative to a word's best translation.
+It has two sources. One is the glosses of CC-CEDICT: the i-th gloss of an entry weighs 1 / (1 + .3 i), shared among its
+words. The other is the parallel sentences of the training data, whose words are aligned in both directions (IBM model
+1: Brown et al. 1993). A pair of words has the larger of its two weights. Weights are relative to a word's best
+translation.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def aligned_pairs(pairs: Iterable[Pair]) -> Iterator[tuple[list[str], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """All pairs of words that stand in the same pair of texts.
+    """All pairs of words that occur in the same pair of texts.
 
     `chinese`, `english` and `text`, `(n,)` each, are the numbers of a pair's two words and of its pair of texts.
     `chinese_words` and `english_words` are the words by number.
@@ -176,7 +177,7 @@ def relative(table: Table) -> Table:
 
 
 def merged(tables: Iterable[Table], *, most: int = 24) -> dict[str, list[Translation]]:
-    """Return the largest weight of each pair in any table, and the `most` best translations of a source, best first."""
+    """Merge tables by the largest weight of each pair. Keep the `most` best translations of a source, best first."""
     result: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for table in tables:
         for source, found in relative(table).items():
@@ -190,7 +191,7 @@ def merged(tables: Iterable[Table], *, most: int = 24) -> dict[str, list[Transla
 
 
 def background(pairs: Iterable[Pair]) -> dict[int, float]:
-    """Return for each term that 1 general passage in 500 of its language holds, or more, the share that hold it."""
+    """Return each term that at least 1 in 500 general passages of its language holds, with the share that hold it."""
     counts: Counter[str] = Counter()
     passages = {True: 0, False: 0}
     texts = {pair.positive: pair.group.endswith("zh") for pair in pairs if not pair.group.startswith("dict")}

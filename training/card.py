@@ -48,8 +48,8 @@ def card(
 ) -> str:
     """Return the card as Markdown.
 
-    `rows` is the size of the vocabulary, `sources` counts pairs by (source, licence), `scores` has (pairs, R@1, R@10)
-    by (kind, file and languages).
+    `model` is the name, `rows` the size of the vocabulary, `plan` the parameters of the training, `sources` counts
+    pairs by (source, licence), `scores` has (pairs, R@1, R@10) by (kind, file and languages).
     """
     text = HEAD.format(
         model=model,

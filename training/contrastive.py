@@ -27,7 +27,7 @@ class Encoded:
     starts: Ints
 
     def matrix(self, texts: Ints) -> tuple[Ints, sparse.csr_matrix]:
-        """Return the rows that these texts have, `(r,)`, and which text has which, `(len(texts), r)` of 0 and 1."""
+        """Return the rows of these texts, `(r,)`, and which text has which row, a 0-1 matrix `(len(texts), r)`."""
         lengths = self.starts[texts + 1] - self.starts[texts]
         ends = np.cumsum(lengths)
         flat = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths) + np.repeat(self.starts[texts], lengths)
@@ -39,7 +39,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how fast to learn.
+    """The parameters of the training.
 
     A batch has `batch` pairs in `quarters` equal parts. `scale` multiplies the cosines in the loss, `frequency_weight`
     is the a of the starting weights.
@@ -66,8 +66,8 @@ def initial_table(frequencies: Float, plan: Plan, random: np.random.Generator) -
 def batches(groups: list[Ints], plan: Plan, random: np.random.Generator) -> Iterator[Ints]:
     """Yield the pairs of `plan.steps` batches, as numbers.
 
-    Each quarter of a batch comes from one group, drawn by size, so that most negatives are of the positive's own kind
-    and language. The pairs of a group come in a shuffled order, again and again.
+    Each quarter of a batch comes from one group, chosen with a probability by its size. So most negatives are of the
+    same kind and language as the positive. The pairs of a group are shuffled, and repeated when all were used.
     """
     sizes = np.array([len(group) for group in groups], float)
     queues = [random.permutation(group) for group in groups]
@@ -116,8 +116,9 @@ def _softmax(logits: Float, axis: int) -> Float:
 def train(encoded: Encoded, pairs: Ints, groups: list[Ints], frequencies: Float, plan: Plan) -> Float:
     """Return the learned table, `(rows, dimension) float32`.
 
-    `pairs`, `(n, 2)`, are the numbers of the texts that belong together, `groups` the numbers of the pairs of a group,
-    and `frequencies`, `(rows,)`, the share of texts that have each token.
+    `encoded` are the texts and `plan` the parameters. `pairs`, `(n, 2)`, are the numbers of the texts that belong
+    together, `groups` the numbers of the pairs of a group, and `frequencies`, `(rows,)`, the share of texts that have
+    each token.
     """
     random = np.random.default_rng(plan.seed)
     table = initial_table(frequencies, plan, random)
@@ -137,7 +138,8 @@ def _learn(
 ) -> float:
     """Take one step and return its loss. `table` and `memory`, Adagrad's accumulators `(rows,)`, change in place.
 
-    `inputs` is `Encoded.matrix` of the texts of `pairs`, the first texts before the second.
+    `inputs` is `Encoded.matrix` of the texts of `pairs`, all first texts before all second ones. `rate` is the learning
+    rate, and `scale` multiplies the cosines.
     """
     size = len(pairs)
     rows, presence = inputs

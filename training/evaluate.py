@@ -1,8 +1,8 @@
 """Measures dense, full-text and hybrid retrieval on question sets: `python -m training.evaluate --sets FOLDER`.
 
-It simulates the service in memory. The passages of a set are one collection, cut into chunks. Either half of a search
-finds its best 100 chunks, and what it did not find counts with the score of its hundredth, since it has no more than
-that. A passage has the score of its best chunk. A set is a folder with `passages.jsonl` and `questions.jsonl`.
+It simulates the service in memory. The passages of a set are one collection, cut into chunks. Each half of a search
+finds its best 100 chunks. Every other chunk gets the score of the hundredth, because it cannot have more. A passage has
+the score of its best chunk. A set is a folder with `passages.jsonl` and `questions.jsonl`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class QuestionSet:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What scores questions against passages."""
+    """The embedder, the word table and the parameters for scoring questions against passages."""
 
     embedder: StaticEmbedder
     translations: Translations | None
@@ -54,7 +54,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The relevance of all passages to all questions, `(questions, passages)` each, 0..1: by either half, and fused."""
+    """The relevance of all passages to all questions, 0..1, `(questions, passages)`: of each half, and fused."""
 
     dense: Scores
     lexical: Scores
@@ -115,7 +115,7 @@ def best(scores: Scores) -> Scores:
 
 
 def measures(scores: Scores, answers: NDArray[np.int64]) -> dict[str, float]:
-    """Return R@1, R@5, R@10, MRR@10 and nDCG@10. A question has one right passage, before which ties are ranked."""
+    """Return R@1, R@5, R@10, MRR@10 and nDCG@10. Passages with the right one's score count as ranked before it."""
     own = np.take_along_axis(scores, answers[:, None], axis=1)
     ranks = (scores >= own).sum(axis=1)
     ranks = np.where(own[:, 0] > 0, ranks, scores.shape[1] + 1)
@@ -148,9 +148,9 @@ def report_halves(name: str, result: Run, answers: NDArray[np.int64]) -> None:
 
 
 def report_across(engine: Engine, sets: Mapping[str, QuestionSet]) -> None:
-    """Print how questions of one language find passages of the other, alone and among the passages of the other sets.
+    """Print how questions of one language find passages of the other, alone and among the passages of other sets.
 
-    A passage of several sets counts once. "others" leaves out the set of the questions, "everything" has it as well, so
+    A passage of several sets counts once. "others" leaves out the set of the questions. "everything" includes it, so
     that the right passage competes with its own translation.
     """
     for asked, held in (PARALLEL, PARALLEL[::-1]):
@@ -166,7 +166,7 @@ def report_across(engine: Engine, sets: Mapping[str, QuestionSet]) -> None:
 
 
 def report_refusal(engine: Engine, asked: QuestionSet, passages: Sequence[str], threshold: float) -> None:
-    """Print how well the best relevance tells which questions have an answer, when every second passage is there."""
+    """Print how well the best relevance shows which questions have an answer, with every second passage left out."""
     result = run(engine, passages[::2], asked.questions)
     present = asked.answers % 2 == 0
     for mode, scores in (("dense", result.dense), ("lexical", result.lexical), ("hybrid", result.hybrid)):

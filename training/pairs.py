@@ -1,4 +1,4 @@
-"""Reads the training pairs, and says which are held out."""
+"""Reads the training pairs, and decides which are held out."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def read_pairs(folder: Path) -> Iterator[Pair]:
 
 
 def is_held_out(pair: Pair, *, one_in: int = 60) -> bool:
-    """Return whether a pair is for validation and not for training, by a hash of its positive text."""
+    """Return True when a pair is for validation and not for training: 1 in `one_in`, by a hash of the positive text."""
     return zlib.crc32(pair.positive.encode()) % one_in == 0

@@ -116,7 +116,7 @@ def write_artifact(out: Path, vocabulary: Sequence[str], table: Float, plan: Pla
 
 
 def validate(embedder: StaticEmbedder, pairs: Iterable[Pair]) -> dict[tuple[str, str], tuple[int, float, float]]:
-    """Return by (kind, group) how many pairs are held out, and R@1 and R@10 of finding each positive among all."""
+    """Return for each (kind, group) the number of held-out pairs, and R@1 and R@10 of finding the positives."""
     held: dict[tuple[str, str], dict[str, str]] = {}
     for pair in pairs:
         if is_held_out(pair):

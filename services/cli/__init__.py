@@ -1,1 +1,1 @@
-"""`zhiwen`: the embedded default on this machine, and the command-line client of the services."""
+"""The command `zhiwen`: runs all services on this machine, and is a client of the services."""

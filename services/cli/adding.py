@@ -1,4 +1,4 @@
-"""What the command line makes of adding files: which are meant, how far they are, and how many ended how."""
+"""Adding files on the command line: which files are meant, how far they are, and how many had which outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BAD = frozenset({"failed", "rejected", "cancelled"})
 
 
 def collect(paths: Sequence[Path]) -> list[Source]:
-    """Return the files to upload: those named, and those in named folders, recursively, hidden ones left out.
+    """Return the files to upload. A folder means all files below it but the hidden ones.
 
     Raises `Usage` when a path does not exist or two files would have the same name.
     """
@@ -26,14 +26,14 @@ def collect(paths: Sequence[Path]) -> list[Source]:
 
 
 class Stages:
-    """How many of the followed documents have passed each stage; one in the middle of a stage counts for its part."""
+    """Counts how many followed documents have passed each stage. One within a stage counts as a fraction."""
 
     def __init__(self) -> None:
         self.passed = dict.fromkeys(STAGES, 0.0)
         self._of: dict[str, tuple[float, ...]] = {}
 
     def note(self, event: DocumentEvent) -> None:
-        """Take over how a document is now."""
+        """Record the new state of a document."""
         before = self._of.get(event.id, (0.0,) * len(STAGES))
         self._of[event.id] = now = _passed(event)
         for stage, old, new in zip(STAGES, before, now, strict=True):
@@ -53,7 +53,7 @@ def _part(document: DocumentOut | None) -> float:
 
 
 def counts(results: Iterable[AddedDocument]) -> dict[str, int]:
-    """Return how many documents had which outcome, in a fixed order, none left out."""
+    """Return how many documents had each outcome, in a fixed order, also for outcomes with none."""
     numbers = dict.fromkeys(("created", "replaced", "unchanged", "duplicate", "failed", "rejected"), 0)
     for result in results:
         numbers[result.outcome] = numbers.get(result.outcome, 0) + 1

@@ -2,8 +2,8 @@
 
     python -m zhiwen.cli.demo [PATH…] [--data-dir demo-data] [--port-base 8000] [--examples examples]
 
-Without PATHs it takes the example documents and asks the questions marked `demo` in `questions.jsonl`; with PATHs it
-takes the user's own files and, on a terminal, the user's own questions.
+Without PATHs it adds the example documents and asks the questions marked `demo` in `questions.jsonl`. With PATHs it
+adds the user's own files and, on a terminal, asks the user's own questions.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def demo(
         list[Path] | None, typer.Argument(help="Your own files or folders instead of the examples.", show_default=False)
     ] = None,
     data_dir: Annotated[Path, typer.Option(help="Folder that keeps everything.")] = Path("demo-data"),
-    port_base: Annotated[int, typer.Option(min=1024, max=60000, help="The next free block is taken.")] = (
+    port_base: Annotated[int, typer.Option(min=1024, max=60000, help="The next free block is used.")] = (
         DEFAULT_PORT_BASE
     ),
     examples: Annotated[Path, typer.Option(help="Folder with documents and questions.jsonl.")] = Path("examples"),
@@ -91,7 +91,7 @@ def _running(output: Output, data_dir: Path, port_base: int) -> Iterator[Client]
 
 
 def free_port_base(first: int, *, require: Callable[[Sequence[int]], None] = require_free_ports) -> int:
-    """Return `first`, or the next base in steps of 100 whose ports are all free. Raises `ConfigurationError`."""
+    """Return the first of `first`, `first` + 100, … whose ports are all free. Raises `ConfigurationError`."""
     for base in range(first, min(first + PORT_STEP * PORT_TRIES, 65_000), PORT_STEP):
         try:
             require([base + offset for offset in OFFSETS.values()])
@@ -102,7 +102,7 @@ def free_port_base(first: int, *, require: Callable[[Sequence[int]], None] = req
 
 
 def example_documents(examples: Path) -> list[Source]:
-    """Return the documents of the examples folder, without what only describes them."""
+    """Return the documents of the examples folder, without the files that only describe them."""
     folder = examples / "documents"
     return [file for file in collect([folder if folder.is_dir() else examples]) if file.name not in NO_DOCUMENTS]
 
@@ -116,7 +116,7 @@ def demo_questions(examples: Path) -> Iterator[str]:
 
 
 def own_questions(output: Output) -> Iterator[str]:
-    """Yield what is typed, until an empty line; nothing where nobody can type."""
+    """Yield the typed questions until an empty line. Yield nothing without a terminal."""
     if not sys.stdin.isatty():
         return
     output.show("\n请输入问题,直接回车结束 / Type a question, or just Enter to end", style="bold")
@@ -150,7 +150,7 @@ def _add(client: Client, output: Output, kb: str, files: Sequence[Source]) -> No
 
 
 def usable(results: Sequence[AddedDocument]) -> int:
-    """Return how many documents can answer."""
+    """Return how many of the documents are ready to answer."""
     return sum(result.outcome not in BAD for result in results)
 
 

@@ -1,4 +1,4 @@
-"""The ledger of this machine, for the commands that need no running service."""
+"""Opens the ledger for commands that need no running service."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened_ledger(settings: CliSettings, *, create: bool = False, migrate: bool = False) -> Iterator[Ledger]:
-    """Open the ledger; `create` makes one where there is none, `migrate` brings its tables to the newest revision.
+    """Open the ledger within the block.
 
-    Raises `Usage` when there is none.
+    `create` makes a ledger if there is none. `migrate` updates its tables to the newest revision. Raises `Usage` when
+    there is no ledger.
     """
     from zhiwen.common.ledger import open_ledger
 

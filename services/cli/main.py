@@ -1,4 +1,4 @@
-"""`zhiwen`: the embedded default on this machine, and the command-line client of the services."""
+"""The command `zhiwen`: runs all services on this machine, and is a client of the services."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _version(asked: bool) -> None:
 
 
 def create_app() -> typer.Typer:
-    """Put the commands together."""
+    """Return the command with all its subcommands."""
     app = typer.Typer(
         name="zhiwen",
         help="Zhiwen 知问 answers questions from your own documents.",

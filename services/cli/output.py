@@ -1,6 +1,6 @@
-"""What the command line prints: tables, progress and sentences for people, JSON for programs.
+"""Prints what commands output: tables, progress and sentences for people, JSON for programs.
 
-For programs (`--json`) stdout holds JSON only; progress and messages go to stderr in both cases.
+With `--json`, stdout holds JSON only. Progress and messages always go to stderr.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _STYLES = {"ready": "green", "failed": "red", "rejected": "red", "cancelled": "y
 
 
 def printable(text: str) -> str:
-    """Return text without control characters: a document must not steer the terminal it is shown on."""
+    """Return text without control characters, so that a document cannot control the terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def snippet(text: str, columns: int = SNIPPET_COLUMNS) -> str:
-    """Return the beginning of a passage on one line of at most that many columns; a Chinese character takes two."""
+    """Return the beginning of a passage on one line of at most `columns`. A Chinese character takes two columns."""
     line = " ".join(printable(text).split())
     return line if cell_len(line) <= columns else set_cell_size(line, columns - 1).rstrip() + "…"
 
@@ -53,20 +53,20 @@ def file_size(count: int) -> str:
 
 
 def place_of(hit: HitOut) -> str:
-    """Return where a hit stands: file, page, heading."""
+    """Return where a hit is: its file, page and heading."""
     page = f"p. {hit.page}" if hit.page is not None else ""
     return " · ".join(part for part in (hit.source, page, hit.heading) if part)
 
 
 def _plain(value: object) -> object:
-    """What JSON has no word for: shapes of the API as they travel, times as RFC 3339, the rest as text."""
+    """Convert a value that JSON does not know: API objects to JSON, times to RFC 3339, and others to text."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _console(file: TextIO) -> Console:
-    """A console that prints text as it is: names in square brackets are no markup."""
+    """Return a console that prints text unchanged: square brackets are not markup."""
     console = Console(file=file, markup=False, highlight=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_COLUMNS
@@ -75,7 +75,7 @@ def _console(file: TextIO) -> Console:
 
 @dataclass(slots=True)
 class Output:
-    """Where a command prints; `as_json` is `--json`."""
+    """The output of a command. `as_json` is the option `--json`."""
 
     as_json: bool = False
     out: Console = field(default_factory=lambda: _console(sys.stdout))
@@ -93,7 +93,7 @@ class Output:
         print(text, file=self.out.file, flush=True)
 
     def say(self, text: str, *, style: str | None = None) -> None:
-        """Tell the person something, on stderr."""
+        """Print a message for people on stderr."""
         self.err.print(Text(printable(text)), style=style, soft_wrap=True)
 
     def show(self, text: str = "", *, style: str | None = None) -> None:
@@ -117,7 +117,7 @@ class Output:
             self.say(f"  {item.get('field')}: {item.get('message')}")
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-        """Print a table; columns named in `right` are aligned right."""
+        """Print a table. The columns named in `right` are aligned right."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for header in headers:
             table.add_column(
@@ -128,7 +128,7 @@ class Output:
         self.out.print(table)
 
     def results(self, results: Sequence[AddedDocument]) -> None:
-        """Print the summary of an upload: one row per document, then how many of which outcome."""
+        """Print the summary of an upload: one row per document, then the number of each outcome."""
         rows = [(r.name, r.outcome, r.status, r.chunks, _why(r)) for r in results]
         self.table(("document", "outcome", "status", "chunks", "note"), rows, right=("chunks",))
         numbers = counts(results)
@@ -145,7 +145,7 @@ class Output:
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[Callable[[str], None]]:
-        """A moving line on stderr while the block runs; the function given is told what has become ready."""
+        """Show a moving line on stderr within the block. Yield a function to call with the name of what is ready."""
         if not self.err.is_terminal:
             yield lambda name: self.say(f"{name} is ready")
             return
@@ -160,7 +160,7 @@ class Output:
 
     @contextmanager
     def watcher(self) -> Iterator[Watcher]:
-        """Progress bars on stderr while the block runs; sentences only for a program that has no terminal."""
+        """Show progress bars on stderr within the block. Without a terminal, print only important sentences."""
         if self.as_json and not self.err.is_terminal:
             yield Silent(self)
             return
@@ -170,7 +170,7 @@ class Output:
 
 
 class _Count(ProgressColumn):
-    """Bytes for the upload, whole documents for the other stages."""
+    """The column that counts bytes for the upload, and whole documents for the other stages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class _Count(ProgressColumn):
 
 
 class Silent(Watcher):
-    """Tells only what a person must know."""
+    """Prints only what a person must know."""
 
     def __init__(self, output: Output, style: str | None = None) -> None:
         self._output = output
@@ -191,7 +191,7 @@ class Silent(Watcher):
         self._output.say(f"{reason} Trying again in {seconds:.0f} s.", style=self._style)
 
     def stalled(self, seconds: float) -> None:
-        self._output.say(f"Nothing has been taken up for {seconds:.0f} s: is the worker running?", style=self._style)
+        self._output.say(f"No document made progress for {seconds:.0f} s: is the worker running?", style=self._style)
 
 
 class Bars(Silent):

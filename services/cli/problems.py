@@ -1,4 +1,4 @@
-"""How the command line tells that something went wrong: exit codes, and the sentence for the person at the keyboard."""
+"""Reports errors on the command line: the exit code, and a sentence for the user."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _EXIT_CODES = {
 
 
 def exit_code_of(status: int) -> int:
-    """Return what a command ends with that met an error of this HTTP status; 0 is no answer at all."""
+    """Return the exit code for an error with this HTTP status. Status 0 means that no service answered."""
     return _EXIT_CODES.get(status, EXIT_FAILED)
 
 
 def problem_of(error: ApiError) -> Json:
-    """Return the problem of an error; where an option would help (an address, a key), it names the option, too."""
+    """Return the problem of an error. Where an option would help (an address, a key), its sentence names the option."""
     if isinstance(error, UnauthorizedError):
         return {**error.problem, "detail": f"{error.detail} Name a key with --api-key or ZHIWEN_API_KEY."}
     if not isinstance(error, UnreachableError) or not is_address(error.problem["instance"]):

@@ -1,4 +1,4 @@
-"""What every command shares: its common options, the client and the output, and how errors end it."""
+"""What all commands share: common options, the client, the output, and what an error does."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ DATA: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One command being run."""
+    """What one running command uses."""
 
     settings: CliSettings
     output: Output
     client: Client
 
     def base(self, name: str | None) -> str:
-        """Return the knowledge base that is meant. Raises `Usage` when that is not clear."""
+        """Return the name of the knowledge base to use. Raises `Usage` when that is not clear."""
         chosen = name or self.settings.kb
         return chosen or the_only_base([base.name for base in self.client.list_knowledge_bases()])
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask before something is deleted. Raises `Usage` where nobody can be asked, `typer.Exit` on no."""
+        """Ask before something is deleted. Raises `Usage` without a terminal, `typer.Exit` when the answer is no."""
         if yes:
             return
         if self.output.as_json or not self.output.err.is_terminal:
-            raise Usage("This deletes; add --yes to do it without being asked.")
+            raise Usage("This command deletes. Add --yes to run it without a question.")
         if not typer.confirm(question, err=True):
             raise typer.Exit(EXIT_FAILED)
 
@@ -78,7 +78,7 @@ def the_only_base(names: list[str]) -> str:
 def command(
     app: typer.Typer, name: str, *, options: dict[str, Any] | None = None
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
-    """Register a function as a command that takes a `Session` first, with `--json` and `options` added to its own."""
+    """Register a function as a command. Its first argument is a `Session`; `--json` and `options` are added."""
     common = {**(CONNECTION if options is None else options), "as_json": JSON_OPTION}
 
     def register(function: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
@@ -113,7 +113,7 @@ def _opened(chosen: dict[str, Any], output: Output, transport: httpx.BaseTranspo
 
 
 def client_of(settings: CliSettings, transport: httpx.BaseTransport | None = None) -> Client:
-    """Return the client that the settings describe. It tries once: a person is told at once what is amiss."""
+    """Return the client for the settings. It never retries, so that the user sees an error at once."""
     return Client(
         ingest_url=settings.ingest_url,
         query_url=settings.query_url,
@@ -125,7 +125,7 @@ def client_of(settings: CliSettings, transport: httpx.BaseTransport | None = Non
 
 
 def load_settings(chosen: dict[str, Any]) -> CliSettings:
-    """Return the settings of the environment, with the options that were given on top. Raises `Usage`."""
+    """Return the settings of the environment; the given options override them. Raises `Usage`."""
     try:
         return CliSettings(**{key: value for key, value in chosen.items() if value is not None})
     except ValidationError as exc:
@@ -135,7 +135,7 @@ def load_settings(chosen: dict[str, Any]) -> CliSettings:
 
 @contextmanager
 def errors_end_the_command(output: Output) -> Iterator[None]:
-    """Print what the command raises as one sentence, or as its problem with `--json`, and end with its exit code."""
+    """Print an exception as one sentence, or with `--json` as its problem, and exit with its code."""
     try:
         yield
     except ApiError as exc:

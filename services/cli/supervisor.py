@@ -1,6 +1,6 @@
-"""How programs are run on this machine: started in groups, watched, started again when they end, and stopped.
+"""Runs programs on this machine: starts them in groups, restarts those that end, and stops them.
 
-What the programs are is said in `zhiwen.cli.stack`.
+`zhiwen.cli.stack` says which programs these are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ READY_SECONDS = 120.0
 STOP_SECONDS = 20.0
 MAX_RESTART_SECONDS = 30.0
 WELL_SECONDS = 60.0
-"""A program that ran for so long was well: its next end counts as its first."""
+"""A program that ran this long counts as healthy: its count of restarts begins again."""
 LOG_BYTES = 10 * 1024 * 1024
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
@@ -40,7 +40,7 @@ _LIBC = ctypes.CDLL(None)
 
 @dataclass(slots=True)
 class Program:
-    """One supervised process: how to start it, and how to know that it is ready."""
+    """One supervised process: how to start it, and how to check that it is ready."""
 
     name: str
     command: Sequence[str]
@@ -56,7 +56,7 @@ class Program:
 class Supervisor:
     """Runs groups of programs in one folder, which also keeps their logs.
 
-    `groups` are in the order in which they are started; they are stopped in the reverse order.
+    `groups` are started in this order and stopped in the reverse order.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class Supervisor:
         return [program for group in self.groups for program in group]
 
     def start(self, group: list[Program], on_ready: Callable[[str], None]) -> None:
-        """Start a group and return when all of it is ready; `on_ready` is called with the name of each program.
+        """Start a group, and return when all its programs are ready. `on_ready` is called with the name of each.
 
         Raises `ConfigurationError` when a program ends meanwhile, or is not ready in time.
         """
@@ -92,17 +92,17 @@ class Supervisor:
                 time.sleep(0.05)
 
     def keep_running(self) -> None:
-        """From now on, in a thread, start programs again that end."""
+        """Restart programs that end, from now on, in a thread."""
         self._watcher = threading.Thread(target=self.watch, name="watcher", daemon=True)
         self._watcher.start()
 
     def watch(self) -> None:
-        """Start programs again that end, until somebody calls `stop`."""
+        """Restart programs that end, until somebody calls `stop`."""
         while not self._stopping.wait(0.5):
             for program in self.programs:
                 try:
                     self._revive(program, time.monotonic())
-                except Exception:  # no memory, no space for its log: the next round tries again
+                except Exception:  # for example no memory or no space for its log: the next round tries again
                     log.exception("restart_failed", program=program.name)
 
     def stop(self) -> None:
@@ -114,7 +114,7 @@ class Supervisor:
             stop_programs(group)
 
     def wait(self) -> None:
-        """Return when somebody calls `stop`."""
+        """Wait until somebody calls `stop`."""
         self._stopping.wait()
 
     def _failure(self, program: Program, what: str) -> ConfigurationError:
@@ -160,12 +160,12 @@ class Supervisor:
 
 
 def restart_pause(restarts: int) -> float:
-    """Return the seconds to wait before a program is started again that was started again so often already."""
+    """Return the seconds to wait before a program is restarted, after so many restarts."""
     return min(0.2 * 2.0 ** min(restarts, 10), MAX_RESTART_SECONDS)
 
 
 def _message(line: str) -> str:
-    """Return what a log line says: of a JSON line its last line of traceback, or its event."""
+    """Return the message of a log line. For a JSON line it is the last line of the traceback, or the event."""
     try:
         entry = json.loads(line)
         return str(entry.get("exception") or entry["event"]).strip().splitlines()[-1]
@@ -174,15 +174,15 @@ def _message(line: str) -> str:
 
 
 def _die_with_parent() -> None:
-    """Between fork and exec: ask the kernel to end this process when the supervisor dies, however it dies.
+    """Ask the kernel to end this process when the supervisor dies. Runs between fork and exec.
 
-    One system call that takes no lock, so the other threads of the supervisor cannot harm it.
+    It is one system call without a lock, so it is safe although the supervisor has other threads.
     """
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def stop_programs(programs: Sequence[Program]) -> None:
-    """End processes: SIGTERM, and SIGKILL for those that still run after `STOP_SECONDS`."""
+    """Stop processes with SIGTERM, and those that still run after `STOP_SECONDS` with SIGKILL."""
     running = [p.process for p in programs if p.process is not None and p.process.poll() is None]
     for process in running:
         process.terminate()
@@ -197,7 +197,7 @@ def stop_programs(programs: Sequence[Program]) -> None:
 
 
 def lock_folder(folder: Path) -> IO[str]:
-    """Return an open lock on a data folder, held until closed. Raises `ConfigurationError` when another holds it."""
+    """Lock a data folder until the returned file is closed. Raises `ConfigurationError` if it is locked."""
     path = folder / "zhiwen.lock"
     lock = path.open("a+", encoding="ascii")
     try:
@@ -214,7 +214,7 @@ def lock_folder(folder: Path) -> IO[str]:
 
 
 def answers_on(path: Path) -> bool:
-    """True when something accepts connections on a unix socket."""
+    """Return True when something accepts connections on a unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
@@ -224,10 +224,10 @@ def answers_on(path: Path) -> bool:
 
 
 def answers_http(url: str) -> bool:
-    """True when an HTTP GET of `url`, an address on loopback, answers 200."""
+    """Return True when a GET of `url`, an address on loopback, answers 200."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
     try:
         with direct.open(url, timeout=5) as response:
             return bool(response.status == 200)
-    except (http.client.HTTPException, OSError):  # also what a socket says that was connected to itself
+    except (http.client.HTTPException, OSError):  # also from a socket that is connected to itself
         return False

@@ -1,4 +1,4 @@
-"""Reading the values of options that are more than a word."""
+"""Reads the values of options that are JSON or files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ Json = dict[str, Any]
 
 
 class Usage(Exception):
-    """The command was not given what it needs; the text is one sentence for the person at the keyboard."""
+    """The command cannot run with these arguments. The text is one sentence for the user."""
 
 
 def json_object(option: str, text: str | None) -> Json | None:
-    """Return the JSON object that an option was given. Raises `Usage`."""
+    """Return the JSON object in the text of an option, or None. Raises `Usage`."""
     if text is None:
         return None
     try:
@@ -26,7 +26,7 @@ def json_object(option: str, text: str | None) -> Json | None:
 
 
 def integers(option: str, text: str | None) -> dict[str, int]:
-    """Return an object of whole numbers. Raises `Usage`."""
+    """Return the object of whole numbers in the text of an option. Raises `Usage`."""
     value = json_object(option, text) or {}
     if not all(isinstance(number, int) for number in value.values()):
         raise Usage(f"{option} must hold whole numbers only.")
@@ -34,5 +34,5 @@ def integers(option: str, text: str | None) -> dict[str, int]:
 
 
 def optional_text_file(file: TextIO | None) -> str | None:
-    """Return the text of a file that may not be given."""
+    """Return the text of a file, or None without a file."""
     return None if file is None else file.read()

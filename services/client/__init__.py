@@ -1,7 +1,7 @@
-"""The client of Zhiwen's REST API, for programs: `Client` blocks, `AsyncClient` is for asyncio.
+"""The client of Zhiwen's REST API for Python programs: `Client` blocks, `AsyncClient` is for asyncio.
 
-It needs httpx, httpx-sse and pydantic and nothing of the services. Chat over OpenAI's protocol needs no client of its
-own: point OpenAI's at the query API or at the gateway.
+It needs httpx, httpx-sse and pydantic, and no code of the services. To chat over OpenAI's protocol, use OpenAI's own
+client with the address of the gateway.
 """
 
 from zhiwen.client.addresses import Service

@@ -1,4 +1,4 @@
-"""Which services there are, what they are called, and where they listen unless something else is said."""
+"""The services, their names for people, and their default addresses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_URLS: Final[Mapping[Service, str]] = {
 
 
 def url_of(service: Service, given: str | None) -> str:
-    """Return the address of a service: as given, as in the environment (`ZHIWEN_QUERY_URL`), or the default."""
+    """Return the address of a service: `given`, or that of the environment (`ZHIWEN_QUERY_URL`), or the default."""
     url = given or os.environ.get(f"ZHIWEN_{service.upper()}_URL") or DEFAULT_URLS[service]
     return url.rstrip("/")
 
@@ -39,7 +39,7 @@ def is_address(url: str) -> bool:
 
 
 def is_on_this_machine(url: str) -> bool:
-    """True for an address on loopback, false for one that is none."""
+    """Return True for an address on loopback, False for any other text."""
     try:
         return is_loopback(httpx.URL(url).host)
     except httpx.InvalidURL:

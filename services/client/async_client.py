@@ -1,4 +1,4 @@
-"""The asynchronous client: the methods of `Client`, to be awaited."""
+"""The asynchronous client: the methods of `Client` for asyncio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zhiwen.client.addresses import Service
 from zhiwen.client.connection import ClientOptions, Connection
 from zhiwen.client.errors import ApiError
 from zhiwen.client.files import File, Meter, OnBytes, ignore, named_source, sources, written_whole
-from zhiwen.client.following import SILENT, DocumentEvent, Following, Watcher, follow_document_async, heard_in_tasks
+from zhiwen.client.following import SILENT, DocumentEvent, Following, Watcher, events_in_tasks, follow_document_async
 from zhiwen.client.options import AskOptions, KnowledgeBaseOptions, OnDuplicate, SearchOptions
 from zhiwen.client.streaming import AnswerEvent, answer_event, document_state
 from zhiwen.client.uploading import AddedDocument, Adding
@@ -46,8 +46,8 @@ class AsyncClient:
     病假需要医院开具的证明。[1]
     病假.txt ready
 
-    A stream that is left before its end is closed for certain only by `contextlib.aclosing`. Instead of an argument
-    `timeout` there is `asyncio.timeout`. Files are read in the event loop, a piece at a time.
+    Use `contextlib.aclosing` to close a stream that you leave before its end. Use `asyncio.timeout` in place of the
+    argument `timeout`. Files are read in the event loop, a piece at a time.
     """
 
     def __init__(
@@ -93,19 +93,19 @@ class AsyncClient:
         return await self._wire.do(calls.get_knowledge_base(name))
 
     async def update_knowledge_base(self, name: str, **changes: Unpack[KnowledgeBaseOptions]) -> KnowledgeBaseOut:
-        """Change what is given; None resets a field to its default.
+        """Change the given fields; None resets a field to its default.
 
-        Another embedding model, index or chunking starts a rebuild; the old index answers until the new one is
+        Another embedding model, index or chunking starts a rebuild. The old index answers until the new one is
         complete.
         """
         return await self._wire.do(calls.update_knowledge_base(name, changes))
 
     async def cancel_rebuild(self, name: str) -> KnowledgeBaseOut:
-        """Give up the rebuild that is running; what answers now goes on answering."""
+        """Cancel the running rebuild; the present index goes on answering."""
         return await self._wire.do(calls.cancel_rebuild(name))
 
     async def delete_knowledge_base(self, name: str) -> None:
-        """Hide a knowledge base at once; all that belongs to it is removed soon after."""
+        """Hide a knowledge base at once; its documents and chunks are removed soon after."""
         await self._wire.do(calls.delete_knowledge_base(name))
 
     # Documents
@@ -120,9 +120,10 @@ class AsyncClient:
         wait: bool = True,
         watcher: Watcher = SILENT,
     ) -> list[AddedDocument]:
-        """Upload any number of files and wait until their documents are settled; return what became of each.
+        """Upload any number of files, wait until their documents are settled, and return the outcome of each.
 
-        The arguments and errors are those of `Client.add_documents`.
+        `kb`, `files`, `metadata`, `on_duplicate`, `wait` and `watcher` are the arguments of `Client.add_documents`. The
+        errors are the same, too.
         """
         adding = Adding(kb, sources(files), watcher, metadata=metadata, on_duplicate=on_duplicate)
         while (upload := adding.next_upload()) is not None:
@@ -148,9 +149,10 @@ class AsyncClient:
         on_duplicate: OnDuplicate = "keep",
         on_bytes: OnBytes = ignore,
     ) -> list[UploadItem]:
-        """Upload files in one request, and return what became of each when all bytes are safely kept.
+        """Upload files in one request, and return the outcome of each when all bytes are stored.
 
-        The arguments and errors are those of `Client.upload_documents`.
+        `kb`, `files`, `metadata`, `on_duplicate` and `on_bytes` are the arguments of `Client.upload_documents`. The
+        errors are the same, too.
         """
         meter = Meter(on_bytes)
         return await self._wire.do(
@@ -167,7 +169,11 @@ class AsyncClient:
         on_duplicate: OnDuplicate = "keep",
         on_bytes: OnBytes = ignore,
     ) -> UploadItem:
-        """Upload one file, its bytes or its path, as the document of this name."""
+        """Upload one file as the document of this name.
+
+        `kb` is the knowledge base, and `content` the file's bytes or its path. `metadata`, `on_duplicate` and
+        `on_bytes` are those of `upload_documents`.
+        """
         source = named_source(name, content)
         meter = Meter(on_bytes)
         return await self._wire.do(
@@ -177,7 +183,10 @@ class AsyncClient:
     def list_documents(
         self, kb: str, *, status: str | None = None, name: str | None = None
     ) -> AsyncIterator[DocumentOut]:
-        """Yield documents in order of arrival; `name` is exact, or a prefix that ends with *."""
+        """Yield the documents in order of arrival.
+
+        `status` and `name` limit them. `name` is exact, or a prefix followed by `*`.
+        """
         return self._wire.items(lambda cursor: calls.list_documents(kb, cursor, status=status, name=name))
 
     async def get_document(self, kb: str, id: str) -> DocumentOut:
@@ -185,23 +194,23 @@ class AsyncClient:
         return await self._wire.do(calls.get_document(kb, id))
 
     def document_events(self, kb: str, id: str) -> AsyncIterator[DocumentOut]:
-        """Yield a document as it is now and at each change, until it is settled or the stream breaks off.
+        """Yield a document as it is now and after each change, until it is settled or the stream breaks off.
 
-        `follow_documents` goes on where a stream breaks off.
+        `follow_documents` goes on when a stream breaks off.
         """
         return self._wire.events(calls.document_events(kb, id), document_state)
 
     async def follow_documents(
         self, kb: str, ids: Iterable[str], *, watcher: Watcher = SILENT
     ) -> AsyncIterator[DocumentEvent]:
-        """Yield the events of documents, many at a time, until all of them are settled.
+        """Yield the events of many documents at a time, until all documents are settled.
 
-        Where a stream breaks off, its document is looked at from time to time. Raises `ApiError` when the API stays
-        away. `watcher` hears of every event, and when no document is taken up.
+        When a stream breaks off, its document is polled. `watcher` is told about every event, and when no document
+        makes progress. Raises `ApiError` when the API does not come back.
         """
         wanted = list(dict.fromkeys(ids))
         following = Following.of(wanted, watcher, now=self._wire.clock())
-        async with aclosing(heard_in_tasks(wanted, lambda id: follow_document_async(self._wire, kb, id))) as events:
+        async with aclosing(events_in_tasks(wanted, lambda id: follow_document_async(self._wire, kb, id))) as events:
             async for event in events:
                 following.note(event, self._wire.clock())
                 if event is not None:
@@ -219,7 +228,7 @@ class AsyncClient:
         return await self._wire.do(calls.get_content(kb, id))
 
     async def save_content(self, kb: str, id: str, path: Path) -> None:
-        """Write the original bytes of the newest version to a file, which may be larger than the memory."""
+        """Write the original bytes of the newest version to a file. They need not fit in memory."""
         call = calls.get_content(kb, id)
         with written_whole(path) as file:
             async with self._wire.stream(call) as response:
@@ -227,7 +236,7 @@ class AsyncClient:
                     file.write(piece)
 
     def list_chunks(self, kb: str, id: str) -> AsyncIterator[ChunkOut]:
-        """Yield the chunks of the version that answers, in order; none while no version does."""
+        """Yield the chunks of the live version in order; none when no version is live."""
         return self._wire.items(lambda cursor: calls.list_chunks(kb, id, cursor))
 
     async def retry_document(self, kb: str, id: str) -> DocumentOut:
@@ -235,7 +244,7 @@ class AsyncClient:
         return await self._wire.do(calls.retry_document(kb, id))
 
     async def cancel_document(self, kb: str, id: str) -> DocumentOut:
-        """Stop the indexing of a document; an older version that answers goes on answering."""
+        """Stop the indexing of a document; an older version that is live stays live."""
         return await self._wire.do(calls.cancel_document(kb, id))
 
     async def delete_document(self, kb: str, id: str) -> DocumentOut:
@@ -253,7 +262,7 @@ class AsyncClient:
         return await self._wire.do(calls.search(kb, query, options))
 
     async def ask(self, kb: str, question: str, **options: Unpack[AskOptions]) -> Answer:
-        """Answer a question from a knowledge base, with numbered sources; refused when the answer is not there.
+        """Answer a question from a knowledge base, with numbered sources, or refuse when the answer is not there.
 
         `options` are those of `AskOptions`: the turns so far (`history`), what is searched (`top_k`, `mode`, `fusion`,
         `rerank`, `cross_language`, `filter`, `min_score`), and how the answer is written (`model`, `temperature`,
@@ -264,7 +273,7 @@ class AsyncClient:
     async def ask_stream(self, kb: str, question: str, **options: Unpack[AskOptions]) -> AsyncIterator[AnswerEvent]:
         """Yield an answer as it is written: its sources, its pieces, and at the end the whole `Answer`.
 
-        Raises `ApiError` when it breaks off.
+        Raises `ApiError` when the stream breaks off.
         """
         call = calls.ask_stream(kb, question, options)
         reading: AsyncGenerator[AnswerEvent, None] = self._wire.events(call, answer_event)
@@ -278,22 +287,22 @@ class AsyncClient:
     async def recall(
         self, kb: str, *, queries: int = 100, k: int = 10, params: Mapping[str, int] | str | None = None
     ) -> RecallOut:
-        """Compare the live index with an exact search: what share of the `k` nearest chunks it finds, and how fast.
+        """Compare the live index with an exact search: which share of the `k` nearest chunks it finds, and how fast.
 
-        `queries` stored chunks are asked with; `params` are search parameters to try, or their JSON.
+        `queries` is how many stored chunks to search with. `params` are search parameters to try, or their JSON.
         """
         return await self._wire.do(calls.recall(kb, queries=queries, k=k, params=params))
 
     # Operations
 
     async def fsck(self, *, repair: bool = False) -> FsckReport:
-        """Compare ledger, originals and Milvus; with `repair`, mend what differs."""
+        """Compare ledger, originals and Milvus; with `repair`, mend the differences."""
         return await self._wire.do(calls.fsck(repair=repair))
 
     async def health(self, service: Service) -> Health:
-        """Return that a service lives. Raises `ApiError` when it does not answer."""
+        """Return the health of a service that runs. Raises `ApiError` when the service does not answer."""
         return await self._wire.do(calls.health(service))
 
     async def readiness(self, service: Service) -> Readiness:
-        """Return whether a service can work and which of its dependencies answer, also when some do not."""
+        """Return whether a service is ready, and which of its dependencies answer. Not ready is no error."""
         return await self._wire.do(calls.readiness(service))

@@ -14,7 +14,7 @@ from zhiwen.client.addresses import Service
 from zhiwen.client.connection import ClientOptions, Connection
 from zhiwen.client.errors import ApiError
 from zhiwen.client.files import File, Meter, OnBytes, ignore, named_source, sources, written_whole
-from zhiwen.client.following import SILENT, DocumentEvent, Following, Watcher, follow_document, heard_in_threads
+from zhiwen.client.following import SILENT, DocumentEvent, Following, Watcher, events_in_threads, follow_document
 from zhiwen.client.options import AskOptions, KnowledgeBaseOptions, OnDuplicate, SearchOptions
 from zhiwen.client.streaming import AnswerEvent, answer_event, document_state
 from zhiwen.client.uploading import AddedDocument, Adding
@@ -51,7 +51,7 @@ class Client:
     >>> hits[0].source
     '年假.txt'
 
-    What goes wrong is an `ApiError`; its class says what kind, its `code` what exactly:
+    An error is an `ApiError`. Its class says what kind of error it is, and its `code` says exactly which one:
 
     >>> from zhiwen.client import NotFoundError
     >>> with Client() as zhiwen:
@@ -61,17 +61,18 @@ class Client:
     ...         print(error.code)
     knowledge-base-not-found
 
-    A request that may be repeated without harm is sent again when the connection breaks off, and every request when
-    nothing was sent or the service said that it is busy (429, 503): at most `retries` times and `retry_seconds`
-    after the first, with growing pauses or those that the service asks for. An upload or a question whose answer was
-    lost is not sent again; a deletion is, and may then find nothing to delete (`NotFoundError`). A client may be used
-    from several threads.
+    A request is sent again when nothing was sent, or when the service says that it is busy (429, 503). A request that
+    does no harm when it is repeated is also sent again when the connection breaks off. There are at most `retries`
+    retries, and none starts later than `retry_seconds` after the first attempt. The pauses grow, or are those that the
+    service asks for. An upload or a question whose answer was lost is not sent again. A deletion is sent again, and may
+    then find nothing to delete (`NotFoundError`). A client may be used from several threads.
 
-    `ingest_url`, `query_url` and `gateway_url` are the addresses of the services and `api_key` is the key: by default
-    those of the environment (`ZHIWEN_INGEST_URL`, …, `ZHIWEN_API_KEY`), else the addresses of `zhiwen up` and no key.
-    Timeouts are in seconds: `connect_timeout` for a connection, `timeout` for an answer, `long_timeout` for an upload,
-    a download, the answer of a model, `fsck`, `recall`, and a knowledge base that is made or changed, whose embedding
-    model may have to be fetched. For tests, `transport` replaces the network, `clock` and `sleep` replace time.
+    `ingest_url`, `query_url` and `gateway_url` are the addresses of the services, and `api_key` is the key. By default
+    they come from the environment (`ZHIWEN_INGEST_URL`, …, `ZHIWEN_API_KEY`), and otherwise are the addresses of
+    `zhiwen up` and no key. Timeouts are in seconds: `connect_timeout` for a connection, `timeout` for an answer, and
+    `long_timeout` for an upload, a download, the answer of a model, `fsck`, `recall`, and a
+    knowledge base that is made or changed, whose embedding model may have to be fetched. For tests, `transport`
+    replaces the network, and `clock` and `sleep` replace time.
     """
 
     def __init__(
@@ -117,19 +118,19 @@ class Client:
         return self._wire.do(calls.get_knowledge_base(name))
 
     def update_knowledge_base(self, name: str, **changes: Unpack[KnowledgeBaseOptions]) -> KnowledgeBaseOut:
-        """Change what is given; None resets a field to its default.
+        """Change the given fields; None resets a field to its default.
 
-        Another embedding model, index or chunking starts a rebuild; the old index answers until the new one is
+        Another embedding model, index or chunking starts a rebuild. The old index answers until the new one is
         complete.
         """
         return self._wire.do(calls.update_knowledge_base(name, changes))
 
     def cancel_rebuild(self, name: str) -> KnowledgeBaseOut:
-        """Give up the rebuild that is running; what answers now goes on answering."""
+        """Cancel the running rebuild; the present index goes on answering."""
         return self._wire.do(calls.cancel_rebuild(name))
 
     def delete_knowledge_base(self, name: str) -> None:
-        """Hide a knowledge base at once; all that belongs to it is removed soon after."""
+        """Hide a knowledge base at once; its documents and chunks are removed soon after."""
         self._wire.do(calls.delete_knowledge_base(name))
 
     # Documents
@@ -145,15 +146,15 @@ class Client:
         timeout: float | None = None,
         watcher: Watcher = SILENT,
     ) -> list[AddedDocument]:
-        """Upload any number of files and wait until their documents are settled; return what became of each.
+        """Upload any number of files, wait until their documents are settled, and return the outcome of each.
 
-        `files` are paths of files and folders, or names with their bytes. `metadata` is kept with each of them,
-        `on_duplicate` says what becomes of one whose bytes another document holds. Without `wait`, return when all
-        bytes are safely kept. `watcher` hears how it goes.
+        `kb` is the knowledge base. `files` are paths of files and folders, or names with their bytes. `metadata` is
+        stored with each document. `on_duplicate` says what happens to a file whose bytes another document already has.
+        Without `wait`, return when all bytes are stored. `watcher` is told about the progress.
 
-        A file that cannot be taken is `rejected` and fails no other. Raises `ApiError` for what concerns all of them,
-        `ValueError` for paths that do not exist or two files of one name, `TimeoutError` when documents are not settled
-        `timeout` seconds after the upload.
+        A file that is not accepted is `rejected`; the other files are not affected. Raises `ApiError` for an error that
+        concerns all files, `ValueError` for a path that does not exist or two files of one name, and `TimeoutError`
+        when documents are not settled `timeout` seconds after the upload.
         """
         adding = Adding(kb, sources(files), watcher, metadata=metadata, on_duplicate=on_duplicate)
         while (upload := adding.next_upload()) is not None:
@@ -179,11 +180,12 @@ class Client:
         on_duplicate: OnDuplicate = "keep",
         on_bytes: OnBytes = ignore,
     ) -> list[UploadItem]:
-        """Upload files in one request, and return what became of each when all bytes are safely kept.
+        """Upload files in one request, and return the outcome of each when all bytes are stored.
 
-        `on_bytes` hears how many more bytes were read; negative when a try failed and they will be read again.
-        `add_documents` also takes more files than fit in a request, and waits. Raises `OSError` when a file cannot be
-        opened.
+        `kb` is the knowledge base. `files` are paths of files and folders, or names with their bytes. `metadata` and
+        `on_duplicate` are those of `add_documents`, which also takes more files than fit in a request, and waits.
+        `on_bytes` is called with the number of bytes just read. The number is negative when an attempt failed and the
+        bytes will be read again. Raises `OSError` when a file cannot be opened.
         """
         meter = Meter(on_bytes)
         return self._wire.do(
@@ -200,13 +202,20 @@ class Client:
         on_duplicate: OnDuplicate = "keep",
         on_bytes: OnBytes = ignore,
     ) -> UploadItem:
-        """Upload one file, its bytes or its path, as the document of this name."""
+        """Upload one file as the document of this name.
+
+        `kb` is the knowledge base, and `content` the file's bytes or its path. `metadata`, `on_duplicate` and
+        `on_bytes` are those of `upload_documents`.
+        """
         source = named_source(name, content)
         meter = Meter(on_bytes)
         return self._wire.do(calls.put_document(kb, source, metadata=metadata, on_duplicate=on_duplicate, meter=meter))
 
     def list_documents(self, kb: str, *, status: str | None = None, name: str | None = None) -> Iterator[DocumentOut]:
-        """Yield documents in order of arrival; `name` is exact, or a prefix that ends with *."""
+        """Yield the documents in order of arrival.
+
+        `status` and `name` limit them. `name` is exact, or a prefix followed by `*`.
+        """
         return self._wire.items(lambda cursor: calls.list_documents(kb, cursor, status=status, name=name))
 
     def get_document(self, kb: str, id: str) -> DocumentOut:
@@ -214,24 +223,24 @@ class Client:
         return self._wire.do(calls.get_document(kb, id))
 
     def document_events(self, kb: str, id: str) -> Iterator[DocumentOut]:
-        """Yield a document as it is now and at each change, until it is settled or the stream breaks off.
+        """Yield a document as it is now and after each change, until it is settled or the stream breaks off.
 
-        `follow_documents` goes on where a stream breaks off.
+        `follow_documents` goes on when a stream breaks off.
         """
         return self._wire.events(calls.document_events(kb, id), document_state)
 
     def follow_documents(
         self, kb: str, ids: Iterable[str], *, timeout: float | None = None, watcher: Watcher = SILENT
     ) -> Iterator[DocumentEvent]:
-        """Yield the events of documents, many at a time, until all of them are settled.
+        """Yield the events of many documents at a time, until all documents are settled.
 
-        Where a stream breaks off, its document is looked at from time to time. Raises `ApiError` when the API stays
-        away, `TimeoutError` when a document is not settled after `timeout` seconds. `watcher` hears of every event,
-        and when no document is taken up.
+        When a stream breaks off, its document is polled. `watcher` is told about every event, and when no document
+        makes progress. Raises `ApiError` when the API does not come back, and `TimeoutError` when a document is not
+        settled after `timeout` seconds.
         """
         wanted = list(dict.fromkeys(ids))
         following = Following.of(wanted, watcher, now=self._wire.clock(), timeout=timeout)
-        for event in heard_in_threads(wanted, lambda id: follow_document(self._wire, kb, id)):
+        for event in events_in_threads(wanted, lambda id: follow_document(self._wire, kb, id)):
             following.note(event, self._wire.clock())
             if event is not None:
                 yield event
@@ -248,14 +257,14 @@ class Client:
         return self._wire.do(calls.get_content(kb, id))
 
     def save_content(self, kb: str, id: str, path: Path) -> None:
-        """Write the original bytes of the newest version to a file, which may be larger than the memory."""
+        """Write the original bytes of the newest version to a file. They need not fit in memory."""
         call = calls.get_content(kb, id)
         with written_whole(path) as file, self._wire.stream(call) as response:
             for piece in response.iter_bytes():
                 file.write(piece)
 
     def list_chunks(self, kb: str, id: str) -> Iterator[ChunkOut]:
-        """Yield the chunks of the version that answers, in order; none while no version does."""
+        """Yield the chunks of the live version in order; none when no version is live."""
         return self._wire.items(lambda cursor: calls.list_chunks(kb, id, cursor))
 
     def retry_document(self, kb: str, id: str) -> DocumentOut:
@@ -263,7 +272,7 @@ class Client:
         return self._wire.do(calls.retry_document(kb, id))
 
     def cancel_document(self, kb: str, id: str) -> DocumentOut:
-        """Stop the indexing of a document; an older version that answers goes on answering."""
+        """Stop the indexing of a document; an older version that is live stays live."""
         return self._wire.do(calls.cancel_document(kb, id))
 
     def delete_document(self, kb: str, id: str) -> DocumentOut:
@@ -281,7 +290,7 @@ class Client:
         return self._wire.do(calls.search(kb, query, options))
 
     def ask(self, kb: str, question: str, **options: Unpack[AskOptions]) -> Answer:
-        """Answer a question from a knowledge base, with numbered sources; refused when the answer is not there.
+        """Answer a question from a knowledge base, with numbered sources, or refuse when the answer is not there.
 
         `options` are those of `AskOptions`: the turns so far (`history`), what is searched (`top_k`, `mode`, `fusion`,
         `rerank`, `cross_language`, `filter`, `min_score`), and how the answer is written (`model`, `temperature`,
@@ -292,7 +301,7 @@ class Client:
     def ask_stream(self, kb: str, question: str, **options: Unpack[AskOptions]) -> Iterator[AnswerEvent]:
         """Yield an answer as it is written: its sources, its pieces, and at the end the whole `Answer`.
 
-        Raises `ApiError` when it breaks off.
+        Raises `ApiError` when the stream breaks off.
         """
         call = calls.ask_stream(kb, question, options)
         events: Iterator[AnswerEvent] = self._wire.events(call, answer_event)
@@ -305,22 +314,22 @@ class Client:
     def recall(
         self, kb: str, *, queries: int = 100, k: int = 10, params: Mapping[str, int] | str | None = None
     ) -> RecallOut:
-        """Compare the live index with an exact search: what share of the `k` nearest chunks it finds, and how fast.
+        """Compare the live index with an exact search: which share of the `k` nearest chunks it finds, and how fast.
 
-        `queries` stored chunks are asked with; `params` are search parameters to try, or their JSON.
+        `queries` is how many stored chunks to search with. `params` are search parameters to try, or their JSON.
         """
         return self._wire.do(calls.recall(kb, queries=queries, k=k, params=params))
 
     # Operations
 
     def fsck(self, *, repair: bool = False) -> FsckReport:
-        """Compare ledger, originals and Milvus; with `repair`, mend what differs."""
+        """Compare ledger, originals and Milvus; with `repair`, mend the differences."""
         return self._wire.do(calls.fsck(repair=repair))
 
     def health(self, service: Service) -> Health:
-        """Return that a service lives. Raises `ApiError` when it does not answer."""
+        """Return the health of a service that runs. Raises `ApiError` when the service does not answer."""
         return self._wire.do(calls.health(service))
 
     def readiness(self, service: Service) -> Readiness:
-        """Return whether a service can work and which of its dependencies answer, also when some do not."""
+        """Return whether a service is ready, and which of its dependencies answer. Not ready is no error."""
         return self._wire.do(calls.readiness(service))

@@ -1,6 +1,6 @@
-"""What both clients share: addresses, key, timeouts, retries, and how a call becomes a request and an answer a value.
+"""What both clients share: addresses, key, timeouts, retries, building requests, and reading answers.
 
-Nothing here sends anything, so it is the same for the blocking and the asynchronous client.
+Nothing here sends anything, so the blocking and the asynchronous client use the same code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PIECE_BYTES = 64 * 1024
 
 
 class ClientOptions(TypedDict, total=False):
-    """How a client is made; see `Client`."""
+    """The keyword arguments of a client. `Client` explains them."""
 
     ingest_url: str | None
     query_url: str | None
@@ -48,7 +48,7 @@ class ClientOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the services are, who asks, and how long and how often."""
+    """Addresses, key, timeouts in seconds, and retries of a client."""
 
     urls: Mapping[Service, str]
     headers: Mapping[bytes, bytes]
@@ -72,7 +72,11 @@ class Connection:
         retry_seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> Connection:
-        """Return the connection that a client's keyword arguments describe; `Client` says what they mean."""
+        """Return the connection for a client's keyword arguments.
+
+        `ingest_url`, `query_url`, `gateway_url`, `api_key`, `timeout`, `long_timeout`, `connect_timeout`, `retries`,
+        `retry_seconds` and `clock` are explained in `Client`.
+        """
         given: dict[Service, str | None] = {"ingest": ingest_url, "query": query_url, "gateway": gateway_url}
         key = (os.environ.get("ZHIWEN_API_KEY", "") if api_key is None else api_key).strip()
         return cls(
@@ -86,18 +90,18 @@ class Connection:
 
     def pool(self, service: Service) -> dict[str, Any]:
         """Return the keyword arguments of httpx's client for one service."""
-        of_environment = not is_on_this_machine(self.urls[service])  # its proxy is not for loopback
+        of_environment = not is_on_this_machine(self.urls[service])  # a proxy of the environment is not for loopback
         return {"headers": dict(self.headers), "timeout": self.timeout, "trust_env": of_environment}
 
     def attempts(self, call: Call[Any]) -> Attempts:
-        """Begin to count the tries of a call."""
+        """Start counting the attempts of a call."""
         return Attempts(self.policy, call.is_repeatable, self.clock)
 
     @contextmanager
     def request(self, http: httpx.Client | httpx.AsyncClient, call: Call[Any]) -> Iterator[httpx.Request]:
-        """Build the request of a call, with its files open during the block.
+        """Build the request of a call, and keep its files open during the block.
 
-        Raises `OSError` when a file cannot be opened, `httpx.InvalidURL` when the address is none.
+        Raises `OSError` when a file cannot be opened, and `httpx.InvalidURL` when the address is not valid.
         """
         call.meter.restart()
         with ExitStack() as opened:
@@ -120,7 +124,7 @@ class Connection:
             yield request
 
     def checked(self, call: Call[Any], outcome: httpx.Response | Exception) -> httpx.Response:
-        """Return the response of a call that went through. Raises `ApiError`."""
+        """Return the response of a call that succeeded. Raises `ApiError` for any other outcome."""
         if isinstance(outcome, Exception):
             raise error_of_exception(outcome, call.service, self.urls[call.service]) from outcome
         if not outcome.is_success and outcome.status_code not in call.accepted:
@@ -128,7 +132,7 @@ class Connection:
         return outcome
 
     def read(self, call: Call[T], response: httpx.Response) -> T:
-        """Return what a response says. Raises `UnexpectedAnswerError`."""
+        """Return the value that a response holds. Raises `UnexpectedAnswerError`."""
         try:
             return call.read(response)
         except ValueError as exc:
@@ -136,7 +140,7 @@ class Connection:
 
     @contextmanager
     def reading(self, call: Call[Any], response: httpx.Response) -> Iterator[None]:
-        """Translate what goes wrong while the body of a response is read piece by piece."""
+        """Translate exceptions that occur while the body of a response is read piece by piece."""
         try:
             yield
         except (SSEError, ValueError) as exc:

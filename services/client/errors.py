@@ -1,4 +1,4 @@
-"""What can go wrong for a client: one family of exceptions, which carry problem+json (RFC 9457).
+"""The exceptions of the clients. Each carries problem+json (RFC 9457).
 
 ApiError
 ├── NoAnswerError                  no service answered: `status` is 0
@@ -24,11 +24,11 @@ from zhiwen.common.http_retry import retry_after
 
 
 class ApiError(Exception):
-    """A request that did not go through.
+    """A request failed.
 
-    `problem` is the service's own problem+json, or one made here where no service answered. `retry_after` is how many
-    seconds the service asks to wait, `request_id` names the request in the service's log; both are None where the
-    service did not say.
+    `problem` is the service's own problem+json, or one made here when no service answered. `retry_after` is how many
+    seconds the service asks to wait. `request_id` names the request in the service's log. Both are None when the
+    service did not send them.
     """
 
     def __init__(
@@ -44,22 +44,22 @@ class ApiError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status; 0 where there was no answer."""
+        """The HTTP status; 0 when there was no answer."""
         return int(self.problem.get("status", 0))
 
     @property
     def code(self) -> str:
-        """The stable name of the error, for programs: docs/errors.md lists them."""
+        """The stable name of the error, for programs. docs/errors.md lists all names."""
         return str(self.problem.get("code", ""))
 
     @property
     def title(self) -> str:
-        """What kind of error it is."""
+        """The kind of error, for people."""
         return str(self.problem.get("title", ""))
 
     @property
     def detail(self) -> str:
-        """One sentence that a person can act on."""
+        """A sentence that tells a person what to do."""
         return str(self.problem.get("detail", ""))
 
     @property
@@ -81,11 +81,11 @@ class UnreachableError(NoAnswerError):
 
 
 class ConnectionLostError(NoAnswerError):
-    """The connection broke off, or the answer took too long: the service may have done what was asked."""
+    """The connection broke off, or the answer took too long. The service may have handled the request."""
 
 
 class UnexpectedAnswerError(ApiError):
-    """The answer is none that the service gives: something else listens at its address."""
+    """The answer is not one of this service: something else listens at its address."""
 
 
 class InvalidRequestError(ApiError):
@@ -105,7 +105,7 @@ class NotFoundError(InvalidRequestError):
 
 
 class ConflictError(InvalidRequestError):
-    """What is there already stands in the way."""
+    """The request conflicts with what already exists."""
 
 
 class TooLargeError(InvalidRequestError):
@@ -117,7 +117,7 @@ class UnsupportedError(InvalidRequestError):
 
 
 class TooManyRequestsError(InvalidRequestError):
-    """Over a limit: the same request may succeed after `retry_after` seconds."""
+    """A limit is reached. The same request may succeed after `retry_after` seconds."""
 
 
 class ServiceFailedError(ApiError):
@@ -145,9 +145,9 @@ OTHER_SERVICE: Final = "route-not-found"
 
 
 def problem(code: str, title: str, detail: str, *, status: int | None = None, instance: str = "") -> dict[str, Any]:
-    """Return a problem that was made on this side.
+    """Return a problem that the client itself makes.
 
-    `code`, `title`, `detail`, `status` and `instance` (what it is about) are those of problem+json.
+    `code`, `title`, `detail`, `status` and `instance` (the address it is about) are those of problem+json.
     """
     made: dict[str, Any] = {"type": "about:blank", "title": title, "detail": detail, "code": code, "instance": instance}
     if status is not None:
@@ -158,14 +158,14 @@ def problem(code: str, title: str, detail: str, *, status: int | None = None, in
 def error_of_problem(
     body: Mapping[str, Any], *, retry_after: float | None = None, request_id: str | None = None
 ) -> ApiError:
-    """Return the exception for a problem of a service, of the class that its status has."""
+    """Return the exception for a service's problem. The class depends on the status."""
     status = int(body.get("status", 0))
     found = _CLASSES.get(status, ServiceFailedError if status >= 500 else InvalidRequestError)
     return found(body, retry_after=retry_after, request_id=request_id)
 
 
 def error_of_response(response: httpx.Response, service: Service) -> ApiError:
-    """Return the exception for an error response that has been read."""
+    """Return the exception for an error response whose body was read."""
     try:
         body = response.json()
     except ValueError:
@@ -180,7 +180,7 @@ def error_of_response(response: httpx.Response, service: Service) -> ApiError:
 def unexpected_answer(response: httpx.Response, service: Service) -> UnexpectedAnswerError:
     """Return the exception for an answer that the service does not give."""
     url = str(response.request.url.copy_with(path="/", query=None)).rstrip("/")
-    detail = f"What answers at {url} does not speak like {TITLES[service]} of Zhiwen (HTTP {response.status_code})."
+    detail = f"What answers at {url} is not {TITLES[service]} of Zhiwen (HTTP {response.status_code})."
     made = problem(
         "unexpected-answer",
         "Unexpected answer",
@@ -206,14 +206,14 @@ def unreachable(service: Service, url: str) -> UnreachableError:
 
 
 def connection_lost(service: Service, url: str, why: str) -> ConnectionLostError:
-    """Return the exception for a connection that broke off; `why` is a part of a sentence."""
+    """Return the exception for a connection that broke off. `why` ends the sentence of its detail."""
     detail = f"The connection to {TITLES[service]} at {url} was lost: {why}."
     made = problem("connection-lost", "Connection lost", detail, instance=url)
     return ConnectionLostError(made, service=service)
 
 
 def error_of_exception(exc: Exception, service: Service, url: str) -> ApiError:
-    """Translate what httpx raised."""
+    """Return the exception for one that httpx raised."""
     match exc:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.UnsupportedProtocol() | httpx.InvalidURL():
             return unreachable(service, url)

@@ -1,4 +1,4 @@
-"""Files that become documents: on this machine or in memory, found in folders, cut into batches."""
+"""The files to upload: on disk or in memory, found in folders, and cut into batches."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ BATCH_FILES = 8
 BATCH_BYTES = 64 * 1024 * 1024
 
 OnBytes: TypeAlias = Callable[[int], None]
-"""Is told how many more bytes of a file were read."""
+"""Called with the number of bytes of a file that were just read."""
 
 
 def ignore(_count: int) -> None:
-    """Hear of bytes and do nothing."""
+    """Do nothing with the number of bytes read."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file on this machine and the name that its document will have; `size` is in bytes."""
+    """A file on disk, and the name that its document will have. `size` is in bytes."""
 
     path: Path
     name: str
@@ -44,14 +44,14 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class BytesFile:
-    """The bytes of a file that is on no disk, and the name that its document will have."""
+    """The bytes of a file in memory, and the name that its document will have."""
 
     name: str
     content: bytes
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
         return len(self.content)
 
     def open(self, on_bytes: OnBytes) -> BinaryIO:
@@ -61,11 +61,11 @@ class BytesFile:
 
 Source: TypeAlias = LocalFile | BytesFile
 File: TypeAlias = str | os.PathLike[str] | tuple[str, bytes] | Source
-"""What a client takes for files: the path of a file or folder, or a name with its bytes."""
+"""What a client accepts as a file: the path of a file or folder, or a name with its bytes."""
 
 
 class _CountedFile(io.FileIO):
-    """A file that tells how many bytes are read from it."""
+    """A file that calls `on_bytes` when it is read."""
 
     def __init__(self, path: Path, on_bytes: OnBytes) -> None:
         super().__init__(path, "rb")
@@ -78,7 +78,7 @@ class _CountedFile(io.FileIO):
 
 
 class _CountedBytes(io.BytesIO):
-    """Bytes that tell how many are read from them."""
+    """Bytes in memory that call `on_bytes` when they are read."""
 
     def __init__(self, content: bytes, on_bytes: OnBytes) -> None:
         super().__init__(content)
@@ -91,7 +91,7 @@ class _CountedBytes(io.BytesIO):
 
 
 class Meter:
-    """Tells `on_bytes` how many bytes the tries of a request read, and takes back those of a try that failed."""
+    """Tells `on_bytes` how many bytes were read for a request, and takes back those of a failed attempt."""
 
     def __init__(self, on_bytes: OnBytes) -> None:
         self._on_bytes = on_bytes
@@ -102,19 +102,19 @@ class Meter:
         self._on_bytes(count)
 
     def restart(self) -> None:
-        """Take back what was counted: the try failed."""
+        """Take back what was counted, because the attempt failed."""
         if self._read:
             self._on_bytes(-self._read)
         self.keep()
 
     def keep(self) -> None:
-        """Let what was counted stand: the try went through."""
+        """Keep what was counted, because the attempt succeeded."""
         self._read = 0
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that appears at `path` when the block ends, and not at all when it raises."""
+    """Open a file for writing. It appears at `path` when the block ends, and does not when the block raises."""
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:
@@ -125,7 +125,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def named_source(name: str, content: bytes | Path) -> Source:
-    """Return the bytes, or the file at the path, under a name. Raises `OSError` when the file cannot be looked at."""
+    """Return the bytes, or the file at the path, under a name. Raises `OSError` for an unreadable path."""
     match content:
         case bytes():
             return BytesFile(name, content)
@@ -136,7 +136,7 @@ def named_source(name: str, content: bytes | Path) -> Source:
 
 
 def readable_name(name: str) -> str:
-    """Return a file name as text; names of old Chinese systems are GB18030 bytes, which Python shows as surrogates."""
+    """Return a file name as text. Names of old Chinese systems are GB18030 bytes, which Python shows as surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -145,13 +145,13 @@ def readable_name(name: str) -> str:
 
 
 def sources(files: Iterable[File]) -> list[Source]:
-    """Return the files to upload; a folder stands for the files in it, recursively, without the hidden ones.
+    """Return the files to upload. A folder means all files below it but the hidden ones.
 
-    A file is named by its file name, a file in a folder by its path below that folder. Raises `ValueError` when a path
-    does not exist or two files would have the same name, `OSError` when a file cannot be looked at.
+    The name of a file is its file name, and the name of a file in a folder is its path below that folder. Raises
+    `ValueError` when a path does not exist or two files would have the same name, and `OSError` for an unreadable path.
     """
     if isinstance(files, str | bytes):
-        raise TypeError("Files come in a list, a single one, too.")
+        raise TypeError("Pass the files in a list, also a single one.")
     found: dict[str, Source] = {}
     for file in files:
         for source in _sources_of(file):
@@ -159,7 +159,7 @@ def sources(files: Iterable[File]) -> list[Source]:
             if not _is_same(other, source):
                 raise ValueError(
                     f"{_place(other)} and {_place(source)} would both be the document {source.name}; "
-                    "add the folder above them, or one after the other under other names."
+                    "add the folder above both, or give them different names."
                 )
     return list(found.values())
 
@@ -201,7 +201,7 @@ def _place(source: Source) -> str:
 
 
 def batches(files: Iterable[Source]) -> Iterator[list[Source]]:
-    """Cut files into batches of at most `BATCH_FILES` and, where a file is not larger alone, `BATCH_BYTES`."""
+    """Cut files into batches of at most `BATCH_FILES` files and `BATCH_BYTES`. A larger file is a batch alone."""
     batch: list[Source] = []
     size = 0
     for file in files:

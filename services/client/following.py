@@ -1,4 +1,4 @@
-"""Following documents until they are settled, many at a time, by the events of the ingest API."""
+"""Follows many documents at a time until they are settled, by the events of the ingest API."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from zhiwen.common.models import SETTLED, DocumentStatus
 
 FOLLOWED_AT_ONCE = 16
 POLL_SECONDS = 0.5
-"""Between two looks at a document whose events broke off."""
+"""Seconds between two requests for a document whose event stream broke off."""
 PATIENCE_SECONDS = 60.0
-"""For so long an API may be away while a document is looked at."""
+"""Longest time without an answer of the API, in seconds, while documents are polled."""
 STALL_SECONDS = 30.0
 IDLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentEvent:
-    """A document changed, or was seen for the first time. `document` is None where it was gone already."""
+    """A document was seen for the first time, or changed. `document` is None if it is gone."""
 
     id: str
     status: DocumentStatus
@@ -36,40 +36,40 @@ class DocumentEvent:
 
     @classmethod
     def of(cls, document: DocumentOut) -> DocumentEvent:
-        """Return the event that a document is as it is."""
+        """Return the event for a document in its present state."""
         return cls(document.id, document.status, document)
 
     @classmethod
     def gone(cls, id: str) -> DocumentEvent:
-        """Return the event that there is no such document any more."""
+        """Return the event for a document that no longer exists."""
         return cls(id, DocumentStatus.DELETED)
 
     @property
     def is_settled(self) -> bool:
-        """True when nothing more will happen unless somebody asks for it."""
+        """True when the document will not change unless somebody asks for it."""
         return self.status in SETTLED
 
 
 class Watcher:
-    """Hears how adding documents goes. Every method does nothing; override those that you want to hear of."""
+    """Is told about the progress of adding documents. All methods do nothing; override those that you need."""
 
     def uploading(self, total_bytes: int) -> None:
         """The upload begins."""
 
     def uploaded(self, more_bytes: int) -> None:
-        """More bytes were read for the upload; negative when a try failed and they will be read again."""
+        """More bytes were read for the upload. The number is negative when an attempt failed: they are read again."""
 
     def waiting(self, reason: str, seconds: float) -> None:
-        """The service takes no more for now, and is asked again after so many seconds."""
+        """The service accepts no files now. The client tries again after `seconds`; `reason` is the service's."""
 
     def following(self, documents: int) -> None:
-        """The upload is done; so many documents are followed from here on."""
+        """The upload is done. From now on so many documents are followed."""
 
     def changed(self, event: DocumentEvent) -> None:
         """A followed document changed."""
 
     def stalled(self, seconds: float) -> None:
-        """For so long no document has been taken up. Told once."""
+        """No document has made progress for `seconds`. This is called once."""
 
 
 SILENT = Watcher()
@@ -77,7 +77,7 @@ SILENT = Watcher()
 
 @dataclass(slots=True)
 class Following:
-    """Which documents are not yet settled, and whether anything moves. Times are in seconds of one clock."""
+    """The documents that are not settled yet, and when one last made progress. Times are in seconds of one clock."""
 
     watcher: Watcher
     since: float
@@ -87,11 +87,11 @@ class Following:
 
     @classmethod
     def of(cls, ids: Iterable[str], watcher: Watcher, *, now: float, timeout: float | None = None) -> Following:
-        """Begin to follow documents, for at most `timeout` seconds where one is given."""
+        """Start following documents, for at most `timeout` seconds if it is given. `now` is the present time."""
         return cls(watcher, now, None if timeout is None else now + timeout, dict.fromkeys(ids))
 
     def note(self, event: DocumentEvent | None, now: float) -> None:
-        """Take in an event, or that there was none for a while. Raises `TimeoutError` past the deadline."""
+        """Handle an event, or None when there was none for a while. Raises `TimeoutError` after the deadline."""
         if event is not None:
             self._take(event, now)
         if self.pending and self.deadline is not None and now > self.deadline:
@@ -114,17 +114,17 @@ class Following:
 
 @dataclass(slots=True)
 class Patience:
-    """How long an API may be away while a document is looked at: `PATIENCE_SECONDS` after its last answer."""
+    """Decides how long to poll an API that does not answer: `PATIENCE_SECONDS` after its last answer."""
 
     answered: float
 
     def state(self, event: DocumentEvent, now: float) -> DocumentEvent | None:
-        """Return the state that the API answered with."""
+        """Return the state that the API sent, and note when it came."""
         self.answered = now
         return event
 
     def state_after(self, error: ApiError, id: str, now: float) -> DocumentEvent | None:
-        """Return the state that an error means; None where the API is away for a moment. Raises any other error."""
+        """Return the state that an error means, or None when the API may come back. Raises any other error."""
         if isinstance(error, NotFoundError):
             return DocumentEvent.gone(id)
         if isinstance(error, NoAnswerError | UnavailableError) and now - self.answered <= PATIENCE_SECONDS:
@@ -133,8 +133,10 @@ class Patience:
 
 
 def follow_document(wire: Wire, kb: str, id: str) -> Iterator[DocumentEvent]:
-    """Yield the events of one document until it is settled, its states where the stream breaks off. Raises `ApiError`
-    when the API stays away."""
+    """Yield the events of one document until it is settled. When the stream breaks off, poll the document.
+
+    Raises `ApiError` when the API does not come back.
+    """
     try:
         for document in wire.events(calls.document_events(kb, id), document_state):
             yield (event := DocumentEvent.of(document))
@@ -159,7 +161,7 @@ def follow_document(wire: Wire, kb: str, id: str) -> Iterator[DocumentEvent]:
 
 
 async def follow_document_async(wire: AsyncWire, kb: str, id: str) -> AsyncIterator[DocumentEvent]:
-    """Do what `follow_document` does, in the running loop."""
+    """Do what `follow_document` does, for asyncio."""
     try:
         async with aclosing(wire.events(calls.document_events(kb, id), document_state)) as documents:
             async for document in documents:
@@ -184,11 +186,14 @@ async def follow_document_async(wire: AsyncWire, kb: str, id: str) -> AsyncItera
         await wire.sleep(POLL_SECONDS)
 
 
-def heard_in_threads(
+def events_in_threads(
     ids: Iterable[str], follow: Callable[[str], Iterator[DocumentEvent]]
 ) -> Iterator[DocumentEvent | None]:
-    """Yield the events of documents as they come, `FOLLOWED_AT_ONCE` at a time, and None whenever none came for
-    `IDLE_SECONDS`. Raises what `follow` raises."""
+    """Yield the events of documents as they come, and None whenever no event came for `IDLE_SECONDS`.
+
+    `FOLLOWED_AT_ONCE` documents are followed at a time, each in a thread that runs `follow`. Raises what `follow`
+    raises.
+    """
     waiting = deque(ids)
     heard: queue.SimpleQueue[DocumentEvent | Exception | None] = queue.SimpleQueue()
     abandoned = threading.Event()
@@ -207,7 +212,7 @@ def heard_in_threads(
 
     running = min(len(waiting), FOLLOWED_AT_ONCE)
     for _ in range(running):
-        # Daemons: one that waits for an event ends with the process, whatever the service does.
+        # Daemon threads, so that one that waits for an event does not keep the process alive.
         threading.Thread(target=run, name="zhiwen-follow", daemon=True).start()
     try:
         while running:
@@ -227,10 +232,10 @@ def heard_in_threads(
         waiting.clear()
 
 
-async def heard_in_tasks(
+async def events_in_tasks(
     ids: Iterable[str], follow: Callable[[str], AsyncIterator[DocumentEvent]]
 ) -> AsyncGenerator[DocumentEvent | None, None]:
-    """Do what `heard_in_threads` does, in tasks of the running loop."""
+    """Do what `events_in_threads` does, in tasks of the running event loop."""
     waiting = deque(ids)
     heard: asyncio.Queue[DocumentEvent | Exception | None] = asyncio.Queue()
 

@@ -1,7 +1,7 @@
-"""What may be chosen beside what must be said: the keyword arguments of the clients' methods.
+"""The optional keyword arguments of the clients' methods.
 
-An option means what the field of its name means in the REST API. One that is not given is left to the service; so is
-None, but for a change of a knowledge base, where None resets a field to its default.
+An option means the same as the field of that name in the REST API. The service chooses the value of an option that is
+missing or None. Only when a knowledge base is changed, None resets a field to its default.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zhiwen.common.api.questions import Message
 from zhiwen.common.models import Fusion, Mode
 
 OnDuplicate: TypeAlias = Literal["keep", "skip", "error"]
-"""What becomes of a file whose bytes another document holds: kept, too, or told as `duplicate`, or as `rejected`."""
+"""What happens to a file whose bytes another document has: it is kept too, skipped as `duplicate`, or `rejected`."""
 
 
 class KnowledgeBaseOptions(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""When a request is sent again: what has certainly not happened, or may happen twice without harm. Pure."""
+"""Decides when to send a request again: when it was not handled, or when handling it twice does no harm. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zhiwen.common.http_retry import jittered_pause, retry_after
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most `retries` tries after the first, none of them begun later than `seconds` after it."""
+    """At most `retries` attempts after the first one, none of them later than `seconds` after it."""
 
     retries: int
     seconds: float
@@ -20,10 +20,10 @@ class RetryPolicy:
 
 @dataclass(slots=True)
 class Attempts:
-    """The tries of one request.
+    """The attempts of one request.
 
-    `is_repeatable` says that sending it twice does no harm, `clock` returns seconds, `jitter` returns the seconds to
-    pause after the failed try of a number, counted from 0.
+    `is_repeatable` is True when sending the request twice does no harm. `clock` returns seconds. `jitter` returns the
+    seconds to pause after a failed attempt, given its number, counted from 0.
     """
 
     policy: RetryPolicy
@@ -37,7 +37,7 @@ class Attempts:
         self.started = self.clock()
 
     def pause_after(self, outcome: httpx.Response | Exception) -> float | None:
-        """Return the seconds to wait before the next try; None when what came is the outcome."""
+        """Return the seconds to wait before the next attempt, or None when this outcome is final."""
         if self.failed == self.policy.retries or not may_be_sent_again(outcome, is_repeatable=self.is_repeatable):
             return None
         asked = retry_after(outcome) if isinstance(outcome, httpx.Response) else None
@@ -49,15 +49,15 @@ class Attempts:
 
 
 def may_be_sent_again(outcome: httpx.Response | Exception, *, is_repeatable: bool) -> bool:
-    """Say whether sending a request again may help and does no harm."""
+    """Return True when sending a request again may help and does no harm."""
     match outcome:
-        case httpx.Response(status_code=429 | 503):  # the service says that it has not done it
+        case httpx.Response(status_code=429 | 503):  # the service did not handle the request
             return True
-        case httpx.Response(status_code=502 | 504):  # a proxy says that it does not know
+        case httpx.Response(status_code=502 | 504):  # a proxy does not know whether the service handled it
             return is_repeatable
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout():  # nothing was sent
             return True
-        case httpx.NetworkError() | httpx.TimeoutException() | httpx.RemoteProtocolError():  # it may have happened
+        case httpx.NetworkError() | httpx.TimeoutException() | httpx.RemoteProtocolError():  # it may have been handled
             return is_repeatable
         case _:
             return False

@@ -1,4 +1,4 @@
-"""Server-sent events as values: the pieces of a streamed answer, and the states of a document. Pure."""
+"""Reads server-sent events: the pieces of a streamed answer, and the states of a document. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zhiwen.common.api.fields import FROM_SERVICE
 from zhiwen.common.api.questions import Answer, SourcesEvent, TokenEvent
 
 AnswerEvent: TypeAlias = SourcesEvent | TokenEvent | Answer
-"""What a streamed answer is made of: its sources, its pieces, and at the end the whole of it."""
+"""The events of a streamed answer: its sources, its pieces, and at the end the whole answer."""
 
 ANSWER_EVENTS: Final[Mapping[str, type[SourcesEvent] | type[TokenEvent] | type[Answer]]] = {
     "sources": SourcesEvent,
@@ -23,9 +23,9 @@ ANSWER_EVENTS: Final[Mapping[str, type[SourcesEvent] | type[TokenEvent] | type[A
 
 
 def answer_event(event: ServerSentEvent) -> AnswerEvent | None:
-    """Read an event of a streamed answer; None for one of a kind that is not known here.
+    """Read an event of a streamed answer. Return None for an unknown kind of event.
 
-    Raises `ApiError` for the event `error`, `ValueError` for one that no service sends.
+    Raises `ApiError` for the event `error`, and `ValueError` for an event that no service sends.
     """
     if event.event == "error":
         raise error_of_problem({"type": "about:blank", "title": "The answer broke off", **_object(event)})
@@ -34,7 +34,7 @@ def answer_event(event: ServerSentEvent) -> AnswerEvent | None:
 
 
 def document_state(event: ServerSentEvent) -> DocumentOut | None:
-    """Read an event of a document; None for one of a kind that is not known here."""
+    """Read an event of a document. Return None for an unknown kind of event."""
     if event.event != "document":
         return None
     return DocumentOut.model_validate_json(event.data, context=FROM_SERVICE)

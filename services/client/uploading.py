@@ -1,6 +1,6 @@
-"""Adding many files: in which batches they are sent, what a refused one costs the others, and what became of each.
+"""Adds many files: cuts them into batches, retries refused batches, and records the outcome of each file.
 
-The clients send what `Adding` hands out and tell it what came of that; nothing here does input or output.
+The clients send the uploads that `Adding` returns, and tell it the results. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from zhiwen.common.models import SETTLED, DocumentStatus
 
 TRIES_WHEN_FULL: Final = 20
 WAIT_WHEN_FULL: Final = 5.0
-"""Seconds to wait for a full queue where the service does not say how long."""
+"""Seconds to wait for a full queue, if the service does not say how long."""
 Outcome = Annotated[
     Literal["created", "replaced", "unchanged", "duplicate", "rejected", "failed", "cancelled"], OrNewer
 ]
 
 
 class AddedDocument(BaseModel):
-    """What became of one file. `outcome` is the upload's, or `failed` or `cancelled` when its indexing ended so."""
+    """The outcome of one file: that of the upload, or `failed` or `cancelled` when its indexing ended so."""
 
     name: str
     outcome: Outcome
@@ -42,7 +42,7 @@ class AddedDocument(BaseModel):
 
 
 class Adding:
-    """The state of adding files to one knowledge base; `results` has a document for each file that was sent."""
+    """The state of adding files to one knowledge base. `results` has a document for each file that was sent."""
 
     def __init__(
         self,
@@ -53,7 +53,10 @@ class Adding:
         metadata: Mapping[str, Any] | None,
         on_duplicate: OnDuplicate,
     ) -> None:
-        """Cut the files into batches; `metadata` and `on_duplicate` go with each."""
+        """Cut `files` for the knowledge base `kb` into batches.
+
+        `watcher` is told about the progress. `metadata` and `on_duplicate` are sent with each batch.
+        """
         self.results: list[AddedDocument] = []
         self._kb = kb
         self._watcher = watcher
@@ -66,7 +69,7 @@ class Adding:
         watcher.uploading(sum(file.size for batch in self._batches for file in batch))
 
     def next_upload(self) -> Call[list[UploadItem]] | None:
-        """Return the upload of the next batch; None when all are sent."""
+        """Return the upload of the next batch, or None when all batches are sent."""
         if not self._batches:
             return None
         return upload_documents(
@@ -78,7 +81,7 @@ class Adding:
         )
 
     def accepted(self, items: Iterable[UploadItem]) -> None:
-        """Note what the service made of the batch."""
+        """Record the results of a batch that the service accepted."""
         self._meter.keep()
         self._go_on()
         for item in items:
@@ -88,10 +91,10 @@ class Adding:
                 self._documents[added.id] = added
 
     def refused(self, exc: ApiError | OSError) -> float:
-        """Note that the batch was not taken; return the seconds to wait before the next one is sent.
+        """Record that the batch was refused, and return the seconds to wait before the next upload.
 
-        A full queue is waited for. A batch with a file that cannot be taken is sent again file by file, so that one
-        file never fails the others. Anything else is raised again.
+        When the queue is full, the batch is sent again later. A batch with a bad file is sent again file by file, so
+        that the other files are not affected. Any other error is raised again.
         """
         self._meter.restart()
         if isinstance(exc, TooManyRequestsError) and self._tries_left > 1:
@@ -113,15 +116,15 @@ class Adding:
         return self._batches.popleft()
 
     def unsettled(self) -> list[str]:
-        """Return the ids of the documents that are to be followed."""
+        """Return the ids of the documents to follow."""
         return [id for id, added in self._documents.items() if not _needs_nothing(added)]
 
     def unchanged(self) -> list[str]:
-        """Return the ids of the documents that are settled already, of which only the upload's item is known."""
+        """Return the ids of the documents that were settled before the upload and whose state is not known yet."""
         return [id for id, added in self._documents.items() if _needs_nothing(added)]
 
     def note(self, event: DocumentEvent) -> None:
-        """Take over how a document is now."""
+        """Record the new state of a document."""
         added = self._documents[event.id]
         added.status = event.status.value
         if event.document is not None:
@@ -140,7 +143,7 @@ def _needs_nothing(added: AddedDocument) -> bool:
 
 
 def _blames_a_file(exc: ApiError | OSError) -> bool:
-    """True when the fault lies in one file and not in the request, so that the other files of a batch may be taken."""
+    """Return True when one file is at fault and not the request, so that the other files may be accepted."""
     return isinstance(exc, OSError) or exc.status in {413, 415, 422}
 
 

@@ -1,6 +1,6 @@
-"""How calls are sent: the same steps twice, once for threads that wait and once for tasks that are awaited.
+"""Sends calls: `Wire` blocks, and `AsyncWire` does the same for asyncio.
 
-What is decided on the way (retries, errors, how an answer is read) is in `connection` and `retrying`, once.
+The decisions (retries, errors, how to read an answer) are made in `connection` and `retrying`, which both use.
 """
 
 from __future__ import annotations
@@ -20,22 +20,25 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Page(Protocol[T_co]):
-    """A part of a list, and where the next part begins."""
+    """A part of a list, and the cursor of the next part."""
 
     @property
-    def items(self) -> Sequence[T_co]: ...
+    def items(self) -> Sequence[T_co]:
+        """The items of the page."""
+
     @property
-    def next_cursor(self) -> str | None: ...
+    def next_cursor(self) -> str | None:
+        """The cursor of the next page, None on the last one."""
 
 
 PageAt = Callable[[str | None], Call[Page[T]]]
-"""Returns the call of the page that begins at a cursor; None is the first page."""
+"""Returns the call for the page at a cursor; None means the first page."""
 ReadEvent = Callable[[ServerSentEvent], T | None]
-"""Reads a server-sent event; None for one that says nothing here."""
+"""Reads a server-sent event. Returns None for an event that is to be left out."""
 
 
 class Wire:
-    """Sends calls and waits for their answers. `sleep` is in seconds."""
+    """Sends calls and waits for their answers. `sleep` takes seconds."""
 
     def __init__(
         self, connection: Connection, transport: httpx.BaseTransport | None, sleep: Callable[[float], None]
@@ -54,7 +57,7 @@ class Wire:
                 stack.callback(http.close)
 
     def do(self, call: Call[T]) -> T:
-        """Return what the answer to a call says. Raises `ApiError`."""
+        """Send a call and return its value. Raises `ApiError`."""
         return self.connection.read(call, self._answer(call, stream=False))
 
     def items(self, page_at: PageAt[T]) -> Iterator[T]:
@@ -67,7 +70,7 @@ class Wire:
 
     @contextmanager
     def stream(self, call: Call[Any]) -> Iterator[httpx.Response]:
-        """Open the answer to a call, to be read piece by piece during the block. Raises `ApiError`."""
+        """Send a call and open its answer, to read it piece by piece within the block. Raises `ApiError`."""
         response = self._answer(call, stream=True)
         try:
             with self.connection.reading(call, response):
@@ -76,7 +79,7 @@ class Wire:
             response.close()
 
     def events(self, call: Call[Any], read: ReadEvent[T]) -> Iterator[T]:
-        """Yield what `read` makes of the server-sent events of an answer."""
+        """Send a call and yield the server-sent events of its answer, each read by `read`."""
         with self.stream(call) as response:
             for event in EventSource(response).iter_sse():
                 if (value := read(event)) is not None:
@@ -125,7 +128,7 @@ class AsyncWire:
                 stack.push_async_callback(http.aclose)
 
     async def do(self, call: Call[T]) -> T:
-        """Return what the answer to a call says. Raises `ApiError`."""
+        """Send a call and return its value. Raises `ApiError`."""
         return self.connection.read(call, await self._answer(call, stream=False))
 
     async def items(self, page_at: PageAt[T]) -> AsyncIterator[T]:
@@ -140,7 +143,7 @@ class AsyncWire:
 
     @asynccontextmanager
     async def stream(self, call: Call[Any]) -> AsyncIterator[httpx.Response]:
-        """Open the answer to a call, to be read piece by piece during the block. Raises `ApiError`."""
+        """Send a call and open its answer, to read it piece by piece within the block. Raises `ApiError`."""
         response = await self._answer(call, stream=True)
         try:
             with self.connection.reading(call, response):
@@ -149,7 +152,7 @@ class AsyncWire:
             await response.aclose()
 
     async def events(self, call: Call[Any], read: ReadEvent[T]) -> AsyncGenerator[T, None]:
-        """Yield what `read` makes of the server-sent events of an answer."""
+        """Send a call and yield the server-sent events of its answer, each read by `read`."""
         async with self.stream(call) as response, aclosing(EventSource(response).aiter_sse()) as events:
             async for event in events:
                 if (value := read(event)) is not None:

@@ -1,1 +1,1 @@
-"""One OpenAI-compatible face over many model servers, and a built-in answerer where there is none."""
+"""One OpenAI-compatible API over many model servers, and a built-in answerer when there is none."""

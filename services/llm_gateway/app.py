@@ -42,17 +42,17 @@ if TYPE_CHECKING:
 
 
 class GatewayApp(FastAPI):
-    """FastAPI, except for the endpoints that models answer.
+    """A FastAPI application that calls the endpoints of the models directly.
 
-    A POST to one of them goes straight to it. It gets the same request id, log line, metrics and error rendering as
-    every route, but not FastAPI's other layers, which it does not use and which cost more than the endpoint itself.
+    A POST to such an endpoint gets the same request id, log line, metrics and error rendering as every route. It skips
+    FastAPI's other layers, which it does not use and which cost more than the endpoint itself.
     """
 
     def __init__(self, endpoints: Sequence[EndpointApp], lifespan: Lifespan[FastAPI]) -> None:
         super().__init__(title="Zhiwen gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
         add_docs(self)
         self._endpoints = {app.path: RequestContext(CatchAll(app, render), "gateway") for app in endpoints}
-        for app in endpoints:  # so that other methods get 405
+        for app in endpoints:  # so that other methods than POST get 405
             self.router.routes.append(Route(app.path, app, methods=["POST"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +62,7 @@ class GatewayApp(FastAPI):
             await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document, in which the endpoints stand too."""
+        """Return the OpenAPI document, with the endpoints of the models."""
         if not self.openapi_schema:
             self.openapi_schema = with_endpoints(super().openapi())
         return self.openapi_schema
@@ -77,9 +77,9 @@ def create_app(
 ) -> FastAPI:
     """Build the gateway. Raises `ConfigurationError` when its file or its address is wrong.
 
-    `ledger` holds the keys and the used tokens; by default it is the one that `find_ledger` finds.
-    `embedder` serves at `/v1/embeddings`; by default it is the built-in model where the settings ask for it.
-    `write_usage` takes the used tokens; by default it is the ledger, where there is one.
+    `ledger` holds the keys and the used tokens; by default it is the one that `find_ledger` finds. `embedder` serves
+    `/v1/embeddings`; by default it is the built-in model if the settings ask for it. `write_usage` stores the used
+    tokens; by default it writes to the ledger, if there is one.
     """
     settings = settings or GatewaySettings()
     config = load_config(settings)
@@ -115,10 +115,10 @@ def create_app(
 
 
 def find_ledger(settings: GatewaySettings) -> Ledger | None:
-    """Return the ledger, which holds the keys and the used tokens, or None where there is none.
+    """Return the ledger, which holds the keys and the used tokens, or None if there is none.
 
-    The gateway also runs alone. Without Alembic installed and without a ledger that another service made, only
-    ZHIWEN_API_KEY counts.
+    The gateway also runs alone. Without Alembic and without a ledger that another service made, ZHIWEN_API_KEY is the
+    only key.
     """
     can_migrate = importlib.util.find_spec("alembic") is not None
     if not (settings.database_url or can_migrate or (settings.data_dir / "ledger.db").exists()):
@@ -149,9 +149,9 @@ def main() -> None:
 
 
 def _settled(app: FastAPI) -> FastAPI:
-    """Take what was built so far out of garbage collection, and collect less often.
+    """Exclude all present objects from garbage collection, and collect less often.
 
-    It lives as long as the process, and collections took a twentieth of the CPU time of a request.
+    These objects live as long as the process, and collections took a twentieth of a request's CPU time.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""What a gateway does between requests: health checks, reload of its file, gauges, and writing of used tokens."""
+"""What a gateway does in the background: health checks, reloading its file, gauges, and writing used tokens."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ GAUGE_SECONDS = 1.0
 
 
 class HealthChecks:
-    """Asks each upstream at its own interval whether it answers. One task per upstream.
+    """Checks each upstream at its own interval, in one task per upstream.
 
-    Create it within the running event loop, and `close` it in the same.
+    Create it and `close` it in the same running event loop.
     """
 
     def __init__(self, pool: Pool, client: UpstreamClient) -> None:
@@ -38,7 +38,7 @@ class HealthChecks:
         self.follow_pool()
 
     def follow_pool(self) -> None:
-        """Begin to check upstreams that are new in the pool, and stop checking those that left it."""
+        """Start checking upstreams that are new in the pool, and stop checking those that left it."""
         current = {upstream for upstream in self._pool.upstreams if upstream.config.health.enabled}
         for gone in self._tasks.keys() - current:
             self._tasks.pop(gone).cancel()
@@ -46,10 +46,10 @@ class HealthChecks:
             self._tasks[new] = asyncio.get_running_loop().create_task(self._check_forever(new))
 
     async def check(self, upstream: Upstream) -> None:
-        """Ask an upstream for its models, and remember whether it is healthy and what it lists.
+        """Ask an upstream for its models, and remember whether it is healthy and which models it lists.
 
-        Any answer but 502, 503 and 504 is healthy: some servers cannot list their models and answer questions all the
-        same.
+        Every status but 502, 503 and 504 counts as healthy, because some servers that cannot list their models still
+        answer questions.
         """
         health = upstream.config.health
         try:
@@ -62,9 +62,9 @@ class HealthChecks:
             self._pool.note_listed(upstream, models)
 
     async def require_an_answerer(self) -> None:
-        """Raise `Unavailable` unless something answers: the built-in answerer or at least one upstream.
+        """Raise `Unavailable` unless the built-in answerer or at least one upstream answers.
 
-        Upstreams that are not healthy are asked again first.
+        Upstreams that are not healthy are checked again first.
         """
         if self._pool.config.serves_extractive:
             return
@@ -89,7 +89,7 @@ class HealthChecks:
 
 
 def _listed_models(body: bytes) -> tuple[str, ...]:
-    """Return the ids of an OpenAI list of models. Anything else lists none."""
+    """Return the ids of an OpenAI list of models, or nothing when `body` is no such list."""
     payload = json_object(body)
     data = payload.get("data") if payload is not None else None
     items = data if isinstance(data, list) else []
@@ -117,7 +117,7 @@ async def set_gauges_forever(pool: Pool) -> None:
 
 
 async def reload_forever(path: Path, load: Callable[[], GatewayConfig], pool: Pool, health: HealthChecks) -> None:
-    """Take the configuration again whenever the file at `path` has changed. `load` reads it; it may block."""
+    """Reload the configuration whenever the file at `path` changes. `load` reads it, and may block."""
     seen = _stamp_of(path)
     while True:
         await asyncio.sleep(RELOAD_SECONDS)
@@ -127,7 +127,7 @@ async def reload_forever(path: Path, load: Callable[[], GatewayConfig], pool: Po
 
 
 async def reload(load: Callable[[], GatewayConfig], pool: Pool, health: HealthChecks) -> None:
-    """Take the configuration that `load` returns. One that is wrong changes nothing and is logged."""
+    """Use the configuration that `load` returns. A wrong configuration changes nothing and is logged."""
     try:
         config = await asyncio.to_thread(load)
     except ConfigurationError as exc:
@@ -147,7 +147,7 @@ def _stamp_of(path: Path) -> tuple[int, int] | None:
 
 @contextlib.asynccontextmanager
 async def running(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Keep each of these endless coroutines running in a task of its own, until the block ends."""
+    """Run each of these endless coroutines in its own task until the block ends."""
     tasks = [asyncio.get_running_loop().create_task(loop) for loop in loops]
     try:
         yield

@@ -30,7 +30,7 @@ class ModelConfig(_Part):
 
 
 class TimeoutConfig(_Part):
-    """Seconds to connect, to the first byte of the answer, and of silence within it. None: the gateway's setting."""
+    """Time limits in seconds: to connect, to the first byte, and for a silence. None means the gateway's setting."""
 
     connect: float | None = Field(None, gt=0)
     first_byte: float | None = Field(None, gt=0)
@@ -38,7 +38,7 @@ class TimeoutConfig(_Part):
 
 
 class HealthCheckConfig(_Part):
-    """The active check: GET `base_url` + `path` every `interval` seconds. All answers but 502, 503, 504 are healthy."""
+    """The health check: GET `base_url` + `path` every `interval` seconds. Only 502, 503 and 504 are unhealthy."""
 
     path: str = "/models"
     interval: float = Field(10.0, gt=0)
@@ -49,8 +49,9 @@ class HealthCheckConfig(_Part):
 class BreakerPolicy(_Part):
     """When a circuit breaker opens, and for how long.
 
-    It opens after `failures` in a row. It also opens when `window` seconds hold at least `least` calls and the share
-    `rate` of them failed. It stays open for `open_seconds`, and twice as long after each failed probe, up to `longest`.
+    It opens after `failures` failures in a row. It also opens when `window` seconds hold at least `least` calls, and
+    the share `rate` of them failed. It stays open for `open_seconds`, and twice as long after each failed probe, up to
+    `longest` seconds.
     """
 
     failures: int = Field(5, ge=1)
@@ -64,7 +65,7 @@ class BreakerPolicy(_Part):
 class RetryPolicy(_Part):
     """How often a request is tried, and how long the gateway waits between two attempts.
 
-    `attempts` counts the first one too. Waits grow from `base` to `cap` seconds, with full jitter. The gateway gives up
+    `attempts` includes the first one. Waits grow from `base` to `cap` seconds, with full jitter. The gateway gives up
     when a `Retry-After` is longer than `longest_wait` seconds.
     """
 
@@ -75,7 +76,7 @@ class RetryPolicy(_Part):
 
 
 class QueuePolicy(_Part):
-    """How many requests in all may wait for a free upstream. The next one is answered 429."""
+    """How many requests may wait for a free upstream. Further requests get 429."""
 
     size: int = Field(100, ge=0)
 
@@ -85,7 +86,7 @@ def _model_of(value: Any) -> Any:
 
 
 class UpstreamConfig(_Part):
-    """One model server. The lowest `priority` is asked first; among equals `weight` says who gets more."""
+    """One model server. The lowest `priority` is asked first. Servers of one priority share calls by `weight`."""
 
     name: str = Field(min_length=1)
     base_url: str
@@ -102,13 +103,13 @@ class UpstreamConfig(_Part):
 
     @property
     def root(self) -> str:
-        """`base_url` without a closing slash, and with `/v1` where it has no path."""
+        """`base_url` without a slash at its end, and with `/v1` if it has no path."""
         url = URL(self.base_url)
         return f"{url.with_path('/v1')}" if url.path in ("", "/") else self.base_url.rstrip("/")
 
 
 class KeyLimits(_Part):
-    """What the key of one name may do. None means no limit. The name `*` holds for keys that are not listed."""
+    """What the key of this name may do. None means no limit. The name `*` is for keys that are not listed."""
 
     name: str = Field(min_length=1)
     models: tuple[str, ...] = ("*",)
@@ -141,15 +142,15 @@ class GatewayConfig(_Part):
     def _consistent(self) -> GatewayConfig:
         for what, names in (("upstream", [u.name for u in self.upstreams]), ("key", [k.name for k in self.keys])):
             if repeated := {name for name in names if names.count(name) > 1}:
-                raise ValueError(f"{what} {sorted(repeated)[0]} is there twice")
+                raise ValueError(f"{what} {sorted(repeated)[0]} is listed twice")
         for upstream in self.upstreams:
             if URL(upstream.base_url).scheme not in ("http", "https") or not URL(upstream.base_url).host:
-                raise ValueError(f"base_url of {upstream.name} is no http address: {upstream.base_url}")
+                raise ValueError(f"base_url of {upstream.name} is not an HTTP address: {upstream.base_url}")
         return self
 
 
 def load_config(settings: GatewaySettings) -> GatewayConfig:
-    """Return what the YAML file says, or without a file what the three ZHIWEN_LLM_… settings say.
+    """Read the YAML file, or make a configuration of the three ZHIWEN_LLM_… settings if there is no file.
 
     Raises `ConfigurationError`.
     """
@@ -190,7 +191,7 @@ def _with_keys(config: GatewayConfig) -> GatewayConfig:
 
 
 def _with_key(upstream: UpstreamConfig) -> UpstreamConfig:
-    """Fill in the key from the environment variable that holds it."""
+    """Return the upstream with the key from its environment variable."""
     if not upstream.api_key_env:
         return upstream
     value = os.environ.get(upstream.api_key_env)

@@ -1,6 +1,6 @@
 """The gateway's errors as OpenAI's error object, and the errors of model servers translated into it.
 
-Shapes that are understood: OpenAI's `{"error":{...}}`; FastChat's flat `{"object":"error","message","code":40303}`,
+Known formats: OpenAI's `{"error":{...}}`; FastChat's flat `{"object":"error","message","code":40303}`,
 which always comes with status 400 (fastchat/constants.py, `ErrorCode`); the flat object of older vLLM, with an HTTP
 status in `code`; FastAPI's `{"detail": ...}` (transformers serve); `{"error":"text"}` of Ollama and TGI.
 """
@@ -33,15 +33,15 @@ class FailureKind(StrEnum):
     STATUS = "status"  # an HTTP error
     EMPTY = "empty"  # status 200 without an answer
     GARBAGE = "garbage"  # an answer that breaks the protocol
-    DIED = "died"  # broke off within the answer
-    IDLE = "idle"  # silent within the answer for too long
+    DIED = "died"  # broke off in the middle of the answer
+    IDLE = "idle"  # silent for too long in the middle of the answer
 
 
 class UpstreamFailure(Exception):
-    """A call to a model server failed. The client never sees it: `upstreams.failures` decides what follows.
+    """A call to a model server failed. `upstreams.failures` decides what to do; the client never sees this exception.
 
-    `detail` continues a sentence that begins with the server's name. `retry_after` is in seconds. `status` and `body`
-    are those of an HTTP error.
+    `kind` says where the call failed. `detail` continues a sentence that begins with the server's name. `status` and
+    `body` are those of an HTTP error. `retry_after` is in seconds.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class UpstreamFailure(Exception):
 
 
 class UpstreamError(ServiceError):
-    """What the client is told when a model server failed or refused.
+    """The error that the client sees when a model server failed or refused.
 
-    `body` is the server's own error object in OpenAI's shape, which is passed on as it is. `param` is the field that
-    the server objects to.
+    `code`, `detail`, `status` and `headers` are those of `ServiceError`. `body` is the server's own error object in
+    OpenAI's format, which is passed on unchanged. `param` is the field that the server refused.
     """
 
     status = 502
@@ -82,7 +82,7 @@ class UpstreamError(ServiceError):
 
 
 def invalid_field(field: str, detail: str, *, code: str = "invalid-request") -> InvalidRequest:
-    """Return the 400 of a field that cannot be served as it is."""
+    """Return the error 400 for a field with a wrong value."""
     return InvalidRequest(code, detail, status=400, errors=[{"field": field, "message": detail}])
 
 
@@ -102,29 +102,29 @@ def error_object(error: ServiceError) -> dict[str, Any]:
 
 
 def error_body(error: ServiceError) -> bytes:
-    """Return the bytes of the error object. The model server's own is used where it sent one."""
+    """Return the error object as bytes: the model server's own, if it sent one."""
     if isinstance(error, UpstreamError) and error.body is not None:
         return error.body
     return orjson.dumps(error_object(error))
 
 
 def error_event(error: ServiceError) -> bytes:
-    """Return the one event that ends a stream which cannot go on."""
-    body = error_body(error).strip().replace(b"\n", b" ").replace(b"\r", b" ")  # line ends are white space in JSON
+    """Return the event that ends a stream with an error."""
+    body = error_body(error).strip().replace(b"\n", b" ").replace(b"\r", b" ")  # in JSON they are only white space
     return b"data: " + body + b"\n\n"
 
 
 async def render(_request: Request, exc: Exception) -> Response:
-    """Render any exception. The text of a defect goes to the log and not to the client."""
+    """Render any exception. The text of an unexpected one goes to the log, not to the client."""
     error = service_error_of(exc)
     return Response(error_body(error), error.status, error.headers, "application/json")
 
 
 def translate(status: int, body: bytes, *, upstream: str) -> UpstreamError:
-    """Return the error that a model server meant by `status` and `body`.
+    """Translate the error that a model server sent as `status` and `body`.
 
     401 and 403 become 502, because the server refused the gateway's key and not the client's. Text that is not JSON is
-    not repeated. `upstream` is the server's name.
+    left out. `upstream` is the server's name.
     """
     payload = json_object(body)
     if status in (401, 403):
@@ -149,7 +149,7 @@ def json_object(body: bytes) -> dict[str, Any] | None:
 
 
 def error_in(payload: Mapping[str, Any], status: int = 502) -> UpstreamError | None:
-    """Return the error that a JSON answer or event holds in one of the known shapes, or None."""
+    """Return the error in a JSON answer or event, in one of the known formats, or None."""
     match payload:
         case {"error": {"message": str(message)} as inner}:
             code = inner.get("code")
@@ -179,7 +179,7 @@ def _text(value: object) -> str | None:
 
 
 def _plain(value: object) -> str | int | None:
-    """Return a string or a number. Anything else may be nested deeper than Python can write."""
+    """Return a string or a number, otherwise None: another value may be nested too deeply to serialize."""
     return value if isinstance(value, str | int) else None
 
 
@@ -193,7 +193,7 @@ def _status_of(code: object, status: int) -> int:
 
 
 def _outward(status: int) -> int:
-    """Return the status that the client sees: 502 for a key that was refused, which is the gateway's, and for 500."""
+    """Return the status that the client sees: 502 in place of 500, and of 401 and 403, which are about our key."""
     if status in (401, 403, 500) or not 400 <= status < 600:
         return 502
     return status

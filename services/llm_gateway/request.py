@@ -1,4 +1,4 @@
-"""A client's request, read just far enough to route it. Its bytes go on as they came."""
+"""Reads a client's request just far enough to route it. The bytes are passed on unchanged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Endpoint(StrEnum):
 class ModelRequest:
     """What a client asks of a model.
 
-    `body` holds the bytes as they came, `fields` the parsed body, for reading only. `shows_usage` is True when the
+    `body` holds the client's bytes, and `fields` the parsed body, for reading only. `shows_usage` is True when the
     client itself asked for the usage of a stream.
     """
 
@@ -47,7 +47,7 @@ class ModelRequest:
 
     @property
     def max_tokens(self) -> int | None:
-        """The longest answer that the client allows, in tokens. None when it sets no limit."""
+        """The longest answer that the client allows, in tokens. None means no limit."""
         for name in ("max_completion_tokens", "max_tokens"):
             if isinstance(value := self.fields.get(name), int) and value >= 0:
                 return value
@@ -55,7 +55,7 @@ class ModelRequest:
 
 
 def read_request(endpoint: Endpoint, body: bytes) -> ModelRequest:
-    """Parse a request body. Raises `InvalidRequest` (400) when it is no JSON object or when it is ambiguous."""
+    """Parse a request body. Raises `InvalidRequest` (400) when it is not a JSON object, or is ambiguous."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as exc:  # also raised for a body that is nested more than 1024 levels deep
@@ -75,22 +75,22 @@ def read_request(endpoint: Endpoint, body: bytes) -> ModelRequest:
 
 
 def _refuse_repeated(body: bytes) -> None:
-    """Refuse a field that occurs twice: the gateway could read one value and the model server the other."""
+    """Refuse a field that occurs twice, because gateway and model server could read different values."""
     if body.count(b'"model"') <= 1 and body.count(b'"stream"') <= 1 and b"\\u" not in body:
         return
     seen = set()
     for member in json_splice.members(body):
         if member.key in _READ_FIELDS:
             if member.key in seen:
-                raise invalid_field(member.key, f"{member.key} is there twice.", code="repeated-field")
+                raise invalid_field(member.key, f"The field {member.key} occurs twice.", code="repeated-field")
             seen.add(member.key)
 
 
 def body_for(request: ModelRequest, model: str, *, ask_usage: bool) -> bytes:
-    """Return the bytes to send to an upstream that calls the model `model`.
+    """Return the body for an upstream whose name for the model is `model`.
 
-    They are the client's bytes except for two members: the model's name, where the upstream has another one, and
-    `stream_options.include_usage`, where `ask_usage` is set and the client did not ask for the usage of its stream.
+    It is the client's body with at most two changes: the model's name, if the upstream has another one, and
+    `stream_options.include_usage`, if `ask_usage` is set and the client did not ask for the usage of its stream.
     """
     replace: dict[str, bytes] = {}
     if request.fields.get("model") != model:
@@ -128,7 +128,7 @@ def messages_of(request: ModelRequest) -> list[dict[str, Any]]:
 
 
 def message_text(message: dict[str, Any]) -> str:
-    """Return a message's text. When the content is a list of parts, return its text parts, a line each."""
+    """Return a message's text. Of a list of parts, return the text parts, one per line."""
     content = message.get("content")
     if isinstance(content, str):
         return content

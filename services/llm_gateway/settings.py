@@ -1,4 +1,4 @@
-"""Settings of the gateway. What concerns a single upstream stands in the YAML file instead (`config`)."""
+"""Settings of the gateway. The settings of single upstreams are in a YAML file (`config`)."""
 
 from __future__ import annotations
 

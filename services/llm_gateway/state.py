@@ -1,4 +1,4 @@
-"""The running parts of one gateway. The lifespan opens and closes them; a request finds them in its ASGI scope."""
+"""The parts of a running gateway. The lifespan opens and closes them; requests find them in their ASGI scope."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from zhiwen.llm_gateway.upstreams.pool import Pool
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one request may take: bytes of its body, bytes of an answer that is not streamed, and seconds in all."""
+    """Limits of one request: bytes of its body, bytes of an answer that is not streamed, and seconds in all."""
 
     request_bytes: int
     response_bytes: int
@@ -36,7 +36,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class GatewayState:
-    """The running parts. `embeddings` is None when no built-in model is served. `clock` is the event loop's clock."""
+    """The parts. `embeddings` is None when no built-in model is served. `clock` is the event loop's clock."""
 
     keyring: KeyRing
     pool: Pool
@@ -55,7 +55,7 @@ class LifespanState(TypedDict):
 
 
 def gateway_of(scope: Scope) -> GatewayState:
-    """Return the running parts of the gateway that serves this request."""
+    """Return the parts of the gateway that serves this request."""
     state: LifespanState = scope["state"]
     return state["gateway"]
 
@@ -69,10 +69,11 @@ async def open_gateway(
     embeddings: BuiltInEmbeddings | None,
     write_usage: WriteUsage | None,
 ) -> AsyncIterator[GatewayState]:
-    """Build the running parts and their background tasks, and close them when the block ends.
+    """Build the parts and start their background tasks; close them when the block ends.
 
-    `config` is what the file says now; it is read again when it changes. `keyring` checks the keys of clients.
-    `embeddings` is the built-in model, if one is served. `write_usage` takes the used tokens; None: they are not kept.
+    `settings` are those of the process. `config` holds what the YAML file says now; it is reloaded when the file
+    changes. `keyring` checks the keys of clients. `embeddings` is the built-in model, if it is served. `write_usage`
+    stores the used tokens; with None they are not kept.
     """
     async with contextlib.AsyncExitStack() as closing:
         conversations = _conversation_log(settings)

@@ -1,1 +1,1 @@
-"""A page that uses the REST API only."""
+"""The web page. It uses the REST API only."""

@@ -1,4 +1,4 @@
-"""What the page does, over the REST API only. Every method blocks; gradio is not known here."""
+"""What the page can do, over the REST API only. Every method blocks. Nothing here uses gradio."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HISTORY_TURNS = 6
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and what has been answered so far."""
+    """A question, and its answer so far."""
 
     question: str
     answer: str = ""
@@ -43,7 +43,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """What visitors do, with one client for all of them."""
+    """What visitors can do. One client serves all visitors."""
 
     client: Client
 
@@ -64,14 +64,14 @@ class Actions:
         return document_rows(self.documents(kb))
 
     def delete(self, kb: str, ids: Sequence[str]) -> None:
-        """Hide documents at once; they are gone soon after. Raises `ApiError`."""
+        """Hide documents at once; they are removed soon after. Raises `ApiError`."""
         for id in ids:
             self.client.delete_document(kb, id)
 
     def upload(self, kb: str, paths: Sequence[Path]) -> Iterator[list[Row]]:
         """Upload files one by one and yield the status table whenever it changes, until every document is settled.
 
-        The local copies are removed as soon as they are sent.
+        The local copies are deleted as soon as they are sent.
         """
         items: list[UploadItem] = []
         for number, path in enumerate(paths):
@@ -99,7 +99,7 @@ class Actions:
             ]
 
     def ask(self, kb: str, question: str, turns: Sequence[Turn]) -> Iterator[Turn]:
-        """Yield the growing answer; what goes wrong ends up in its `error`."""
+        """Yield the growing answer. An error is put into its `error`."""
         turn = Turn(question)
         yield turn
         try:
@@ -121,7 +121,7 @@ def _grown(turn: Turn, event: AnswerEvent) -> Turn:
 
 
 def history(turns: Sequence[Turn]) -> list[Message]:
-    """Return the last answered turns as the messages that `ask` takes."""
+    """Return the last answered turns as messages for `ask`."""
     answered = [turn for turn in turns if turn.answer and not turn.error][-HISTORY_TURNS:]
     return [
         message
@@ -134,7 +134,7 @@ def history(turns: Sequence[Turn]) -> list[Message]:
 
 
 def choices(documents: Sequence[DocumentOut]) -> list[tuple[str, str]]:
-    """Return what a list offers for choosing documents: a label and the id."""
+    """Return the choices of a list of documents, each a label and an id."""
     return [
         (f"{document.name} ({status_label(document.status, document.progress)})", document.id)
         for document in documents

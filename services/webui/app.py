@@ -26,7 +26,7 @@ from zhiwen.webui.settings import WebuiSettings
 
 LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 HEADERS: Mapping[str, str] = {
-    # The page asks nothing of any other machine, whatever gradio or a quoted document would like to load.
+    # The page loads nothing from another machine, whatever gradio or a quoted document asks for.
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
         "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' blob:; "
@@ -40,9 +40,10 @@ HEADERS: Mapping[str, str] = {
 def create_app(
     settings: WebuiSettings, *, scratch: Path | None = None, transport: httpx.BaseTransport | None = None
 ) -> FastAPI:
-    """Build the application. `scratch` is removed when it ends; `transport` replaces the network to the services.
+    """Build the application.
 
-    Raises `ConfigurationError` when it would listen beyond this machine and no key is set.
+    The folder `scratch` is deleted when the application ends. `transport` replaces the network to the services. Raises
+    `ConfigurationError` when the page would be open to other machines and no key is set.
     """
     key = settings.api_key.get_secret_value()
     require_loopback_or_key(settings.host, has_key=bool(key))
@@ -50,7 +51,7 @@ def create_app(
         ingest_url=settings.ingest_url,
         query_url=settings.query_url,
         api_key=key,
-        retries=0,  # a visitor is told at once what is amiss
+        retries=0,  # a visitor sees an error at once
         transport=transport,
     )
 
@@ -64,7 +65,7 @@ def create_app(
     app = FastAPI(title="Zhiwen page", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     add_operations_routes(app, lambda _: {"ingest": _answers(client, "ingest"), "query": _answers(client, "query")})
     app.add_middleware(SecurityHeaders)
-    if not key:  # a foreign page whose name was pointed at this machine must not get in
+    if not key:  # against DNS rebinding: another site's name may point to this machine
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES, www_redirect=False)
 
     from zhiwen.webui import page
@@ -106,7 +107,7 @@ def main() -> None:
         settings = WebuiSettings()
         configure_logging("webui", settings.log_level, settings.log_format)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        scratch = tempfile.mkdtemp(prefix="zhiwen-webui-")  # uploads on their way; nobody else may read them
+        scratch = tempfile.mkdtemp(prefix="zhiwen-webui-")  # for uploads; nobody else may read them
         os.environ["GRADIO_TEMP_DIR"] = scratch
         serve(lambda: create_app(settings, scratch=Path(scratch)), host=settings.host, port=settings.webui_port)
 

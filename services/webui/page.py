@@ -1,6 +1,6 @@
-"""The page itself. gradio appears in this module only.
+"""The page itself. Only this module uses gradio.
 
-Import it after `GRADIO_TEMP_DIR` is set: gradio reads that while it is imported.
+Set `GRADIO_TEMP_DIR` before you import this module: gradio reads it while it is imported.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
 
 def mount(app: FastAPI, actions: Actions, *, key: str) -> FastAPI:
-    """Serve the page at /. With a key, visitors sign in with it as the password, under any name."""
+    """Serve the page at /. With a `key`, visitors sign in: the key is the password, and any name will do."""
 
     def known(_name: str, password: str) -> bool:
         return hmac.compare_digest(password.encode(), key.encode())
@@ -86,6 +86,11 @@ def build(actions: Actions) -> gr.Blocks:
 def _connect_bases(
     actions: Actions, blocks: gr.Blocks, kb: gr.Dropdown, new: gr.Textbox, create: gr.Button, reload: gr.Button
 ) -> None:
+    """Connect the row at the top of the page, `blocks`, with `actions`.
+
+    `kb` chooses the knowledge base, `new` holds the name of a new one, and `create` and `reload` are buttons.
+    """
+
     def offered(chosen: str | None) -> Any:
         names = _told(actions.base_names)
         return gr.Dropdown(choices=names, value=chosen if chosen in names else (names[0] if names else None))
@@ -140,7 +145,7 @@ def _chat(actions: Actions, kb: gr.Dropdown) -> None:
 
 
 def messages(turns: Sequence[Turn]) -> list[Any]:
-    """Return the chat: question, answer, and the sources that open on a click."""
+    """Return the messages of the chat: questions, answers, and sources that open on a click."""
     shown: list[Any] = []
     for turn in turns:
         shown.append(gr.ChatMessage(role="user", content=turn.question))
@@ -157,7 +162,7 @@ def messages(turns: Sequence[Turn]) -> list[Any]:
 
 
 class _Documents:
-    """The tab of documents: upload with its status table, and the list with delete."""
+    """The documents tab: the upload with its status table, and the list with a delete button."""
 
     def __init__(
         self, files: gr.File, progress: gr.Dataframe, listed: gr.Dataframe, chosen: gr.Dropdown, delete: gr.Button
@@ -199,7 +204,7 @@ class _Documents:
                 raise gr.Error(exc.detail) from exc
 
         def deleted(base: str | None, ids: list[str]) -> tuple[Any, Any]:
-            if not ids:  # none chosen, or the visitor thought better of it
+            if not ids:  # no document is chosen, or the visitor did not confirm
                 return gr.skip(), gr.skip()
             _told(lambda: actions.delete(_chosen(base), ids))
             return refreshed(base)
@@ -233,7 +238,7 @@ def _chosen(base: str | None) -> str:
 
 
 def _told(action: Callable[[], T]) -> T:
-    """Return what `action` returns; an error of the API becomes a message on the page."""
+    """Run `action` and return its result. An error of the API becomes a message on the page."""
     try:
         return action()
     except ApiError as exc:

@@ -1,4 +1,4 @@
-"""What the page shows, as plain functions: rows of tables and HTML. No input, no output, no gradio."""
+"""Makes what the page shows: rows of tables, and HTML. Pure, without gradio."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ OUTCOMES = {
 
 
 def status_label(status: str, progress: ProgressOut | None = None) -> str:
-    """Return a document's status in both languages and, within a stage, how far that is: 12/40."""
+    """Return a document's status in both languages, and within a stage its progress, such as `12/40`."""
     known = progress is not None and progress.stage == status and progress.total and status in STAGES
     part = f" {progress.done}/{progress.total}" if progress is not None and known else ""
     return STATUSES.get(status, status) + part
 
 
 def outcome_label(outcome: str) -> str:
+    """Return the outcome of an upload in both languages."""
     return OUTCOMES.get(outcome, outcome)
 
 
@@ -63,7 +64,7 @@ def document_rows(documents: Iterable[DocumentOut]) -> list[Row]:
 
 
 def upload_rows(items: Iterable[UploadItem], latest: Mapping[str, DocumentEvent]) -> list[Row]:
-    """Return the rows under `UPLOAD_HEADERS`: upload items, with what is known by now of their documents (by id)."""
+    """Return the rows under `UPLOAD_HEADERS`. `latest` holds the last event of each document, by id."""
     return [_upload_row(item, latest.get(item.id) if item.id and is_followed(item) else None) for item in items]
 
 
@@ -79,7 +80,7 @@ def _upload_row(item: UploadItem, event: DocumentEvent | None) -> Row:
 
 
 def is_followed(item: UploadItem) -> bool:
-    """True when the item has a document of its own, whose status is of interest."""
+    """Return True when the item names a document of its own, whose status the page shows."""
     return item.outcome not in {"rejected", "duplicate"}
 
 
@@ -89,6 +90,7 @@ def waiting_rows(names: Iterable[str]) -> list[Row]:
 
 
 def error_text(error: ErrorOut | None) -> str:
+    """Return the sentence of an error, or nothing without an error."""
     return error.detail if error else ""
 
 
@@ -100,7 +102,7 @@ def size_label(count: int) -> str:
 
 
 def sources_html(sources: Sequence[SourceOut]) -> str:
-    """Return numbered sources that open on a click; everything of a document is escaped, so that it stays text."""
+    """Return numbered sources that open on a click. Text of documents is escaped, so that it stays text."""
     if not sources:
         return ""
     items = "".join(

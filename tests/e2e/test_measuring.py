@@ -36,7 +36,7 @@ def written(path: Path, rows: Sequence[dict[str, Any]]) -> str:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """The options that name passages, questions and distractors, one of which has the text of a passage."""
+    """The options for passages, questions and distractors. One distractor has the text of a passage."""
     passages = [{"id": id, "text": text} for id, text, _ in FACTS]
     questions = [{"question": question, "passage_id": [id], "answerable": True} for id, _, question in FACTS]
     questions.append({"question": NOWHERE, "passage_id": [], "answerable": False})

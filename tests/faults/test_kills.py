@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.process_stack import Chunk, Rig, prose, running_rig
+from tests.servers.process_stack import Chunk, ProcessStack, process_stack, prose
 from tests.servers.stages import STAGES, drop, lead_to
 
 FILES = {
@@ -25,122 +25,124 @@ VICTIMS = ("worker", "parser", "api", "redis", "milvus")
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with running_rig(tmp_path_factory.mktemp("kills")) as rig:
-        yield rig
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessStack]:
+    with process_stack(tmp_path_factory.mktemp("kills")) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")
-def undisturbed(rig: Rig) -> dict[str, list[Chunk]]:
+def undisturbed(stack: ProcessStack) -> dict[str, list[Chunk]]:
     """The chunks of the files when nothing happens to anybody."""
-    kb = rig.base()
-    rig.upload(kb, FILES)
-    rig.all_ready(kb)
-    return rig.chunk_sets(kb)
+    kb = stack.base()
+    stack.upload(kb, FILES)
+    stack.all_ready(kb)
+    return stack.chunk_sets(kb)
 
 
 @pytest.fixture(scope="module")
-def rebuilt(rig: Rig) -> dict[str, list[Chunk]]:
+def rebuilt(stack: ProcessStack) -> dict[str, list[Chunk]]:
     """The same after an undisturbed rebuild."""
-    kb = rig.base()
-    rig.upload(kb, FILES)
-    rig.all_ready(kb)
-    rebuild(rig, kb)
-    wait_rebuilt(rig, kb)
-    return rig.chunk_sets(kb)
+    kb = stack.base()
+    stack.upload(kb, FILES)
+    stack.all_ready(kb)
+    rebuild(stack, kb)
+    wait_rebuilt(stack, kb)
+    return stack.chunk_sets(kb)
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_while_indexing_ends_in_the_same_chunks(
-    rig: Rig, undisturbed: dict[str, list[Chunk]], stage: str, victim: str
+    stack: ProcessStack, undisturbed: dict[str, list[Chunk]], stage: str, victim: str
 ) -> None:
-    kb = lead_to(rig, stage, FILES, LONG, len(undisturbed[LONG]))
-    kill_and_restart(rig, victim)
-    rig.all_ready(kb)
-    assert rig.chunk_sets(kb) == undisturbed
-    rig.clean()
-    drop(rig, kb)
+    kb = lead_to(stack, stage, FILES, LONG, len(undisturbed[LONG]))
+    kill_and_restart(stack, victim)
+    stack.all_ready(kb)
+    assert stack.chunk_sets(kb) == undisturbed
+    stack.clean()
+    drop(stack, kb)
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_killed_while_deleting_leaves_nothing(rig: Rig, undisturbed: dict[str, list[Chunk]], victim: str) -> None:
-    kb = rig.base()
-    ids = rig.upload(kb, FILES)
-    rig.all_ready(kb)
-    rig.freeze_worker()
-    assert rig.http.delete(f"/v1/knowledge-bases/{kb}/documents/{ids[LONG]}").status_code == 202
-    assert rig.chunks(kb, ids[LONG]) == []
-    collection = rig.ledger.bases.get(kb).live.collection
-    rig.step_worker_until(lambda: rig.store.count(collection, ids[LONG]) == 0)
-    kill_and_restart(rig, victim)
-    rig.wait_for(lambda: rig.document(kb, ids[LONG])["status"] == "deleted", "deleted")
-    assert rig.chunk_sets(kb) == {name: chunks for name, chunks in undisturbed.items() if name != LONG}
-    rig.clean()
-    drop(rig, kb)
+def test_killed_while_deleting_leaves_nothing(
+    stack: ProcessStack, undisturbed: dict[str, list[Chunk]], victim: str
+) -> None:
+    kb = stack.base()
+    ids = stack.upload(kb, FILES)
+    stack.all_ready(kb)
+    stack.freeze_worker()
+    assert stack.http.delete(f"/v1/knowledge-bases/{kb}/documents/{ids[LONG]}").status_code == 202
+    assert stack.chunks(kb, ids[LONG]) == []
+    collection = stack.ledger.bases.get(kb).live.collection
+    stack.step_worker_until(lambda: stack.store.count(collection, ids[LONG]) == 0)
+    kill_and_restart(stack, victim)
+    stack.wait_for(lambda: stack.document(kb, ids[LONG])["status"] == "deleted", "deleted")
+    assert stack.chunk_sets(kb) == {name: chunks for name, chunks in undisturbed.items() if name != LONG}
+    stack.clean()
+    drop(stack, kb)
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_killed_while_rebuilding_ends_in_the_new_chunks(
-    rig: Rig, undisturbed: dict[str, list[Chunk]], rebuilt: dict[str, list[Chunk]], victim: str
+    stack: ProcessStack, undisturbed: dict[str, list[Chunk]], rebuilt: dict[str, list[Chunk]], victim: str
 ) -> None:
-    kb = rig.base()
-    id = rig.upload(kb, FILES)[LONG]
-    rig.all_ready(kb)
-    rig.freeze_worker()
-    rebuild(rig, kb)
-    building = rig.ledger.bases.get(kb).building
+    kb = stack.base()
+    id = stack.upload(kb, FILES)[LONG]
+    stack.all_ready(kb)
+    stack.freeze_worker()
+    rebuild(stack, kb)
+    building = stack.ledger.bases.get(kb).building
     assert building is not None
-    rig.run_worker_until(lambda: rig.store.count(building.collection, id) > 0)
-    assert rig.get(kb)["rebuild"]["done"] < len(FILES)
-    assert rig.chunk_sets(kb) == undisturbed
-    kill_and_restart(rig, victim)
-    wait_rebuilt(rig, kb)
-    assert rig.chunk_sets(kb) == rebuilt != undisturbed
-    rig.clean()
-    drop(rig, kb)
+    stack.run_worker_until(lambda: stack.store.count(building.collection, id) > 0)
+    assert stack.get(kb)["rebuild"]["done"] < len(FILES)
+    assert stack.chunk_sets(kb) == undisturbed
+    kill_and_restart(stack, victim)
+    wait_rebuilt(stack, kb)
+    assert stack.chunk_sets(kb) == rebuilt != undisturbed
+    stack.clean()
+    drop(stack, kb)
 
 
-def kill_and_restart(rig: Rig, victim: str) -> None:
+def kill_and_restart(stack: ProcessStack, victim: str) -> None:
     """Kill a process while the worker stands still, let the worker go on without it, then start it again."""
     match victim:
         case "worker":
-            rig.worker.kill()
-            rig.worker.start()
+            stack.worker.kill()
+            stack.worker.start()
             return
         case "parser":
-            for child in rig.parser_children():
+            for child in stack.parser_children():
                 child.kill()
-            rig.worker.thaw()
+            stack.worker.thaw()
             return
         case "api":
-            server = rig.api
+            server = stack.api
         case "redis":
-            server = rig.redis
+            server = stack.redis
         case "milvus":
-            server = rig.milvus
+            server = stack.milvus
     server.kill()
-    rig.worker.thaw()
+    stack.worker.thaw()
     server.start()
 
 
-def rebuild(rig: Rig, kb: str) -> None:
-    response = rig.http.patch(f"/v1/knowledge-bases/{kb}", json={"chunking": {"size": 40, "overlap": 4}})
+def rebuild(stack: ProcessStack, kb: str) -> None:
+    response = stack.http.patch(f"/v1/knowledge-bases/{kb}", json={"chunking": {"size": 40, "overlap": 4}})
     assert response.status_code == 200, response.text
     assert response.json()["rebuild"]
 
 
-def wait_rebuilt(rig: Rig, kb: str) -> None:
-    rig.wait_for(lambda: rig.get(kb)["rebuild"] is None, "rebuilt")
-    shown = rig.get(kb)
+def wait_rebuilt(stack: ProcessStack, kb: str) -> None:
+    stack.wait_for(lambda: stack.get(kb)["rebuild"] is None, "rebuilt")
+    shown = stack.get(kb)
     assert shown["rebuild_error"] is None
     assert shown["chunking"]["size"] == 40
 
 
-def test_what_is_dropped_leaves_no_collection_and_no_original(rig: Rig) -> None:
-    for base in rig.http.get("/v1/knowledge-bases").json()["items"]:
-        drop(rig, base["name"])
-    assert rig.store.collections() == []
-    report = rig.clean()
+def test_what_is_dropped_leaves_no_collection_and_no_original(stack: ProcessStack) -> None:
+    for base in stack.http.get("/v1/knowledge-bases").json()["items"]:
+        drop(stack, base["name"])
+    assert stack.store.collections() == []
+    report = stack.clean()
     assert report["checked_originals"] == 0
-    assert not [path for path in Path(rig.data / "originals").rglob("*") if path.is_file()]
+    assert not [path for path in Path(stack.data / "originals").rglob("*") if path.is_file()]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.servers.process_stack import Chunk, Rig, prose, running_rig
+from tests.servers.process_stack import Chunk, ProcessStack, process_stack, prose
 from tests.servers.stages import lead_to
 from tests.servers.stores import Server, moto_s3, new_database, postgres, wait_until
 
@@ -30,7 +30,7 @@ def s3() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory, ledger_server: Server, s3: Server) -> Iterator[Rig]:
+def stack(tmp_path_factory: pytest.TempPathFactory, ledger_server: Server, s3: Server) -> Iterator[ProcessStack]:
     settings = {
         "ORIGINALS_URL": "s3://faults/originals",
         "S3_ENDPOINT_URL": s3.url,
@@ -38,72 +38,74 @@ def rig(tmp_path_factory: pytest.TempPathFactory, ledger_server: Server, s3: Ser
         "S3_SECRET_KEY": "testing",
     }
     url = new_database(ledger_server.url, "faults")
-    with running_rig(tmp_path_factory.mktemp("faults"), database_url=url, settings=settings) as rig:
-        yield rig
+    with process_stack(tmp_path_factory.mktemp("faults"), database_url=url, settings=settings) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")
-def undisturbed(rig: Rig) -> dict[str, list[Chunk]]:
-    kb = rig.base()
-    rig.upload(kb, FILES)
-    rig.all_ready(kb)
-    return rig.chunk_sets(kb)
+def undisturbed(stack: ProcessStack) -> dict[str, list[Chunk]]:
+    kb = stack.base()
+    stack.upload(kb, FILES)
+    stack.all_ready(kb)
+    return stack.chunk_sets(kb)
 
 
 @pytest.mark.parametrize("victim", ["worker", "api", "milvus", "ledger"])
 @pytest.mark.parametrize("stage", ["half indexed", "before commit"])
 def test_killed_while_indexing_ends_in_the_same_chunks(
-    rig: Rig, ledger_server: Server, undisturbed: dict[str, list[Chunk]], stage: str, victim: str
+    stack: ProcessStack, ledger_server: Server, undisturbed: dict[str, list[Chunk]], stage: str, victim: str
 ) -> None:
-    kb = lead_to(rig, stage, FILES, LONG, len(undisturbed[LONG]))
+    kb = lead_to(stack, stage, FILES, LONG, len(undisturbed[LONG]))
     match victim:
         case "ledger":
             kill_postgres(ledger_server)
-            rig.worker.thaw()
+            stack.worker.thaw()
             ledger_server.start()
         case "worker":
-            rig.worker.kill()
-            rig.worker.start()
+            stack.worker.kill()
+            stack.worker.start()
         case _:
-            server = rig.api if victim == "api" else rig.milvus
+            server = stack.api if victim == "api" else stack.milvus
             server.kill()
-            rig.worker.thaw()
+            stack.worker.thaw()
             server.start()
-    rig.wait_for(lambda: rig.http.get("/readyz").status_code == 200, "ready again")
-    rig.all_ready(kb)
-    assert rig.chunk_sets(kb) == undisturbed
-    rig.clean()
+    stack.wait_for(lambda: stack.http.get("/readyz").status_code == 200, "ready again")
+    stack.all_ready(kb)
+    assert stack.chunk_sets(kb) == undisturbed
+    stack.clean()
 
 
-def test_worker_killed_between_deleting_a_document_and_its_original_leaves_neither(rig: Rig, s3: Server) -> None:
-    kb = rig.base()
-    id = rig.upload(kb, {"secret.txt": b"Nobody may keep this."})["secret.txt"]
-    rig.all_ready(kb)
+def test_worker_killed_between_deleting_a_document_and_its_original_leaves_neither(
+    stack: ProcessStack, s3: Server
+) -> None:
+    kb = stack.base()
+    id = stack.upload(kb, {"secret.txt": b"Nobody may keep this."})["secret.txt"]
+    stack.all_ready(kb)
     s3.freeze()
-    assert rig.http.delete(f"/v1/knowledge-bases/{kb}/documents/{id}").status_code == 202
-    rig.wait_for(lambda: rig.status(kb, id) == "deleted", "deleted")
-    rig.worker.kill()
+    assert stack.http.delete(f"/v1/knowledge-bases/{kb}/documents/{id}").status_code == 202
+    stack.wait_for(lambda: stack.status(kb, id) == "deleted", "deleted")
+    stack.worker.kill()
     s3.thaw()
-    rig.worker.start()
-    assert rig.clean()["orphaned_originals"] == []
+    stack.worker.start()
+    assert stack.clean()["orphaned_originals"] == []
 
 
-def test_originals_that_do_not_answer_hold_up_documents_and_fail_none(rig: Rig, s3: Server) -> None:
-    kb = rig.base()
-    rig.freeze_worker()
-    rig.upload(kb, FILES)
+def test_originals_that_do_not_answer_hold_up_documents_and_fail_none(stack: ProcessStack, s3: Server) -> None:
+    kb = stack.base()
+    stack.freeze_worker()
+    stack.upload(kb, FILES)
     s3.kill()
-    rig.worker.thaw()
-    rig.wait_for(lambda: any(d["error"] for d in rig.documents(kb).values()), "the outage noticed")
-    refused = rig.http.put(f"/v1/knowledge-bases/{kb}/documents/by-name/late.txt", content=b"late")
+    stack.worker.thaw()
+    stack.wait_for(lambda: any(d["error"] for d in stack.documents(kb).values()), "the outage noticed")
+    refused = stack.http.put(f"/v1/knowledge-bases/{kb}/documents/by-name/late.txt", content=b"late")
     assert (refused.status_code, refused.json()["code"]) == (503, "storage-unavailable")
     s3.start()  # its memory is empty: what it held is lost, which the documents must say
-    documents = rig.settle(kb)
+    documents = stack.settle(kb)
     assert {document["error"]["code"] for document in documents.values()} == {"original-missing"}
     path = f"/v1/knowledge-bases/{kb}/documents/by-name/{LONG}"
-    rig.wait_for(lambda: rig.http.put(path, content=FILES[LONG]).status_code == 202, "uploads are taken again")
-    assert rig.upload(kb, FILES).keys() == FILES.keys()
-    rig.all_ready(kb)
+    stack.wait_for(lambda: stack.http.put(path, content=FILES[LONG]).status_code == 202, "uploads are taken again")
+    assert stack.upload(kb, FILES).keys() == FILES.keys()
+    stack.all_ready(kb)
 
 
 def kill_postgres(server: Server) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.servers.process_stack import Rig, running_rig
+from tests.servers.process_stack import ProcessStack, process_stack
 from tests.servers.stores import moto_s3, new_database
 
 SECONDS = float(os.environ.get("ZHIWEN_FAULT_SECONDS", "60"))
@@ -26,10 +26,10 @@ Version = tuple[str, int]
 
 
 @pytest.fixture(params=["sqlite", "postgresql-s3"])
-def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProcessStack]:
     if request.param == "sqlite":
-        with running_rig(tmp_path, with_query=True) as rig:
-            yield rig
+        with process_stack(tmp_path, with_query=True) as stack:
+            yield stack
         return
     url = new_database(request.getfixturevalue("postgres_url"), "two-clients")
     with moto_s3() as s3:
@@ -39,15 +39,15 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
             "S3_ACCESS_KEY": "testing",
             "S3_SECRET_KEY": "testing",
         }
-        with running_rig(tmp_path, database_url=url, settings=settings, with_query=True) as rig:
-            yield rig
+        with process_stack(tmp_path, database_url=url, settings=settings, with_query=True) as stack:
+            yield stack
 
 
 @dataclass
 class Client:
     """A client that does what its dice say, and remembers what was acknowledged."""
 
-    rig: Rig
+    stack: ProcessStack
     kb: str
     dice: random.Random
     tokens: dict[Version, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Client:
 
     def run(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        with self.rig.client_of(self.rig.api) as http:
+        with self.stack.client_of(self.stack.api) as http:
             while time.monotonic() < until:
                 self.act(http, f"/v1/knowledge-bases/{self.kb}/documents", self.dice.choice(NAMES))
                 time.sleep(self.dice.random() * 0.05)
@@ -90,20 +90,20 @@ class Client:
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_two_clients_on_the_same_names_leave_the_last_acknowledged_words(rig: Rig) -> None:
-    seconds = SECONDS if not rig.database_url else SECONDS / 6
+def test_two_clients_on_the_same_names_leave_the_last_acknowledged_words(stack: ProcessStack) -> None:
+    seconds = SECONDS if not stack.database_url else SECONDS / 6
     print(f"seed {SEED}, {seconds:g} s; ZHIWEN_FAULT_SEED and ZHIWEN_FAULT_SECONDS set them")
-    kb = rig.base()
-    clients = [Client(rig, kb, random.Random(SEED + number)) for number in range(2)]
+    kb = stack.base()
+    clients = [Client(stack, kb, random.Random(SEED + number)) for number in range(2)]
     threads = [threading.Thread(target=client.run, args=(seconds,)) for client in clients]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert [surprise for client in clients for surprise in client.surprises] == []
-    shown = rig.settle(kb, seconds=90)
-    rig.idle(60)
-    rig.clean()
+    shown = stack.settle(kb, seconds=90)
+    stack.idle(60)
+    stack.clean()
 
     tokens = clients[0].tokens | clients[1].tokens
     deleted = clients[0].deleted | clients[1].deleted
@@ -115,13 +115,13 @@ def test_two_clients_on_the_same_names_leave_the_last_acknowledged_words(rig: Ri
         assert document["status"] in {"ready", "cancelled"}
         if document["status"] == "ready":
             assert document["live_version"] == newest
-        chunks = rig.chunks(kb, document["id"])
+        chunks = stack.chunks(kb, document["id"])
         if document["live_version"] is not None:
             live[document["id"]] = tokens[document["id"], document["live_version"]]
             assert live[document["id"]] in chunks[0][1]
         assert all(token not in text for _, text in chunks for token in set(tokens.values()) - set(live.values()))
     print(f"{len(tokens)} uploads, {len(deleted)} deletes, {len(live)} documents answer")
     for id, token in live.items():
-        assert [hit["document_id"] for hit in rig.search(kb, token) if token in hit["text"]] == [id]
+        assert [hit["document_id"] for hit in stack.search(kb, token) if token in hit["text"]] == [id]
     for token in random.Random(SEED).sample(sorted(set(tokens.values()) - set(live.values())), k=20):
-        assert [hit["text"] for hit in rig.search(kb, token) if token in hit["text"]] == []
+        assert [hit["text"] for hit in stack.search(kb, token) if token in hit["text"]] == []

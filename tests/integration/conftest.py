@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers.gateways import upstream, write_config
-from tests.servers.in_process_stack import House, house
+from tests.servers.in_process_stack import InProcessStack, in_process_stack
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port, service
 from tests.servers.stores import new_database
 
@@ -42,25 +42,25 @@ def gateway_url(model_server: FakeOpenAI, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def both_houses(
+def stack_on_each_ledger(
     request: pytest.FixtureRequest, milvus_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[House]:
+) -> Iterator[InProcessStack]:
     """All services, once with their ledger on SQLite and once on PostgreSQL."""
     database_url = ""
     if request.param == "postgresql":
-        database_url = new_database(request.getfixturevalue("postgres_url"), "house")
-    folder = tmp_path_factory.mktemp("house")
-    with house(folder, milvus_url=milvus_url, redis_url=redis_url, database_url=database_url) as running:
+        database_url = new_database(request.getfixturevalue("postgres_url"), "stack")
+    folder = tmp_path_factory.mktemp("stack")
+    with in_process_stack(folder, milvus_url=milvus_url, redis_url=redis_url, database_url=database_url) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def asking_house(
+def stack_with_model(
     milvus_url: str, redis_url: str, gateway_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[House]:
+) -> Iterator[InProcessStack]:
     """All services, in front of the real gateway and the scripted model server."""
     folder = tmp_path_factory.mktemp("asking")
-    with house(folder, milvus_url=milvus_url, redis_url=redis_url, gateway_url=gateway_url) as running:
+    with in_process_stack(folder, milvus_url=milvus_url, redis_url=redis_url, gateway_url=gateway_url) as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""Follow-up questions: condensed by the model for the search alone, and by nobody where that cannot be."""
+"""Follow-up questions: the model condenses them for the search; without a model they stay unchanged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers.in_process_stack import House
+from tests.servers.in_process_stack import InProcessStack
 from tests.servers.processes import FakeOpenAI
 from tests.servers.stores import wait_until
 from zhiwen.common.api.questions import Message
@@ -33,9 +33,9 @@ WHOLE = "员工每年有几天带薪病假?"
 
 
 @pytest.fixture(scope="module")
-def kb(asking_house: House) -> str:
-    name = asking_house.base()
-    asking_house.add(name, "手册.md", HANDBOOK)
+def kb(stack_with_model: InProcessStack) -> str:
+    name = stack_with_model.base()
+    stack_with_model.add(name, "手册.md", HANDBOOK)
     return name
 
 
@@ -44,10 +44,10 @@ def says(text: str, **more: Any) -> dict[str, Any]:
 
 
 def test_follow_up_is_condensed_for_the_search_and_asked_as_it_is(
-    asking_house: House, kb: str, model: FakeOpenAI
+    stack_with_model: InProcessStack, kb: str, model: FakeOpenAI
 ) -> None:
     model.script(says(f"完整问题:{WHOLE}"), says("五天。[1]"))
-    answer = asking_house.ask(kb, FOLLOW_UP, history=HISTORY, temperature=0.7).json()
+    answer = stack_with_model.ask(kb, FOLLOW_UP, history=HISTORY, temperature=0.7).json()
     condensing, answering = (request.json() for request in model.requests())
     lines = "用户: 每年有几天带薪年假?\n助手: 每年有十天带薪年假。[1]"
     content = fill_condensing(CONDENSE_CHINESE, history=lines, question=FOLLOW_UP)
@@ -65,41 +65,45 @@ def test_follow_up_is_condensed_for_the_search_and_asked_as_it_is(
 
 
 def test_what_is_deleted_while_the_question_is_condensed_does_not_answer(
-    asking_house: House, model: FakeOpenAI
+    stack_with_model: InProcessStack, model: FakeOpenAI
 ) -> None:
-    kb = asking_house.base()
-    kept = asking_house.add(kb, "手册.md", HANDBOOK)
-    gone = asking_house.add(kb, "旧手册.md", HANDBOOK.replace("五天", "九天"))
-    asking_house.search(kb, WHOLE)  # what is live is in memory
+    kb = stack_with_model.base()
+    kept = stack_with_model.add(kb, "手册.md", HANDBOOK)
+    gone = stack_with_model.add(kb, "旧手册.md", HANDBOOK.replace("五天", "九天"))
+    stack_with_model.search(kb, WHOLE)  # what is live is in memory
     model.script(says(f"完整问题:{WHOLE}", behaviour="slow"), says("五天。[1]"))
-    with asking_house.resting(), ThreadPoolExecutor(1) as pool:  # so that its chunks are still there
-        asked = pool.submit(asking_house.ask, kb, FOLLOW_UP, history=HISTORY)
+    with stack_with_model.resting(), ThreadPoolExecutor(1) as pool:  # so that its chunks are still there
+        asked = pool.submit(stack_with_model.ask, kb, FOLLOW_UP, history=HISTORY)
         wait_until(lambda: bool(model.requests()), 5, "the question is not condensed")
-        deleted = asking_house.ingest.delete(f"/v1/knowledge-bases/{kb}/documents/{gone['id']}")
+        deleted = stack_with_model.ingest.delete(f"/v1/knowledge-bases/{kb}/documents/{gone['id']}")
         assert deleted.status_code == 202
         answer = asked.result().json()
     assert {source["document_id"] for source in answer["sources"]} == {kept["id"]}
 
 
-def test_tokens_of_both_calls_are_counted(asking_house: House, kb: str, model: FakeOpenAI) -> None:
+def test_tokens_of_both_calls_are_counted(stack_with_model: InProcessStack, kb: str, model: FakeOpenAI) -> None:
     def usage(count: int) -> dict[str, int]:
         return {"prompt_tokens": count, "completion_tokens": 1, "total_tokens": count + 1}
 
     model.script(says(WHOLE, usage=usage(40)), says("五天。", usage=usage(200)))
-    answer = asking_house.ask(kb, FOLLOW_UP, history=HISTORY).json()
+    answer = stack_with_model.ask(kb, FOLLOW_UP, history=HISTORY).json()
     assert answer["usage"] == {"prompt_tokens": 240, "completion_tokens": 2, "total_tokens": 242}
 
 
-def test_streamed_answer_ends_with_the_condensed_question(asking_house: House, kb: str, model: FakeOpenAI) -> None:
+def test_streamed_answer_ends_with_the_condensed_question(
+    stack_with_model: InProcessStack, kb: str, model: FakeOpenAI
+) -> None:
     model.script(says(WHOLE), says("五天。"))
-    events = asking_house.ask_streamed(kb, FOLLOW_UP, history=HISTORY)
+    events = stack_with_model.ask_streamed(kb, FOLLOW_UP, history=HISTORY)
     assert [event.name for event in events][0 :: len(events) - 1] == ["sources", "done"]
     assert events[-1].data["condensed_question"] == WHOLE
 
 
-def test_question_without_history_is_searched_as_it_is(asking_house: House, kb: str, model: FakeOpenAI) -> None:
+def test_question_without_history_is_searched_as_it_is(
+    stack_with_model: InProcessStack, kb: str, model: FakeOpenAI
+) -> None:
     model.script(says("五天。"))
-    answer = asking_house.ask(kb, WHOLE).json()
+    answer = stack_with_model.ask(kb, WHOLE).json()
     assert len(model.requests()) == 1
     assert answer["condensed_question"] is None
     assert answer["took_ms"]["condense"] == 0
@@ -116,10 +120,10 @@ def test_question_without_history_is_searched_as_it_is(asking_house: House, kb: 
     ids=["error", "lost", "empty", "too long"],
 )
 def test_failing_condensation_falls_back_to_the_question(
-    asking_house: House, kb: str, model: FakeOpenAI, step: Any
+    stack_with_model: InProcessStack, kb: str, model: FakeOpenAI, step: Any
 ) -> None:
     model.script(step, says("五天。"))
-    answer = asking_house.ask(kb, "员工每年有几天带薪病假呢?", history=HISTORY).json()
+    answer = stack_with_model.ask(kb, "员工每年有几天带薪病假呢?", history=HISTORY).json()
     assert answer["condensed_question"] == "员工每年有几天带薪病假呢?"
     assert (answer["refused"], answer["answer"]) == (False, "五天。")
 

@@ -1,4 +1,4 @@
-"""The consistency check through its routes: what differs between ledger, originals and Milvus is named and mended."""
+"""The consistency check through its routes: differences between ledger, originals and Milvus are found and mended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.servers.in_process_stack import DIMENSION, House
+from tests.servers.in_process_stack import DIMENSION, InProcessStack
 from tests.servers.stores import wait_until
 from zhiwen.common.models import Chunk
 from zhiwen.common.store import ChunkRow
@@ -17,20 +17,20 @@ NOBODY = "f" * 32
 
 
 @pytest.fixture
-def zw(both_houses: House) -> House:
-    return both_houses
+def zw(stack_on_each_ledger: InProcessStack) -> InProcessStack:
+    return stack_on_each_ledger
 
 
 @pytest.fixture
-def kb(zw: House) -> str:
+def kb(zw: InProcessStack) -> str:
     return zw.base()
 
 
-def collection_of(zw: House, kb: str) -> str:
+def collection_of(zw: InProcessStack, kb: str) -> str:
     return zw.ledger.bases.get(kb).live.collection
 
 
-def report(zw: House, *, repair: bool) -> Any:
+def report(zw: InProcessStack, *, repair: bool) -> Any:
     response = zw.ingest.request("POST" if repair else "GET", "/v1/fsck")
     assert response.status_code == 200, response.text
     return response.json()
@@ -47,7 +47,7 @@ def stray(document_id: str, version: int, ordinal: int) -> ChunkRow:
     return ChunkRow(document_id, version, Chunk(ordinal, "流浪的片段", "", None), "无主.txt", {}, dense, {7: 1.0})
 
 
-def test_missing_chunks_are_found_and_indexed_again(zw: House, kb: str) -> None:
+def test_missing_chunks_are_found_and_indexed_again(zw: InProcessStack, kb: str) -> None:
     document = zw.add(kb, "年假.txt", "员工年假为十天。")
     collection = collection_of(zw, kb)
     zw.store.delete(collection, document["id"], 1)
@@ -64,7 +64,7 @@ def test_missing_chunks_are_found_and_indexed_again(zw: House, kb: str) -> None:
     assert [hit["document_id"] for hit in zw.search(kb, "员工年假为十天。")] == [document["id"]]
 
 
-def test_chunks_that_nobody_owns_are_found_and_removed(zw: House, kb: str) -> None:
+def test_chunks_that_nobody_owns_are_found_and_removed(zw: InProcessStack, kb: str) -> None:
     document = zw.add(kb, "年假.txt", "员工年假为十天。")
     collection = collection_of(zw, kb)
     zw.store.upsert(collection, [stray(NOBODY, 1, 0), stray(document["id"], 9, 0)])
@@ -78,7 +78,7 @@ def test_chunks_that_nobody_owns_are_found_and_removed(zw: House, kb: str) -> No
     assert zw.store.count(collection, document["id"], 1) == 1
 
 
-def test_originals_that_nobody_names_are_found_and_removed(zw: House, kb: str) -> None:
+def test_originals_that_nobody_names_are_found_and_removed(zw: InProcessStack, kb: str) -> None:
     kept = zw.add(kb, "年假.txt", "员工年假为十一天。")["sha256"]
     stray_bytes = b"nobody names these bytes"
     sha256 = hashlib.sha256(stray_bytes).hexdigest()
@@ -92,7 +92,7 @@ def test_originals_that_nobody_names_are_found_and_removed(zw: House, kb: str) -
     assert zw.originals.exists(kept)
 
 
-def test_original_that_is_lost_is_named(zw: House, kb: str) -> None:
+def test_original_that_is_lost_is_named(zw: InProcessStack, kb: str) -> None:
     sha256 = zw.add(kb, "丢失.txt", "原件会丢失。")["sha256"]
     zw.originals.remove(sha256)
     found = report(zw, repair=False)

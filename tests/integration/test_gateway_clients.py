@@ -1,4 +1,4 @@
-"""The gateway with the clients people have, the built-in answerer and embeddings, and as a process of its own."""
+"""The gateway with usual clients, with the built-in answerer and embeddings, and as its own process."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_a_process_pointed_at_a_model_server_by_three_variables(fake: FakeOpenAI
     [
         ({"ZHIWEN_HOST": "0.0.0.0"}, "listens on loopback only"),
         ({"ZHIWEN_GATEWAY_CONFIG": "/nonexistent.yaml"}, "cannot be read"),
-        ({"ZHIWEN_LLM_BASE_URL": "nonsense"}, "no http address"),
+        ({"ZHIWEN_LLM_BASE_URL": "nonsense"}, "not an HTTP address"),
     ],
 )
 def test_wrong_settings_end_the_process_with_a_sentence(tmp_path: Path, env: dict[str, str], says: str) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.servers.in_process_stack import House, events_of, problem_of, texts
+from tests.servers.in_process_stack import InProcessStack, events_of, problem_of, texts
 from tests.servers.ledgers import unique
 from tests.servers.stores import wait_until
 from zhiwen.common.ledger import Retry
@@ -21,19 +21,19 @@ UNKNOWN = "0" * 32
 
 
 @pytest.fixture
-def zw(both_houses: House) -> House:
-    return both_houses
+def zw(stack_on_each_ledger: InProcessStack) -> InProcessStack:
+    return stack_on_each_ledger
 
 
 @pytest.fixture
-def kb(zw: House) -> str:
+def kb(zw: InProcessStack) -> str:
     return zw.base()
 
 
 @pytest.fixture(scope="session")
-def empty_kb(both_houses: House) -> str:
+def empty_kb(stack_on_each_ledger: InProcessStack) -> str:
     """A knowledge base that tests leave empty."""
-    return both_houses.base()
+    return stack_on_each_ledger.base()
 
 
 def path(kb: str, rest: str = "") -> str:
@@ -58,7 +58,7 @@ def zip_of(members: dict[str, bytes | str], *, gbk: bool = False) -> bytes:
 # Knowledge bases
 
 
-def test_base_is_created_shown_and_listed(zw: House) -> None:
+def test_base_is_created_shown_and_listed(zw: InProcessStack) -> None:
     name = unique("产品 手册（2026）\u3000全角 🎉")
     body = {
         "name": name,
@@ -77,7 +77,7 @@ def test_base_is_created_shown_and_listed(zw: House) -> None:
     assert name in listed_bases(zw)
 
 
-def listed_bases(zw: House) -> list[str]:
+def listed_bases(zw: InProcessStack) -> list[str]:
     names: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
@@ -91,7 +91,7 @@ def listed_bases(zw: House) -> list[str]:
     return names
 
 
-def test_index_that_names_no_metric_keeps_the_present_one(zw: House) -> None:
+def test_index_that_names_no_metric_keeps_the_present_one(zw: InProcessStack) -> None:
     index = {"type": "AUTOINDEX", "metric": "COSINE"}
     kb = zw.base(index=index)
     changed = zw.ingest.patch(path(kb), json={"index": {"type": "AUTOINDEX"}}).json()
@@ -128,7 +128,7 @@ def test_index_that_names_no_metric_keeps_the_present_one(zw: House) -> None:
     ],
     ids=lambda value: ascii(value)[:40],
 )
-def test_bad_base_is_refused_and_leaves_nothing(zw: House, change: dict[str, Any], code: str) -> None:
+def test_bad_base_is_refused_and_leaves_nothing(zw: InProcessStack, change: dict[str, Any], code: str) -> None:
     name = unique("bad")
     body = json.dumps({"name": name, **change})
     headers = {"Content-Type": "application/json"}
@@ -136,21 +136,21 @@ def test_bad_base_is_refused_and_leaves_nothing(zw: House, change: dict[str, Any
     problem_of(zw.ingest.get(path(name)), 404, "knowledge-base-not-found")
 
 
-def test_second_base_of_a_name_is_a_conflict_and_leaves_no_collection(zw: House, empty_kb: str) -> None:
+def test_second_base_of_a_name_is_a_conflict_and_leaves_no_collection(zw: InProcessStack, empty_kb: str) -> None:
     before = len(zw.store.collections())
     problem_of(zw.ingest.post("/v1/knowledge-bases", json={"name": empty_kb}), 409, "knowledge-base-exists")
     assert len(zw.store.collections()) == before
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"[]", b'"text"', b"\xff\xfe", b"[" * 50_000, b'{"name": NaN}'], ids=repr)
-def test_broken_json_is_a_problem(zw: House, body: bytes) -> None:
+def test_broken_json_is_a_problem(zw: InProcessStack, body: bytes) -> None:
     response = zw.ingest.post("/v1/knowledge-bases", content=body, headers={"Content-Type": "application/json"})
     assert response.status_code in {400, 422}
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["code"] in {"invalid-json", "invalid-request", "bad-request"}
 
 
-def test_only_uploads_may_be_large(zw: House, kb: str) -> None:
+def test_only_uploads_may_be_large(zw: InProcessStack, kb: str) -> None:
     large = b"\0" * (2 * 2**20)
     for client, address in ((zw.ingest, "/v1/knowledge-bases"), (zw.query, path(kb, "/search"))):
         problem_of(client.post(address, content=large), 413, "request-too-large")
@@ -159,7 +159,7 @@ def test_only_uploads_may_be_large(zw: House, kb: str) -> None:
     assert put.json()["error"]["code"] == "unsupported-type"
 
 
-def test_description_and_template_can_be_changed_and_unset(zw: House, kb: str) -> None:
+def test_description_and_template_can_be_changed_and_unset(zw: InProcessStack, kb: str) -> None:
     changed = zw.ingest.patch(path(kb), json={"description": "新", "prompt_template": "{context}{question}"}).json()
     assert (changed["description"], changed["prompt_template"]) == ("新", "{context}{question}")
     reset = zw.ingest.patch(path(kb), json={"prompt_template": None}).json()
@@ -169,7 +169,7 @@ def test_description_and_template_can_be_changed_and_unset(zw: House, kb: str) -
     assert zw.ingest.get(path(kb)).json()["prompt_template"] is None
 
 
-def test_deleted_base_is_gone_at_once_with_all_it_held(zw: House, kb: str) -> None:
+def test_deleted_base_is_gone_at_once_with_all_it_held(zw: InProcessStack, kb: str) -> None:
     document = zw.add(kb, "年假.txt", "员工年假为十天。" + kb)
     collection = zw.ledger.bases.get(kb).live.collection
     assert zw.ingest.delete(path(kb)).status_code == 202
@@ -187,13 +187,13 @@ def test_deleted_base_is_gone_at_once_with_all_it_held(zw: House, kb: str) -> No
 @pytest.mark.parametrize(
     "address", ["/v1/nothing", "/v1/knowledge-bases/a%00b", "/v1/knowledge-bases/a/documents/b%00"]
 )
-def test_addresses_that_are_none_are_problems(zw: House, method: str, address: str) -> None:
+def test_addresses_that_are_none_are_problems(zw: InProcessStack, method: str, address: str) -> None:
     response = zw.ingest.request(method, address)
     assert response.status_code in {404, 405, 422}
     assert response.headers["content-type"] == "application/problem+json"
 
 
-def test_wrong_method_is_a_problem_that_names_the_right_ones(zw: House) -> None:
+def test_wrong_method_is_a_problem_that_names_the_right_ones(zw: InProcessStack) -> None:
     response = zw.ingest.put("/v1/knowledge-bases")
     problem_of(response, 405, "method-not-allowed")
     assert "POST" in response.headers["allow"] or "GET" in response.headers["allow"]
@@ -202,7 +202,7 @@ def test_wrong_method_is_a_problem_that_names_the_right_ones(zw: House) -> None:
 # Upload
 
 
-def test_upload_ends_ready_with_its_chunks(zw: House, kb: str) -> None:
+def test_upload_ends_ready_with_its_chunks(zw: InProcessStack, kb: str) -> None:
     content = "# 请假制度\n\n## 年假\n\n员工年假为十天。\n\n## 病假\n\n病假需要医生证明。\n"
     item = zw.upload(kb, {"制度/请假.md": content}, metadata='{"部门": "人事", "年": 2026}')[0]
     assert (item["name"], item["outcome"], item["version"], item["error"]) == ("制度/请假.md", "created", 1, None)
@@ -220,7 +220,7 @@ def test_upload_ends_ready_with_its_chunks(zw: House, kb: str) -> None:
     assert (shown["documents"], shown["chunks"]) == ({"ready": 1}, document["chunks"])
 
 
-def test_one_bad_file_never_fails_the_others(zw: House, kb: str) -> None:
+def test_one_bad_file_never_fails_the_others(zw: InProcessStack, kb: str) -> None:
     files: dict[str, bytes | str] = {
         "好.txt": "好的内容。",
         "空.txt": b"",
@@ -237,14 +237,14 @@ def test_one_bad_file_never_fails_the_others(zw: House, kb: str) -> None:
     assert {d["name"] for d in documents(zw, kb)} == {"好.txt", "也好.txt"}
 
 
-def documents(zw: House, kb: str, **params: Any) -> list[dict[str, Any]]:
+def documents(zw: InProcessStack, kb: str, **params: Any) -> list[dict[str, Any]]:
     response = zw.ingest.get(path(kb, "/documents"), params=params)
     assert response.status_code == 200, response.text
     items: list[dict[str, Any]] = response.json()["items"]
     return items
 
 
-def test_document_without_text_fails_and_says_so(zw: House, kb: str) -> None:
+def test_document_without_text_fails_and_says_so(zw: InProcessStack, kb: str) -> None:
     item = zw.upload(kb, {"空白.html": "<html><body><p> </p></body></html>"})[0]
     document = zw.settled(kb, item["id"])
     assert (document["status"], document["error"]["code"], document["chunks"]) == ("failed", "no-text", 0)
@@ -255,13 +255,13 @@ def test_document_without_text_fails_and_says_so(zw: House, kb: str) -> None:
     assert zw.settled(kb, item["id"])["status"] == "failed"
 
 
-def test_line_without_a_space_is_indexed_and_found(zw: House, kb: str) -> None:
+def test_line_without_a_space_is_indexed_and_found(zw: InProcessStack, kb: str) -> None:
     document = zw.add(kb, "长行.txt", "编号" + "A1b2C3d4" * 30_000 + "。年假十天。")
     assert document["chunks"] > 1
     assert any("年假十天" in hit["text"] for hit in zw.search(kb, "年假十天", top_k=100))
 
 
-def test_names_arrive_in_every_encoding_that_clients_use(zw: House, kb: str) -> None:
+def test_names_arrive_in_every_encoding_that_clients_use(zw: InProcessStack, kb: str) -> None:
     names = {
         b'filename="\xe5\xb9\xb4\xe5\x81\x87\xe3\x80\x80a.txt"': "年假\u3000a.txt",
         'filename="年假b.txt"'.encode("gb18030"): "年假b.txt",
@@ -282,7 +282,7 @@ def test_names_arrive_in_every_encoding_that_clients_use(zw: House, kb: str) -> 
 
 
 @pytest.mark.parametrize("name", ["", "   ", "/", "a\x07b.txt", "长" * 400 + ".txt"], ids=lambda n: ascii(n)[:12])
-def test_names_that_are_none_are_rejected(zw: House, empty_kb: str, name: str) -> None:
+def test_names_that_are_none_are_rejected(zw: InProcessStack, empty_kb: str, name: str) -> None:
     body = f'--X\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\nx\r\n--X--\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=X"}
     response = zw.ingest.post(path(empty_kb, "/documents"), content=body.encode(), headers=headers)
@@ -290,19 +290,19 @@ def test_names_that_are_none_are_rejected(zw: House, empty_kb: str, name: str) -
     assert response.json()["items"][0]["error"]["code"] == "bad-name"
 
 
-def test_longest_name_of_different_characters_is_kept(zw: House, kb: str) -> None:
+def test_longest_name_of_different_characters_is_kept(zw: InProcessStack, kb: str) -> None:
     name = "".join(chr(0x4E00 + 13 * n) for n in range(340)) + ".md"
     assert zw.add(kb, name, "内容。")["name"] == name
 
 
 @pytest.mark.parametrize("gbk", [False, True], ids=["utf-8", "gbk"])
-def test_zip_is_unpacked_with_chinese_names(zw: House, kb: str, gbk: bool) -> None:
+def test_zip_is_unpacked_with_chinese_names(zw: InProcessStack, kb: str, gbk: bool) -> None:
     packed = zip_of({"制度/年假.txt": "年假十天。", "制度/病假.md": "# 病假\n需要证明。"}, gbk=gbk)
     items = zw.upload(kb, {"资料.zip": packed})
     assert {item["name"]: item["outcome"] for item in items} == {"制度/年假.txt": "created", "制度/病假.md": "created"}
 
 
-def test_bad_members_of_a_zip_are_named_and_the_others_stand(zw: House, kb: str) -> None:
+def test_bad_members_of_a_zip_are_named_and_the_others_stand(zw: InProcessStack, kb: str) -> None:
     inner = zip_of({"a.txt": "a"})
     packed = zip_of({"一.txt": "一。", "../外.txt": "x", "空.txt": "", "内.zip": inner, "二.txt": "二。"})
     items = {item["name"]: item for item in zw.upload(kb, {"资料.zip": packed})}
@@ -316,13 +316,13 @@ def test_bad_members_of_a_zip_are_named_and_the_others_stand(zw: House, kb: str)
     }
 
 
-def test_zip_by_name_is_refused_and_leaves_nothing(zw: House, empty_kb: str) -> None:
+def test_zip_by_name_is_refused_and_leaves_nothing(zw: InProcessStack, empty_kb: str) -> None:
     packed = zip_of({"a.txt": "a。", "b.txt": "b。"})
     problem_of(zw.ingest.put(path(empty_kb, "/documents/by-name/x.zip"), content=packed), 422, "archive-by-name")
     assert documents(zw, empty_kb) == []
 
 
-def test_put_creates_replaces_and_leaves_unchanged(zw: House, kb: str) -> None:
+def test_put_creates_replaces_and_leaves_unchanged(zw: InProcessStack, kb: str) -> None:
     address = path(kb, "/documents/by-name/" + quote("制度/年假 1.txt"))
     first = zw.ingest.put(address, content="年假五天。".encode(), params={"metadata": '{"年": 1}'})
     assert (first.status_code, first.json()["outcome"], first.json()["name"]) == (202, "created", "制度/年假 1.txt")
@@ -337,7 +337,7 @@ def test_put_creates_replaces_and_leaves_unchanged(zw: House, kb: str) -> None:
 
 
 @pytest.mark.parametrize("choice", ["skip", "error"])
-def test_duplicate_bytes_name_the_document_that_holds_them(zw: House, kb: str, choice: str) -> None:
+def test_duplicate_bytes_name_the_document_that_holds_them(zw: InProcessStack, kb: str, choice: str) -> None:
     first = zw.upload(kb, {"甲.txt": "同样的内容。"})[0]
     second = zw.upload(kb, {"乙.txt": "同样的内容。"}, on_duplicate=choice)[0]
     if choice == "skip":
@@ -363,13 +363,15 @@ def test_duplicate_bytes_name_the_document_that_holds_them(zw: House, kb: str, c
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_bad_fields_are_refused_and_leave_nothing(zw: House, empty_kb: str, fields: dict[str, str], code: str) -> None:
+def test_bad_fields_are_refused_and_leave_nothing(
+    zw: InProcessStack, empty_kb: str, fields: dict[str, str], code: str
+) -> None:
     response = zw.ingest.post(path(empty_kb, "/documents"), files={"file": ("a.txt", "内容")}, data=fields)
     problem_of(response, 422, code)
     assert documents(zw, empty_kb) == []
 
 
-def test_metadata_of_every_kind_comes_back_and_is_searched(zw: House, kb: str) -> None:
+def test_metadata_of_every_kind_comes_back_and_is_searched(zw: InProcessStack, kb: str) -> None:
     metadata = {
         '引"号': 'it\'s \\ "x"',
         "零": "a\u0000b",
@@ -407,18 +409,20 @@ def test_metadata_of_every_kind_comes_back_and_is_searched(zw: House, kb: str) -
     ],
     ids=lambda value: ascii(value)[:30],
 )
-def test_broken_multipart_is_a_problem(zw: House, empty_kb: str, content_type: str, body: bytes, code: str) -> None:
+def test_broken_multipart_is_a_problem(
+    zw: InProcessStack, empty_kb: str, content_type: str, body: bytes, code: str
+) -> None:
     response = zw.ingest.post(path(empty_kb, "/documents"), content=body, headers={"Content-Type": content_type})
     problem_of(response, 422, code)
     assert list((zw.data_dir / "incoming").iterdir()) == []
 
 
 @pytest.mark.parametrize("rest", ["", "/documents", f"/documents/{UNKNOWN}", f"/documents/{UNKNOWN}/content"])
-def test_unknown_base_is_not_found_everywhere(zw: House, rest: str) -> None:
+def test_unknown_base_is_not_found_everywhere(zw: InProcessStack, rest: str) -> None:
     problem_of(zw.ingest.get(path("没有这个库", rest)), 404, "knowledge-base-not-found")
 
 
-def test_upload_to_an_unknown_base_is_not_found(zw: House) -> None:
+def test_upload_to_an_unknown_base_is_not_found(zw: InProcessStack) -> None:
     response = zw.ingest.post(path("没有", "/documents"), files={"file": ("a.txt", "内容")})
     problem_of(response, 404, "knowledge-base-not-found")
 
@@ -435,14 +439,14 @@ def test_upload_to_an_unknown_base_is_not_found(zw: House) -> None:
         ("DELETE", ""),
     ],
 )
-def test_unknown_document_is_not_found_everywhere(zw: House, empty_kb: str, method: str, rest: str) -> None:
+def test_unknown_document_is_not_found_everywhere(zw: InProcessStack, empty_kb: str, method: str, rest: str) -> None:
     problem_of(zw.ingest.request(method, path(empty_kb, f"/documents/{UNKNOWN}{rest}")), 404, "document-not-found")
 
 
 # Lists
 
 
-def test_pages_hold_each_document_once(zw: House, kb: str) -> None:
+def test_pages_hold_each_document_once(zw: InProcessStack, kb: str) -> None:
     names = [f"文件{number:02}.txt" for number in range(23)]
     zw.upload(kb, {name: f"内容 {name}" for name in names})
     seen: list[str] = []
@@ -455,7 +459,7 @@ def test_pages_hold_each_document_once(zw: House, kb: str) -> None:
     assert (sorted(seen), cursor) == (names, None)
 
 
-def test_list_by_status_and_name(zw: House, kb: str) -> None:
+def test_list_by_status_and_name(zw: InProcessStack, kb: str) -> None:
     zw.add(kb, "手册/甲.txt", "甲。")
     zw.settled(kb, zw.upload(kb, {"手册/空.html": "<p></p>"})[0]["id"])
     assert [d["name"] for d in documents(zw, kb, status="ready")] == ["手册/甲.txt"]
@@ -478,11 +482,11 @@ def test_list_by_status_and_name(zw: House, kb: str) -> None:
     ],
     ids=str,
 )
-def test_bad_list_parameters_are_refused(zw: House, empty_kb: str, params: dict[str, Any], code: str) -> None:
+def test_bad_list_parameters_are_refused(zw: InProcessStack, empty_kb: str, params: dict[str, Any], code: str) -> None:
     problem_of(zw.ingest.get(path(empty_kb, "/documents"), params=params), 422, code)
 
 
-def test_chunks_come_in_pages_and_in_order(zw: House, kb: str) -> None:
+def test_chunks_come_in_pages_and_in_order(zw: InProcessStack, kb: str) -> None:
     text = "\n\n".join(f"第{n}条：" + "规定内容" * 40 + "。" for n in range(12))
     document = zw.add(kb, "规定.txt", text)
     whole = zw.ingest.get(path(kb, f"/documents/{document['id']}/chunks"), params={"limit": 500}).json()
@@ -497,7 +501,7 @@ def test_chunks_come_in_pages_and_in_order(zw: House, kb: str) -> None:
     assert [chunk["ordinal"] for chunk in paged] == list(range(document["chunks"]))
 
 
-def test_forged_cursor_of_chunks_does_no_harm(zw: House, kb: str) -> None:
+def test_forged_cursor_of_chunks_does_no_harm(zw: InProcessStack, kb: str) -> None:
     document = zw.add(kb, "a.txt", "内容。")
     chunks = path(kb, f"/documents/{document['id']}/chunks")
     positions: list[object] = [[1e30], ["a"], [True], [1, 2], {}, None]
@@ -514,7 +518,7 @@ def cursor_of(position: object) -> str:
 # One document
 
 
-def test_events_follow_a_document_until_it_is_ready(zw: House, kb: str) -> None:
+def test_events_follow_a_document_until_it_is_ready(zw: InProcessStack, kb: str) -> None:
     with zw.resting():
         item = zw.upload(kb, {"年假.txt": "年假十天。"})[0]
         with zw.ingest.stream("GET", path(kb, f"/documents/{item['id']}/events")) as response:
@@ -529,13 +533,13 @@ def test_events_follow_a_document_until_it_is_ready(zw: House, kb: str) -> None:
     assert rest[-1].data["chunks"] == 1
 
 
-def test_events_of_a_settled_document_are_one(zw: House, kb: str) -> None:
+def test_events_of_a_settled_document_are_one(zw: InProcessStack, kb: str) -> None:
     document = zw.add(kb, "a.txt", "内容。")
     with zw.ingest.stream("GET", path(kb, f"/documents/{document['id']}/events")) as response:
         assert [event.data for event in events_of(response)] == [document]
 
 
-def test_events_are_neither_stored_nor_held_back_on_their_way(zw: House, kb: str) -> None:
+def test_events_are_neither_stored_nor_held_back_on_their_way(zw: InProcessStack, kb: str) -> None:
     document = zw.add(kb, "a.txt", "内容。")
     response = zw.ingest.get(path(kb, f"/documents/{document['id']}/events"))
     assert "no-store" in response.headers["cache-control"]
@@ -545,7 +549,7 @@ def test_events_are_neither_stored_nor_held_back_on_their_way(zw: House, kb: str
     assert (json.loads(first.split("\n")[1].removeprefix("data: ")), rest) == (document, "")
 
 
-def test_content_is_the_original_to_the_byte_and_cannot_run(zw: House, kb: str) -> None:
+def test_content_is_the_original_to_the_byte_and_cannot_run(zw: InProcessStack, kb: str) -> None:
     content = "<script>alert('年假')</script><p>年假十天。</p>".encode("gb18030")
     document = zw.add(kb, "制度/年假 '1'.html", content)
     response = zw.ingest.get(path(kb, f"/documents/{document['id']}/content"))
@@ -557,13 +561,13 @@ def test_content_is_the_original_to_the_byte_and_cannot_run(zw: House, kb: str) 
     assert "sandbox" in response.headers["content-security-policy"]
 
 
-def test_lost_original_is_a_problem(zw: House, kb: str) -> None:
+def test_lost_original_is_a_problem(zw: InProcessStack, kb: str) -> None:
     document = zw.add(kb, "a.txt", "独一无二的内容。" + kb)
     zw.originals.remove(document["sha256"])
     problem_of(zw.ingest.get(path(kb, f"/documents/{document['id']}/content")), 404, "original-missing")
 
 
-def test_cancelled_document_is_not_indexed_and_can_be_retried(zw: House, kb: str) -> None:
+def test_cancelled_document_is_not_indexed_and_can_be_retried(zw: InProcessStack, kb: str) -> None:
     with zw.resting():
         item = zw.upload(kb, {"a.txt": "年假十天。"})[0]
         cancelled = zw.ingest.post(path(kb, f"/documents/{item['id']}/cancel"))
@@ -575,7 +579,7 @@ def test_cancelled_document_is_not_indexed_and_can_be_retried(zw: House, kb: str
     problem_of(zw.ingest.post(path(kb, f"/documents/{item['id']}/retry")), 409, "not-retryable")
 
 
-def test_deleted_document_is_gone_from_search_at_once_and_deleted_later(zw: House, kb: str) -> None:
+def test_deleted_document_is_gone_from_search_at_once_and_deleted_later(zw: InProcessStack, kb: str) -> None:
     document = zw.add(kb, "年假.txt", "年假十天。" + kb)
     zw.add(kb, "病假.txt", "病假需要证明。")
     with zw.resting():
@@ -591,7 +595,7 @@ def test_deleted_document_is_gone_from_search_at_once_and_deleted_later(zw: Hous
     assert zw.ingest.delete(path(kb, f"/documents/{document['id']}")).json()["status"] == "deleted"
 
 
-def test_original_that_another_document_shares_is_kept(zw: House, kb: str) -> None:
+def test_original_that_another_document_shares_is_kept(zw: InProcessStack, kb: str) -> None:
     content = "共享的内容。" + kb
     first, second = zw.add(kb, "甲.txt", content), zw.add(kb, "乙.txt", content)
     zw.ingest.delete(path(kb, f"/documents/{first['id']}"))
@@ -599,7 +603,7 @@ def test_original_that_another_document_shares_is_kept(zw: House, kb: str) -> No
     assert zw.ingest.get(path(kb, f"/documents/{second['id']}/content")).text == content
 
 
-def test_old_version_answers_until_the_new_one_does_and_never_both(zw: House, kb: str) -> None:
+def test_old_version_answers_until_the_new_one_does_and_never_both(zw: InProcessStack, kb: str) -> None:
     document = zw.add(kb, "年假.txt", "年假五天。")
     with zw.resting():
         zw.upload(kb, {"年假.txt": "年假十天。"})
@@ -608,7 +612,7 @@ def test_old_version_answers_until_the_new_one_does_and_never_both(zw: House, kb
     assert texts(zw.search(kb, "年假", top_k=10)) == ["年假十天。"]
 
 
-def test_failed_new_version_leaves_the_old_one_answering(zw: House, kb: str) -> None:
+def test_failed_new_version_leaves_the_old_one_answering(zw: InProcessStack, kb: str) -> None:
     document = zw.add(kb, "年假.html", "<p>年假五天。</p>")
     zw.upload(kb, {"年假.html": "<p> </p>"})
     failed = zw.settled(kb, document["id"])
@@ -617,7 +621,7 @@ def test_failed_new_version_leaves_the_old_one_answering(zw: House, kb: str) -> 
     assert len(zw.ingest.get(path(kb, f"/documents/{document['id']}/chunks")).json()["items"]) == 1
 
 
-def test_many_deleted_chunks_hide_no_live_one(zw: House, kb: str) -> None:
+def test_many_deleted_chunks_hide_no_live_one(zw: InProcessStack, kb: str) -> None:
     """More chunks than a search fetches at first are deleted but not yet removed."""
     lines = "\n\n".join(f"年假规定第{number}条说明。" + "年假" * 100 for number in range(150))
     old = zw.add(kb, "旧.txt", lines)
@@ -633,7 +637,7 @@ def test_many_deleted_chunks_hide_no_live_one(zw: House, kb: str) -> None:
 # Service
 
 
-def test_health_metrics_and_documentation(zw: House) -> None:
+def test_health_metrics_and_documentation(zw: InProcessStack) -> None:
     assert zw.ingest.get("/healthz").json() == {"status": "ok"}
     ready = zw.ingest.get("/readyz")
     checks = dict.fromkeys(("ledger", "milvus", "broker", "originals"), "ok")
@@ -645,14 +649,14 @@ def test_health_metrics_and_documentation(zw: House) -> None:
 
 
 @pytest.mark.parametrize(("sent", "kept"), [("abc-123.X:y_z", True), ("a b", False), ("x" * 200, False), ("中", False)])
-def test_request_id_is_kept_when_it_is_sane(zw: House, sent: str, kept: bool) -> None:
+def test_request_id_is_kept_when_it_is_sane(zw: InProcessStack, sent: str, kept: bool) -> None:
     for address in ("/healthz", "/v1/nothing"):
         got = zw.ingest.get(address, headers={b"X-Request-ID": sent.encode()}).headers["x-request-id"]
         assert (got == sent) is kept
         assert got
 
 
-def test_upload_carries_its_request_id_to_the_job(zw: House, kb: str) -> None:
+def test_upload_carries_its_request_id_to_the_job(zw: InProcessStack, kb: str) -> None:
     with zw.resting():
         response = zw.ingest.post(
             path(kb, "/documents"), files={"file": ("a.txt", "内容。")}, headers={"X-Request-ID": "trace-me-1"}

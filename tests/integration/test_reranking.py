@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.servers.in_process_stack import House, house, problem_of
+from tests.servers.in_process_stack import InProcessStack, in_process_stack, problem_of
 from tests.servers.processes import FakeOpenAI, fake_openai, free_port
 from tests.servers.tiny_models import write_cross_encoder
 from zhiwen.common.errors import ServiceError
@@ -102,14 +102,14 @@ def test_whatever_goes_wrong_is_a_service_error(server: FakeOpenAI, remote: Remo
 
 
 @pytest.fixture(scope="module")
-def reranking_house(
+def reranking_stack(
     rerank_server: FakeOpenAI,
     milvus_url: str,
     redis_url: str,
     gateway_url: str,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[House]:
-    with house(
+) -> Iterator[InProcessStack]:
+    with in_process_stack(
         tmp_path_factory.mktemp("reranking"),
         milvus_url=milvus_url,
         redis_url=redis_url,
@@ -120,24 +120,26 @@ def reranking_house(
 
 
 @pytest.fixture(scope="module")
-def kb(reranking_house: House) -> str:
-    name = reranking_house.base()
+def kb(reranking_stack: InProcessStack) -> str:
+    name = reranking_stack.base()
     for number in range(4):
-        reranking_house.add(name, f"{number}.txt", f"员工每年有{number}天年假。" * (number + 1))
+        reranking_stack.add(name, f"{number}.txt", f"员工每年有{number}天年假。" * (number + 1))
     return name
 
 
-def asked(house: House, kb: str, **body: Any) -> Any:
-    response = house.query.post(f"/v1/knowledge-bases/{kb}/search", json={"query": "员工每年有几天年假", **body})
+def asked(stack: InProcessStack, kb: str, **body: Any) -> Any:
+    response = stack.query.post(f"/v1/knowledge-bases/{kb}/search", json={"query": "员工每年有几天年假", **body})
     assert response.status_code == 200, response.text
     return response.json()
 
 
-def test_search_comes_in_the_order_of_the_reranker(reranking_house: House, kb: str, server: FakeOpenAI) -> None:
-    plain = asked(reranking_house, kb, rerank=False)
+def test_search_comes_in_the_order_of_the_reranker(
+    reranking_stack: InProcessStack, kb: str, server: FakeOpenAI
+) -> None:
+    plain = asked(reranking_stack, kb, rerank=False)
     assert (plain["reranked"], server.requests()) == (False, [])
     server.script({"behaviour": "answer", "scores": [0.1, 0.2, 0.3, 0.4]})
-    found = asked(reranking_house, kb)
+    found = asked(reranking_stack, kb)
     assert found["reranked"] is True
     assert [hit["source"] for hit in found["hits"]] == [hit["source"] for hit in reversed(plain["hits"])]
     assert [hit["rerank_score"] for hit in found["hits"]] == [0.4, 0.3, 0.2, 0.1]
@@ -146,35 +148,37 @@ def test_search_comes_in_the_order_of_the_reranker(reranking_house: House, kb: s
     assert {hit["rerank_score"] for hit in plain["hits"]} == {None}
 
 
-def test_more_is_reranked_than_is_returned(reranking_house: House, kb: str, server: FakeOpenAI) -> None:
+def test_more_is_reranked_than_is_returned(reranking_stack: InProcessStack, kb: str, server: FakeOpenAI) -> None:
     server.script({"behaviour": "answer", "scores": [0.1, 0.2, 0.3, 0.4]})
-    found = asked(reranking_house, kb, top_k=1)
+    found = asked(reranking_stack, kb, top_k=1)
     assert [hit["rerank_score"] for hit in found["hits"]] == [0.4]
     assert len(server.requests()[0].json()["documents"]) == 4
 
 
-def test_failing_reranker_leaves_the_hits_and_says_so(reranking_house: House, kb: str, server: FakeOpenAI) -> None:
-    plain = asked(reranking_house, kb, rerank=False)
+def test_failing_reranker_leaves_the_hits_and_says_so(
+    reranking_stack: InProcessStack, kb: str, server: FakeOpenAI
+) -> None:
+    plain = asked(reranking_stack, kb, rerank=False)
     server.script({"behaviour": "status", "status": 503, "body": {}})
-    found = asked(reranking_house, kb, rerank=True)
+    found = asked(reranking_stack, kb, rerank=True)
     assert (found["reranked"], found["hits"]) == (False, plain["hits"])
-    metrics = httpx.get(f"{str(reranking_house.query.base_url).rstrip('/')}/metrics").text
+    metrics = httpx.get(f"{str(reranking_stack.query.base_url).rstrip('/')}/metrics").text
     assert "zhiwen_rerank_failures_total" in metrics
 
 
 def test_answer_says_whether_its_sources_were_reranked(
-    reranking_house: House, kb: str, server: FakeOpenAI, model_server: FakeOpenAI
+    reranking_stack: InProcessStack, kb: str, server: FakeOpenAI, model_server: FakeOpenAI
 ) -> None:
     model_server.forget()
-    assert reranking_house.ask(kb, "员工每年有几天年假").json()["reranked"] is True
-    assert reranking_house.ask(kb, "员工每年有几天年假", rerank=False).json()["reranked"] is False
+    assert reranking_stack.ask(kb, "员工每年有几天年假").json()["reranked"] is True
+    assert reranking_stack.ask(kb, "员工每年有几天年假", rerank=False).json()["reranked"] is False
     model_server.forget()
 
 
-def test_reranker_that_is_not_configured_is_an_error(asking_house: House) -> None:
-    name = asking_house.base()
+def test_reranker_that_is_not_configured_is_an_error(stack_with_model: InProcessStack) -> None:
+    name = stack_with_model.base()
     for route, body in (("search", {"query": "q"}), ("ask", {"question": "q", "stream": True})):
-        response = asking_house.query.post(f"/v1/knowledge-bases/{name}/{route}", json={**body, "rerank": True})
+        response = stack_with_model.query.post(f"/v1/knowledge-bases/{name}/{route}", json={**body, "rerank": True})
         problem_of(response, 422, "rerank-not-configured")
 
 

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.servers.process_stack import Rig, running_rig
+from tests.servers.process_stack import ProcessStack, process_stack
 
 CHECKS = [
     not_a_server_error,
@@ -41,33 +41,33 @@ KB = "探针"
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with running_rig(tmp_path_factory.mktemp("schemathesis"), with_query=True) as rig:
-        yield rig
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessStack]:
+    with process_stack(tmp_path_factory.mktemp("schemathesis"), with_query=True) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")
-def ready(rig: Rig) -> dict[str, str]:
+def ready(stack: ProcessStack) -> dict[str, str]:
     """A knowledge base with a document, so that paths lead somewhere: what to put for `kb` and `id`."""
-    rig.http.post("/v1/knowledge-bases", json={"name": KB}).raise_for_status()
-    id = rig.upload(KB, {"one.txt": "年假有五天。".encode()})["one.txt"]
-    rig.all_ready(KB)
+    stack.http.post("/v1/knowledge-bases", json={"name": KB}).raise_for_status()
+    id = stack.upload(KB, {"one.txt": "年假有五天。".encode()})["one.txt"]
+    stack.all_ready(KB)
     return {"kb": KB, "id": id}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_ingest_api_does_what_it_says(rig: Rig, ready: dict[str, str]) -> None:
+def test_ingest_api_does_what_it_says(stack: ProcessStack, ready: dict[str, str]) -> None:
     # The stream of events stays open while a document is worked on.
-    hold(schemathesis.openapi.from_url(f"{rig.api.url}/openapi.json").exclude(path_regex="/events$"), ready)
-    rig.clean()
+    hold(schemathesis.openapi.from_url(f"{stack.api.url}/openapi.json").exclude(path_regex="/events$"), ready)
+    stack.clean()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_query_api_does_what_it_says(rig: Rig, ready: dict[str, str]) -> None:
+def test_query_api_does_what_it_says(stack: ProcessStack, ready: dict[str, str]) -> None:
     # Answers come from the gateway, which does not run here.
-    schema = schemathesis.openapi.from_url(f"{rig.query.url}/openapi.json")
+    schema = schemathesis.openapi.from_url(f"{stack.query.url}/openapi.json")
     hold(schema.exclude(path_regex="/ask$|/readyz$|/chat/|/models"), ready)
 
 

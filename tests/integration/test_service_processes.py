@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.servers.in_process_stack import House, house, problem_of
+from tests.servers.in_process_stack import InProcessStack, in_process_stack, problem_of
 from tests.servers.processes import free_port, service
 from tests.servers.stores import Server, milvus_lite_server, redis_server_in, running, wait_until
 from zhiwen.common.ledger import open_ledger
@@ -41,7 +41,7 @@ def test_service_without_a_key_refuses_to_listen_beyond_this_machine(module: str
 @pytest.fixture(scope="module")
 def keyed(
     milvus_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[House, dict[str, str]]]:
+) -> Iterator[tuple[InProcessStack, dict[str, str]]]:
     """Services that need keys, a knowledge base 甲 and one 乙, and keys by name."""
     folder = tmp_path_factory.mktemp("keyed")
     ledger = open_ledger(f"sqlite:///{folder / 'ledger.db'}")
@@ -52,12 +52,12 @@ def keyed(
     }
     keys["only 甲"] = ledger.keys.create(name="only", scope="write", knowledge_base="甲")[1]
     ledger.close()
-    with house(folder, milvus_url=milvus_url, redis_url=redis_url, workers=1) as running_house:
+    with in_process_stack(folder, milvus_url=milvus_url, redis_url=redis_url, workers=1) as stack:
         for name in ("甲", "乙"):
             headers = {"Authorization": f"Bearer {keys['admin']}"}
-            created = running_house.ingest.post("/v1/knowledge-bases", json={"name": name}, headers=headers)
+            created = stack.ingest.post("/v1/knowledge-bases", json={"name": name}, headers=headers)
             assert created.status_code == 201, created.text
-        yield running_house, keys
+        yield stack, keys
 
 
 REQUESTS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -79,10 +79,10 @@ ALLOWED = {
 
 @pytest.mark.parametrize("key", ALLOWED)
 @pytest.mark.parametrize("what", REQUESTS)
-def test_scope_of_a_key_decides(keyed: tuple[House, dict[str, str]], what: str, key: str) -> None:
-    house, keys = keyed
+def test_scope_of_a_key_decides(keyed: tuple[InProcessStack, dict[str, str]], what: str, key: str) -> None:
+    stack, keys = keyed
     method, path, options = REQUESTS[what]
-    response = house.ingest.request(method, path, headers={"Authorization": f"Bearer {keys[key]}"}, **options)
+    response = stack.ingest.request(method, path, headers={"Authorization": f"Bearer {keys[key]}"}, **options)
     if what in ALLOWED[key]:
         assert response.status_code in {200, 202, 422}, response.text
     else:
@@ -91,25 +91,25 @@ def test_scope_of_a_key_decides(keyed: tuple[House, dict[str, str]], what: str, 
 
 
 @pytest.mark.parametrize("what", REQUESTS)
-def test_nothing_but_health_is_shown_without_a_key(keyed: tuple[House, dict[str, str]], what: str) -> None:
-    house, _ = keyed
+def test_nothing_but_health_is_shown_without_a_key(keyed: tuple[InProcessStack, dict[str, str]], what: str) -> None:
+    stack, _ = keyed
     method, path, options = REQUESTS[what]
-    response = house.ingest.request(method, path, **options)
+    response = stack.ingest.request(method, path, **options)
     problem_of(response, 401, "missing-key")
     assert response.headers["www-authenticate"] == "Bearer"
-    wrong = house.ingest.request(method, path, headers={"Authorization": "Bearer zw_wrong"}, **options)
+    wrong = stack.ingest.request(method, path, headers={"Authorization": "Bearer zw_wrong"}, **options)
     problem_of(wrong, 401, "unknown-key")
 
 
-def test_questions_need_a_key_and_health_needs_none(keyed: tuple[House, dict[str, str]]) -> None:
-    house, keys = keyed
+def test_questions_need_a_key_and_health_needs_none(keyed: tuple[InProcessStack, dict[str, str]]) -> None:
+    stack, keys = keyed
     body = {"query": "年假"}
-    problem_of(house.query.post("/v1/knowledge-bases/甲/search", json=body), 401, "missing-key")
+    problem_of(stack.query.post("/v1/knowledge-bases/甲/search", json=body), 401, "missing-key")
     headers = {"Authorization": keys["only 甲"]}
-    assert house.query.post("/v1/knowledge-bases/甲/search", json=body, headers=headers).status_code == 200
-    response = house.query.post("/v1/knowledge-bases/乙/search", json=body, headers=headers)
+    assert stack.query.post("/v1/knowledge-bases/甲/search", json=body, headers=headers).status_code == 200
+    response = stack.query.post("/v1/knowledge-bases/乙/search", json=body, headers=headers)
     problem_of(response, 403, "other-knowledge-base")
-    for client in (house.ingest, house.query):
+    for client in (stack.ingest, stack.query):
         assert client.get("/healthz").status_code == 200
         assert client.get("/metrics").status_code == 200
 
@@ -206,7 +206,7 @@ def own_stores(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
 
 def test_ready_names_the_store_that_is_gone_and_sees_it_back(own_stores: tuple[Server, Server], tmp_path: Path) -> None:
     milvus, redis = own_stores
-    with house(tmp_path / "data", milvus_url=milvus.url, redis_url=redis.url) as zw:
+    with in_process_stack(tmp_path / "data", milvus_url=milvus.url, redis_url=redis.url) as zw:
         kb = zw.base()
         zw.add(kb, "甲.txt", "年假十天。")
         for server, name in ((redis, "broker"), (milvus, "milvus")):

@@ -1,4 +1,4 @@
-"""Zhiwen in the process of the tests: both APIs on real sockets, a worker in a thread, real stores behind them.
+"""All services in the process of the tests: both APIs on real sockets, a worker in threads, real stores behind them.
 
 Vectors come from `HashEmbedder`, so that no model is loaded; everything else is what production runs.
 """
@@ -82,7 +82,7 @@ def events_of(response: httpx.Response) -> Iterator[Event]:
 
 
 @dataclass
-class House:
+class InProcessStack:
     """The running services, and what clients do with them."""
 
     data_dir: Path
@@ -163,7 +163,7 @@ class House:
 
 
 @contextlib.contextmanager
-def house(
+def in_process_stack(
     data_dir: Path,
     *,
     milvus_url: str,
@@ -172,8 +172,13 @@ def house(
     gateway_url: str = "http://127.0.0.1:9",
     settings: Mapping[str, Any] | None = None,
     workers: int = 2,
-) -> Iterator[House]:
-    """Run everything for the length of the block."""
+) -> Iterator[InProcessStack]:
+    """Run all services for the length of the block.
+
+    `data_dir` holds the ledger, unless `database_url` names another one, and the originals. `settings` go to both APIs.
+    `gateway_url` is where the query API finds a model; by default nothing listens there. `workers` is the number of
+    worker threads.
+    """
     common = {
         "data_dir": data_dir,
         "database_url": database_url,
@@ -193,7 +198,7 @@ def house(
         pipeline=Pipeline(ledger, store, originals, hash_embedders(), parsers),
         leases=LeaseKeeper(ledger.jobs, 30.0),
         broker=Broker(make_celery(redis_url_for_celery(redis_url))),
-        owner=unique("house"),
+        owner=unique("worker"),
         lease_seconds=30.0,
         stopping=threading.Event(),
     )
@@ -209,7 +214,7 @@ def house(
         for thread in threads:
             thread.start()
         try:
-            yield House(data_dir, ingest_client, query_client, ledger, store, originals, worker)
+            yield InProcessStack(data_dir, ingest_client, query_client, ledger, store, originals, worker)
         finally:
             ended.set()
             for thread in threads:

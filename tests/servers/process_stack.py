@@ -1,4 +1,4 @@
-"""A whole ingest side of real processes, each of which a test may freeze, kill and start again by itself."""
+"""The services as real processes: a test may freeze, kill and start each of them again."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ Chunk = tuple[int, str]
 
 
 @dataclass
-class Rig:
-    """Redis, Milvus Lite, the ingest API and a worker, on fixed addresses; more workers and the query API at wish."""
+class ProcessStack:
+    """Redis, Milvus Lite, the ingest API and a worker, on fixed addresses, and the query API `with_query`."""
 
     folder: Path
     database_url: str = ""
@@ -62,12 +62,12 @@ class Rig:
         self.store = ChunkStore(self.milvus.url, timeout=10)
 
     def another_worker(self, name: str) -> Server:
-        """Describe a worker."""
+        """Return another worker, which is not started yet."""
         port = free_port()
         return self._service(name, "ingest.worker.main", port, "/metrics", {"WORKER_METRICS_PORT": str(port)})
 
     def another_api(self, name: str, settings: Mapping[str, str]) -> Server:
-        """Describe another ingest API on the same stores, with settings of its own."""
+        """Return another ingest API on the same stores, with settings of its own. It is not started yet."""
         port = free_port()
         return self._service(name, "ingest.api.app", port, "/healthz", {"INGEST_PORT": str(port), **settings})
 
@@ -106,8 +106,8 @@ class Rig:
         )
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[Rig]:
-        """Run all of it for the length of the block; it is ended by SIGKILL, which all must stand."""
+    def running(self) -> Iterator[ProcessStack]:
+        """Run all processes for the length of the block. SIGKILL ends them, which all of them must survive."""
         services = [self.api, self.worker, *([self.query] if self.with_query else [])]
         try:
             self.redis.start()
@@ -326,10 +326,10 @@ class Rig:
 
 
 @contextlib.contextmanager
-def running_rig(folder: Path, **options: Any) -> Iterator[Rig]:
-    """Run a rig for the length of the block."""
-    with Rig(folder, **options).running() as rig:
-        yield rig
+def process_stack(folder: Path, **options: Any) -> Iterator[ProcessStack]:
+    """Run a stack for the length of the block."""
+    with ProcessStack(folder, **options).running() as stack:
+        yield stack
 
 
 def prose(sentences: int, seed: str = "") -> bytes:
@@ -343,4 +343,4 @@ def prose(sentences: int, seed: str = "") -> bytes:
     return "\n".join(lines).encode()
 
 
-__all__ = ["LEASE_SECONDS", "Chunk", "Rig", "Server", "prose", "running", "running_rig", "wait_until"]
+__all__ = ["LEASE_SECONDS", "Chunk", "ProcessStack", "Server", "process_stack", "prose", "running", "wait_until"]

@@ -1,1 +1,1 @@
-"""The commands of `zhiwen`, one module a subject."""
+"""The commands of `zhiwen`, one module for each subject."""

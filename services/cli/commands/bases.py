@@ -93,10 +93,10 @@ def rebuild(
     chunk_overlap: Annotated[
         int, typer.Option(help="Tokens that neighbouring chunks share; used with --chunk-size.")
     ] = 40,
-    cancel: Annotated[bool, typer.Option("--cancel", help="Give up the rebuild that is running.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel the running rebuild.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")] = True,
 ) -> None:
-    """Index a knowledge base anew with another model, index or chunking, beside what answers now; then switch."""
+    """Index a knowledge base anew; the present index answers until the new one is complete."""
     if cancel:
         base = session.client.cancel_rebuild(name)
     else:
@@ -114,7 +114,7 @@ def rebuild(
     if session.output.as_json:
         session.output.data(base)
     elif base.rebuild_error:
-        session.output.show(f"The rebuild of {name} was given up: {base.rebuild_error}")
+        session.output.show(f"The rebuild of {name} was cancelled: {base.rebuild_error}")
     elif base.rebuild:
         session.output.show(f"{name} is being rebuilt.")
     else:
@@ -124,7 +124,7 @@ def rebuild(
 
 
 def _followed(session: Session, base: KnowledgeBaseOut) -> KnowledgeBaseOut:
-    """Show a progress bar until no rebuild runs; return the knowledge base as it is then."""
+    """Show a progress bar until the rebuild ends, and return the knowledge base in its new state."""
     with Progress(console=session.output.err, transient=True, disable=session.output.as_json) as bars:
         task = bars.add_task("rebuilding", total=None)
         while base.rebuild:
@@ -142,7 +142,7 @@ def recall(
     k: Annotated[int, typer.Option("-k", help="Neighbours to ask for.")] = 10,
     search_params: Annotated[str | None, typer.Option(help='Parameters to try, as JSON: {"ef": 128}.')] = None,
 ) -> None:
-    """Compare the live index with an exact search: how much of it the index finds, and how fast."""
+    """Compare the live index with an exact search: how many of its results the index finds, and how fast."""
     found = session.client.recall(name, queries=queries, k=k, params=search_params)
     if session.output.as_json:
         session.output.data(found)
@@ -176,5 +176,5 @@ def delete(
 
 
 def documents_of(base: KnowledgeBaseOut) -> str:
-    """Return how many documents are in which status: 12 ready, 1 failed."""
+    """Return how many documents are in each status, such as `12 ready, 1 failed`."""
     return ", ".join(f"{count} {status}" for status, count in base.documents.items() if count) or "none"

@@ -24,7 +24,7 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it until it
 
 
 def register_add(root: typer.Typer) -> None:
-    """Put `add` on the top level."""
+    """Register `add` as a command of its own."""
     command(root, "add")(add)
 
 
@@ -36,10 +36,10 @@ def add(
     on_duplicate: Annotated[OnDuplicate, typer.Option(help="When another document holds the same bytes.")] = "keep",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the documents until settled.")] = True,
 ) -> None:
-    """Add files and folders (recursively). Ends with 1 when any file failed."""
+    """Add files and folders (recursively). The exit code is 1 when any file failed."""
     files = collect(paths)
     if not files:
-        raise Usage("There is no file in what you named.")
+        raise Usage("The given paths hold no files.")
     fields = json_object("--metadata", metadata)
     name = session.base(kb)
     output = session.output
@@ -62,9 +62,10 @@ def add_files(
     on_duplicate: OnDuplicate = "keep",
     wait: bool = True,
 ) -> list[AddedDocument]:
-    """Upload files with a progress bar for each stage; return what became of each.
+    """Upload files to the knowledge base `kb` with a progress bar for each stage, and return the outcome of each.
 
-    `metadata` and `on_duplicate` go with each file; with `wait` the documents are followed until they are settled.
+    `client` sends the files, and `output` shows the bars. `metadata` and `on_duplicate` are sent with each file. With
+    `wait`, the documents are followed until they are settled.
     """
     with output.watcher() as watcher:
         return client.add_documents(kb, files, metadata=metadata, on_duplicate=on_duplicate, wait=wait, watcher=watcher)
@@ -115,7 +116,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     wait: Wait = True,
 ) -> None:
-    """Delete documents: hidden from search at once, gone when this ends."""
+    """Delete documents. Search hides them at once; they are gone when this command ends."""
     base = session.base(kb)
     found = [find(session.client, base, document) for document in documents]
     session.confirm(f"Delete {', '.join(document.name for document in found)}?", yes=yes)
@@ -134,14 +135,14 @@ def retry(session: Session, document: Document, kb: Kb = None, wait: Wait = True
 
 @command(app, "cancel")
 def cancel(session: Session, document: Document, kb: Kb = None, wait: Wait = True) -> None:
-    """Stop the indexing of a document; an older version that answers goes on answering."""
+    """Stop the indexing of a document; an older version that is live stays live."""
     base = session.base(kb)
     found = session.client.cancel_document(base, find(session.client, base, document).id)
     _report(session, base, [found], wait=wait)
 
 
 def find(client: Client, kb: str, document: str) -> DocumentOut:
-    """Return the document with this id, or else with this name. Raises `ApiError` (404)."""
+    """Return the document with this id, or otherwise with this name. Raises `ApiError` (404)."""
     try:
         return client.get_document(kb, document)
     except ApiError as exc:
@@ -155,7 +156,7 @@ def find(client: Client, kb: str, document: str) -> DocumentOut:
 
 
 def _report(session: Session, kb: str, documents: Sequence[DocumentOut], *, wait: bool) -> None:
-    """Print how documents ended. Ends with 1 when one failed."""
+    """Print the final state of documents. The exit code is 1 when one failed."""
     latest = {document.id: document for document in documents}
     if wait:
         with session.output.watcher() as watcher:

@@ -1,4 +1,4 @@
-"""`zhiwen eval`: how good retrieval and refusal are on your own questions."""
+"""`zhiwen eval`: measures retrieval and refusal with your own questions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zhiwen.client import ConflictError
 
 
 def register(root: typer.Typer) -> None:
-    """Put `eval` on the top level."""
+    """Register `eval`."""
     command(root, "eval")(evaluate)
 
 
@@ -41,7 +41,7 @@ def evaluate(
     fusion: Annotated[str | None, typer.Option(help="Order of hybrid hits: relevance, min_max, rrf.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
 ) -> None:
-    """Load passages, ask questions, and report recall, refusal and latency per mode."""
+    """Load passages, ask questions, and report recall, refusal and latency for each mode."""
     known = Passages.of(read_lines(passages))
     others = known.others(row for path in distractors or [] for row in read_lines(path))
     kept = known.without(hold_out, seed)
@@ -61,7 +61,7 @@ def evaluate(
 
 @contextlib.contextmanager
 def _base(session: Session, kb: str, model: str | None, *, keep: bool) -> Iterator[bool]:
-    """Make the knowledge base for the length of the block; say whether it is new."""
+    """Create the knowledge base for the length of the block. Yield whether it is new."""
     is_new = True
     try:
         session.client.create_knowledge_base(kb, embedding_model=model or None)

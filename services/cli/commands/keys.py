@@ -1,4 +1,4 @@
-"""`zhiwen keys …`: API keys, made directly in the ledger, so that the first one needs no running service."""
+"""`zhiwen keys …`: API keys, created directly in the ledger, so that no service has to run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def create(
     name: Annotated[str, typer.Option(help="What it is for; shown in logs.")] = "",
     kb: Annotated[str | None, typer.Option("--kb", help="Only this knowledge base.", show_default=False)] = None,
 ) -> None:
-    """Create a key and print its secret, which is shown this once and kept only as a hash."""
+    """Create a key and print its secret, which is shown only once and stored only as a hash."""
     with opened_ledger(session.settings, create=True) as ledger:
         if kb is not None:
             ledger.bases.get(kb)
@@ -50,7 +50,7 @@ def list_(session: Session) -> None:
 
 @command(app, "revoke", options=DATA)
 def revoke(session: Session, id: Annotated[str, typer.Argument(help="Id of the key.", show_default=False)]) -> None:
-    """End a key; running services refuse it within seconds."""
+    """Revoke a key. Running services refuse it within seconds."""
     with opened_ledger(session.settings) as ledger:
         key = ledger.keys.revoke(id)
     if session.output.as_json:

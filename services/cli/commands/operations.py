@@ -1,4 +1,4 @@
-"""`zhiwen up`, `zhiwen status` and `zhiwen fsck`: running Zhiwen on this machine, and looking at how it is."""
+"""`zhiwen up`, `zhiwen status` and `zhiwen fsck`: run Zhiwen on this machine, and check its state."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ FINDINGS = (
     "orphaned_originals",
 )
 LITE_CHUNKS = 100_000
-"""Up to so many chunks a search of Milvus Lite, which is exact, stays quick."""
+"""Up to this many chunks a search in Milvus Lite is fast. It is an exact search."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def register(root: typer.Typer) -> None:
-    """Put `up`, `status` and `fsck` on the top level."""
+    """Register `up`, `status` and `fsck`."""
     command(root, "up", options=DATA)(up)
     command(root, "status")(status)
     command(root, "fsck")(fsck)
@@ -88,18 +88,18 @@ def _show_addresses(output: Output, addresses: Mapping[str, str], folder: str, p
 
 
 def warn_of_size(output: Output, ledger: Ledger) -> None:
-    """Say which knowledge bases have outgrown Milvus Lite, whose search looks at every chunk."""
+    """Name the knowledge bases that have become too large for Milvus Lite, whose search reads every chunk."""
     for base in ledger.bases.all():
         if (chunks := ledger.documents.count(base.id)["chunks"]) > LITE_CHUNKS:
             output.say(
-                f"{base.name} holds {chunks:,} chunks. Past {LITE_CHUNKS:,} a Milvus server finds them faster than "
-                "Milvus Lite: see deploy/README.md."
+                f"{base.name} holds {chunks:,} chunks. With more than {LITE_CHUNKS:,} chunks a Milvus server is faster "
+                "than Milvus Lite: see deploy/README.md."
             )
 
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """While the block runs, SIGTERM and a closed terminal do what Ctrl-C does."""
+    """Within the block, SIGTERM and a closed terminal act like Ctrl-C."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -113,13 +113,13 @@ def signals_interrupt() -> Iterator[None]:
 
 
 def ignore_signals() -> None:
-    """From here to the end of `signals_interrupt` nothing interrupts: stopping takes its time, but has an end."""
+    """Ignore these signals until `signals_interrupt` ends, so that nothing interrupts the stopping."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def status(session: Session) -> None:
-    """Show whether the services answer and what the knowledge bases hold. Ends with 1 when something is amiss."""
+    """Show whether the services answer and what the knowledge bases hold. The exit code is 1 for any error."""
     services = {service: _state(session.client, service) for service in get_args(Service)}
     bases, error = _bases(session.client)
     if session.output.as_json:
@@ -177,7 +177,7 @@ def fsck(
             for entry in getattr(report, kind):
                 text = entry if isinstance(entry, str) else ", ".join(f"{k} {v}" for k, v in entry.items())
                 session.output.show(f"{kind.replace('_', ' ')}: {text}")
-        verdict = "all agree" if report.clean else "they differed; mending" if repair else "they differ"
+        verdict = "all agree" if report.clean else "differences are being mended" if repair else "they differ"
         checked = f"{report.checked_chunks} chunks and {report.checked_originals} originals"
         session.output.show(f"Ledger, originals and Milvus: {verdict} ({checked}).")
     if not report.clean and not repair:

@@ -20,7 +20,7 @@ MinScore = Annotated[float | None, typer.Option(min=0, max=1, help="Leave out pa
 
 
 def register(root: typer.Typer) -> None:
-    """Put `ask` and `search` on the top level."""
+    """Register `ask` and `search`."""
     command(root, "ask")(ask)
     command(root, "search")(search)
 
@@ -35,7 +35,7 @@ def ask(
     min_score: MinScore = None,
     model: Annotated[str | None, typer.Option(help="Model that answers.")] = None,
     stream: Annotated[
-        bool, typer.Option("--stream/--no-stream", help="With --json: one event a line instead of one object.")
+        bool, typer.Option("--stream/--no-stream", help="With --json: one event per line instead of one object.")
     ] = False,
 ) -> None:
     """Answer a question from a knowledge base, with numbered sources."""
@@ -63,7 +63,7 @@ def _name_of(event: AnswerEvent) -> str:
 
 
 def print_answer(output: Output, events: Iterator[AnswerEvent]) -> None:
-    """Print an answer as it comes, then its numbered sources."""
+    """Print an answer as it is written, then its numbered sources."""
     answer: Answer | None = None
     written = False
     try:

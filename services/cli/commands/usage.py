@@ -1,4 +1,4 @@
-"""`zhiwen usage`: which key used how many tokens of which model, directly from the ledger."""
+"""`zhiwen usage`: how many tokens each key used of each model, read directly from the ledger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADERS = ("key", "model", "requests", "unmetered", "prompt tokens", "completion
 
 
 def register(root: typer.Typer) -> None:
-    """Put `usage` on the top level."""
+    """Register `usage`."""
     command(root, "usage", options=DATA)(usage)
 
 
@@ -32,7 +32,7 @@ def usage(
 ) -> None:
     """Show the requests and tokens of each key and model that went through the gateway.
 
-    Unmetered requests are those whose model server reported no tokens: they are in no sum of tokens.
+    Unmetered requests are those whose model server reported no tokens. The sums of tokens leave them out.
     """
     today = datetime.now(UTC).date()
     first, last = _day(since) or today.replace(day=1).isoformat(), _day(until) or today.isoformat()
@@ -50,17 +50,17 @@ def usage(
 
 
 def _day(text: str) -> str:
-    """Return a day as it was given, or nothing for nothing. Raises `Usage` for what is no day."""
+    """Check a day such as `2026-01-31`; the empty text is allowed. Raises `Usage`."""
     if not text:
         return ""
     try:
         return datetime.strptime(text, "%Y-%m-%d").date().isoformat()
     except ValueError as exc:
-        raise Usage(f"{text} is no day: write it like 2026-01-31.") from exc
+        raise Usage(f"{text} is not a date: write it like 2026-01-31.") from exc
 
 
 def summed(rows: Iterable[UsageRow]) -> list[UsageRow]:
-    """Add the days of each key and model up, in the order of key and model; `day` is empty then."""
+    """Sum up the days of each key and model, ordered by key and model. The sums have an empty `day`."""
     sums: dict[tuple[str, str], UsageRow] = {}
     for row in rows:
         place = (row.key, row.model)

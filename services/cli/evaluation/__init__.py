@@ -1,1 +1,1 @@
-"""How good retrieval and refusal are: measured over HTTP against the running services (`zhiwen eval`)."""
+"""Measures retrieval and refusal over HTTP against the running services (`zhiwen eval`)."""

@@ -1,8 +1,8 @@
-"""What an evaluation computes from what its searches found. Pure.
+"""Computes the figures of an evaluation from the results of its searches. Pure.
 
-Metrics are the field's: recall@k counts a question as found when one of its passages is among the first k; MRR@10 and
-nDCG@10 are those of Järvelin & Kekäläinen 2002 with binary relevance; AUROC is the probability that an answerable
-question scores above an unanswerable one (Hanley & McNeil 1982).
+The metrics are the usual ones. recall@k counts a question as found when one of its passages is among the first k.
+MRR@10 and nDCG@10 are those of Järvelin & Kekäläinen 2002 with binary relevance. AUROC is the probability that an
+answerable question scores above an unanswerable one (Hanley & McNeil 1982).
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ DEPTH = 10
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a search gave: the rank of the first right passage (from 1, None beyond 10), and the best score."""
+    """The result of one question in one mode.
+
+    `rank` is the rank of the first right passage, counted from 1, or None after the tenth. `gain` is the nDCG@10,
+    `score` the best score, and `milliseconds` the time of the search.
+    """
 
     answerable: bool
     rank: int | None
@@ -31,7 +35,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ModeFigures:
-    """Retrieval figures of one mode over the answerable questions, and latencies over all, in milliseconds."""
+    """Figures of one mode: retrieval over the answerable questions, and latency over all, in milliseconds."""
 
     questions: int
     recall_at_1: float
@@ -45,7 +49,7 @@ class ModeFigures:
 
 @dataclass(frozen=True, slots=True)
 class RefusalFigures:
-    """How well hybrid scores tell answerable from unanswerable questions; None where one kind is missing."""
+    """How well hybrid scores separate answerable from unanswerable questions; None if one kind is missing."""
 
     answerable: int
     unanswerable: int
@@ -56,7 +60,7 @@ class RefusalFigures:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All figures of an evaluation; `scores` are hybrid's best scores, for the plots."""
+    """All figures of an evaluation. `scores` are the best scores of the hybrid searches, for the plots."""
 
     passages: int
     modes: Mapping[str, ModeFigures]
@@ -64,14 +68,18 @@ class Report:
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def to_json(self) -> Json:
-        """Return the figures without the single scores."""
+        """Return the figures as JSON, without `scores`."""
         figures = asdict(self)
         del figures["scores"]
         return figures
 
 
 def judge(question: Question, found: Sequence[str], score: float, *, refused: bool, milliseconds: float) -> Outcome:
-    """Judge the distinct passages that were found, best first."""
+    """Return the outcome of a question.
+
+    `found` are the distinct passages that were found, best first. `score` is the best score, `refused` whether the
+    question was refused, and `milliseconds` the time of the search.
+    """
     ranks = [rank for rank, passage in enumerate(found[:DEPTH], 1) if passage in question.passages]
     ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(question.passages), DEPTH) + 1))
     gain = sum(1 / math.log2(rank + 1) for rank in ranks) / ideal if ideal else 0.0
@@ -80,7 +88,7 @@ def judge(question: Question, found: Sequence[str], score: float, *, refused: bo
 
 
 def figures_of(outcomes: Sequence[Outcome]) -> ModeFigures:
-    """Sum up the outcomes of one mode."""
+    """Return the figures of one mode."""
     answerable = [outcome for outcome in outcomes if outcome.answerable]
     latencies = sorted(outcome.milliseconds for outcome in outcomes)
     return ModeFigures(
@@ -96,7 +104,7 @@ def figures_of(outcomes: Sequence[Outcome]) -> ModeFigures:
 
 
 def refusal_of(outcomes: Sequence[Outcome]) -> RefusalFigures:
-    """Sum up how refusal went."""
+    """Return the figures of refusal."""
     answerable = [outcome for outcome in outcomes if outcome.answerable]
     unanswerable = [outcome for outcome in outcomes if not outcome.answerable]
     return RefusalFigures(
@@ -109,7 +117,7 @@ def refusal_of(outcomes: Sequence[Outcome]) -> RefusalFigures:
 
 
 def auroc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
-    """Return the probability that a positive scores above a negative, ties half; None when either is empty."""
+    """Return the probability that a positive scores above a negative; a tie counts half. None if either is empty."""
     if not positive or not negative:
         return None
     ranked = sorted([(score, True) for score in positive] + [(score, False) for score in negative])

@@ -17,16 +17,16 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question and the passages that answer it; none when it cannot be answered."""
+    """A question and the passages that answer it, without any when it cannot be answered."""
 
     text: str
     passages: frozenset[str]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON Lines file. Raises `Usage` naming the line that is not an object."""
+    """Read a JSON Lines file. Raises `Usage` with the number of a line that is not an object."""
     rows = []
-    # Not `splitlines`: JSON may hold line separators of other kinds.
+    # Not `splitlines`: a JSON text may hold other line separators.
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if line.strip():
             try:
@@ -41,9 +41,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Passages:
-    """Passages of which no two have the same text, white space aside; `same` maps every id to the one that is kept.
+    """Passages that all have different texts; white space does not count. `same` maps every id to the kept one.
 
-    A search shows a text once, wherever it stands: two passages of one text could not both be found.
+    A search shows each text once, so it could not find two passages with one text.
     """
 
     rows: tuple[Row, ...]
@@ -51,7 +51,7 @@ class Passages:
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> Self:
-        """Keep the first passage of each text. Raises `Usage` for two passages of one id, and for one without text."""
+        """Keep the first passage of each text. Raises `Usage` for a repeated id, and for a passage without text."""
         first: dict[str, Row] = {}
         same: dict[str, str] = {}
         for row in rows:
@@ -64,12 +64,12 @@ class Passages:
         return cls(tuple(first.values()), same)
 
     def others(self, rows: Iterable[Row]) -> list[Row]:
-        """Return the rows that are none of these passages, each text once."""
+        """Return the rows whose texts are not among these passages, each text once."""
         own = {"", *map(_text, self.rows)}
         return list({text: row for row in rows if (text := _text(row)) not in own}.values())
 
     def without(self, share: float, seed: int) -> Self:
-        """Return the passages without a random share of them, whose questions then have no answer."""
+        """Return the passages without a random share, 0..1, of them. Their questions then have no answer."""
         shuffled = list(self.rows)
         random.Random(seed).shuffle(shuffled)  # noqa: S311 (a seeded choice, no secret)
         kept = tuple(shuffled[: len(shuffled) - round(len(shuffled) * share)])
@@ -77,7 +77,7 @@ class Passages:
         return replace(self, rows=kept, same={id: same for id, same in self.same.items() if same in loaded})
 
     def questions(self, rows: Iterable[Row]) -> list[Question]:
-        """Return the questions; one whose passages are not among these counts as unanswerable."""
+        """Return the questions. One without a passage among these counts as unanswerable."""
         return [Question(str(_field(row, "question")), self._answering(row)) for row in rows]
 
     def _answering(self, row: Row) -> frozenset[str]:

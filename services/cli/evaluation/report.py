@@ -29,7 +29,7 @@ figcaption { color: #555 }
 
 
 def render(report: Report, title: str) -> str:
-    """Return the report as a page."""
+    """Return the report as an HTML page."""
     figures = {mode: {name: getattr(f, key) for name, key in METRICS.items()} for mode, f in report.modes.items()}
     return f"""<!doctype html><html lang="zh"><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>{STYLE}</style><h1>{html.escape(title)}</h1>
@@ -68,7 +68,7 @@ def _share(value: float | None) -> str:
 
 
 def bars(groups: Mapping[str, Mapping[str, float]], *, width: int = 760, height: int = 240) -> str:
-    """Return grouped bars of values in 0..1 as SVG: a group per metric, a bar per mode."""
+    """Return a bar chart of values in 0..1 as SVG, with a group for each metric and a bar for each mode."""
     names = list(next(iter(groups.values())))
     group_width = (width - 40) / len(names)
     bar = group_width * 0.8 / len(groups)
@@ -86,7 +86,7 @@ def bars(groups: Mapping[str, Mapping[str, float]], *, width: int = 760, height:
 
 
 def histogram(series: Mapping[str, Sequence[float]], *, width: int = 760, height: int = 220) -> str:
-    """Return overlaid histograms of values in 0..1 as SVG, each scaled to its own largest bin."""
+    """Return the histograms of values in 0..1 in one SVG, each scaled to its own largest bin."""
     parts = [_axis(width, height)]
     bar = (width - 40) / BINS
     for s, values in enumerate(series.values()):
@@ -106,6 +106,11 @@ def histogram(series: Mapping[str, Sequence[float]], *, width: int = 760, height
 
 
 def _bar(x: float, y: float, width: float, height: float, colour: str, tip: str, *, opacity: float = 1.0) -> str:
+    """Return a rectangle as SVG.
+
+    `x`, `y`, `width` and `height` are in pixels, from the upper left corner. `colour` is a CSS colour, `tip` the text
+    under the mouse, and `opacity` is in 0..1.
+    """
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}" '
         f'opacity="{opacity}"><title>{tip}</title></rect>'

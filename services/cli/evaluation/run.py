@@ -1,4 +1,4 @@
-"""Loads passages into a knowledge base of its own, asks every question in every mode, and measures."""
+"""Runs an evaluation: loads passages into its own knowledge base, and asks every question in every mode."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from zhiwen.cli.values import Usage
 from zhiwen.client import Client
 
 HITS = 50
-"""Hits asked for: a passage may have several chunks, and only its best counts."""
+"""Hits to ask for: more than needed, because a passage may have several chunks and only its best one counts."""
 BATCH = 100
 MODES = ("hybrid", "dense", "full_text")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Loads passages into a knowledge base of its own, asks, and measures."""
+    """One evaluation in one knowledge base."""
 
     client: Client
     base: str
@@ -29,18 +29,18 @@ class Evaluation:
     tell: Callable[[str, int, int], None] = lambda what, done, total: None
 
     def load(self, passages: Sequence[Row], distractors: Sequence[Row]) -> None:
-        """Upload each passage as a document named by its id, and wait until all are indexed."""
+        """Upload each passage as a document that is named by its id, and wait until all are indexed."""
         rows = zip(self._names(passages, distractors), [*passages, *distractors], strict=True)
         files = [(name, str(row["text"]).encode()) for name, row in rows]
         for first in range(0, len(files), BATCH):
             for item in self.client.upload_documents(self.base, files[first : first + BATCH]):
                 if item.outcome == "rejected":
-                    raise Usage(f"{item.name} was not taken: {item.error.detail if item.error else ''}")
+                    raise Usage(f"{item.name} was not accepted: {item.error.detail if item.error else ''}")
             self.tell("uploaded", min(first + BATCH, len(files)), len(files))
         self._wait(len(files))
 
     def check(self, passages: Sequence[Row], distractors: Sequence[Row]) -> None:
-        """Wait until a knowledge base that was kept is indexed. Raises `Usage` when it holds something else."""
+        """Wait until an existing knowledge base is indexed. Raises `Usage` when it holds other passages."""
         held = {document.name for document in self.client.list_documents(self.base)}
         if held != set(self._names(passages, distractors)):
             raise Usage(f"{self.base} holds other passages than these; delete it, or name another with --kb.")
@@ -64,7 +64,7 @@ class Evaluation:
             time.sleep(0.3)
 
     def measure(self, questions: Sequence[Question], mode: str) -> list[Outcome]:
-        """Ask every question in one mode."""
+        """Ask every question in one mode, and return the outcomes."""
         outcomes: list[Outcome] = []
         with ThreadPoolExecutor(self.clients) as pool:
             for outcome in pool.map(lambda question: self._ask(question, mode), questions):
@@ -84,7 +84,7 @@ class Evaluation:
         return judge(question, found, score, refused=not answer.answerable, milliseconds=milliseconds)
 
     def run(self, passages: int, questions: Sequence[Question], modes: Sequence[str] = MODES) -> Report:
-        """Measure all modes."""
+        """Ask all questions in all modes, and return the figures."""
         outcomes = {mode: self.measure(questions, mode) for mode in modes}
         judged = outcomes.get("hybrid") or next(iter(outcomes.values()))
         return Report(

@@ -1,0 +1,1 @@
+"""Limits, used tokens and logged conversations of the requests."""

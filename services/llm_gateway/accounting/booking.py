@@ -1,4 +1,4 @@
-"""Where requests are booked: their limits, their tokens and their conversations, each request once, at its end."""
+"""Books each request once, when it ends: against its key's limits, in the used tokens, and in the conversation log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Ending = Literal["complete", "failed", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Everything that requests are booked in. `conversations` is None when no log is kept."""
+    """The limiter, the used tokens and the conversation log. `conversations` is None when no log is kept."""
 
     limiter: Limiter
     usage: UsageTotals
@@ -29,7 +29,7 @@ class Books:
     async def open(self, request: ModelRequest, *, key: str, model: str, limits: KeyLimits | None) -> Booking:
         """Admit a request and return the booking to close when it ends. Raises `TooMany` when it is over a limit.
 
-        `key` is the key's name and `model` the name that clients know.
+        `key` is the key's name, `model` the name that clients use, and `limits` those of the key, None for no limits.
         """
         admission = None
         if limits is not None and limits.counts:
@@ -38,9 +38,9 @@ class Books:
 
 
 class Booking:
-    """What is known of one answer so far. Set `usage` and `ending` when they are known, then `close` it once.
+    """One request that was admitted. Set `usage` and `ending` when they are known, then call `close` once.
 
-    `texts` collects the answer's text, None when no conversations are kept. `ending` is how the answer ended.
+    `texts` collects the answer's text; it is None when no text is logged. `ending` is how the answer ended.
     """
 
     __slots__ = ("_admission", "_books", "_key", "_model", "_request", "ending", "texts", "usage")
@@ -58,15 +58,15 @@ class Booking:
         self.ending: Ending = "failed"
 
     def note_answer(self, payload: dict[str, Any]) -> None:
-        """Note usage and text of an answer that is not streamed."""
+        """Take usage and text from an answer that is not streamed."""
         self.usage = usage_from(payload.get("usage"))
         if self.texts is not None:
             self.texts += choice_texts(payload.get("choices"))
 
     def close(self, *, answered: bool, seconds: float) -> None:
-        """Book the request. Waits for nothing.
+        """Book the request. Returns at once.
 
-        `answered` is True when the status of an answer went out. `seconds` is how long the request took.
+        `answered` is True when the client was sent the status of an answer. `seconds` is how long the request took.
         """
         books, usage = self._books, self.usage
         if self._admission is not None and (usage.metered or not answered):

@@ -1,4 +1,4 @@
-"""Conversations as JSON Lines in a folder, with a new file per interval. A thread writes them, so no answer waits.
+"""Writes conversations as JSON Lines to a folder, a new file per interval, in a thread so that no answer waits.
 
 The log is off unless a folder is set. When the disk cannot keep up, conversations are left out and counted.
 """
@@ -22,7 +22,7 @@ from zhiwen.llm_gateway.metrics import CONVERSATIONS_DROPPED
 
 log = structlog.get_logger(__name__)
 
-QUEUE = 1000  # conversations that may wait for the disk
+QUEUE = 1000  # most conversations that wait to be written
 CLOSE_SECONDS = 10.0
 
 Conversation = dict[str, Any]
@@ -32,7 +32,7 @@ Conversation = dict[str, Any]
 class ConversationLog:
     """Writes conversations to `folder`.
 
-    A file is closed `interval` seconds after it was begun. `clock` returns seconds since the epoch.
+    A file is closed `interval` seconds after it was opened. `clock` returns seconds since the epoch.
     """
 
     def __init__(self, folder: Path, interval: float, *, clock: Callable[[], float] = time.time) -> None:
@@ -57,7 +57,8 @@ class ConversationLog:
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Write what waits and end the thread. Blocking.
 
-        It waits up to `seconds` for room in the queue and up to `seconds` for the thread, which it then leaves behind.
+        It waits up to `seconds` for room in the queue, and up to `seconds` for the thread to end. A thread that runs
+        longer is left behind.
         """
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=seconds)
@@ -113,12 +114,12 @@ class ConversationLog:
     def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with contextlib.suppress(OSError):  # closing tries once more to write what a full disk refused
+            with contextlib.suppress(OSError):  # closing writes the buffer again, which a full disk refuses again
                 file.close()
 
 
 def _line_of(conversation: Conversation) -> bytes:
-    """Return a conversation as a line. One that is nested deeper than orjson writes is counted, and `b""` returned."""
+    """Return a conversation as a line, or `b""` for one that is too deeply nested to write, which is counted."""
     try:
         return orjson.dumps(conversation) + b"\n"
     except orjson.JSONEncodeError as exc:

@@ -1,9 +1,9 @@
-"""Requests and tokens per minute of each key, counted in this process or in Redis for several gateways together.
+"""Limits requests and tokens per minute for each key: in this process, or in Redis for several gateways together.
 
-A minute is the current second and the sixty before it. So no 60 s ever hold more than the limit, and the memory that a
-key takes does not grow with its traffic. The tokens of an answer are known only when it is complete. A request is
-therefore admitted with an estimate, which its true tokens replace later, and requests that arrive together cannot
-overrun a limit.
+A minute is the current second and the sixty before it. So no period of 60 s holds more than the limit, and the memory
+for a key does not grow with its traffic. The tokens of an answer are known only when it is complete. A request is
+therefore admitted with an estimate, which its true tokens replace later. So requests that arrive together cannot exceed
+a limit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BYTES_PER_TOKEN = 3  # a Chinese character takes 3 bytes and about one token, an
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A request that was admitted: of which key, in which second, with how many tokens reserved."""
+    """A request that was admitted: its key, the second in which it came, and the tokens reserved for it."""
 
     key: str
     second: int
@@ -46,14 +46,14 @@ class Limiter(Protocol):
         """Count one request and reserve `tokens`. Raises `TooMany`, and counts nothing, when it is over a limit."""
 
     def settle(self, admission: Admission, tokens: int) -> None:
-        """Replace the reserved tokens by those that were used. Returns at once."""
+        """Replace the reserved tokens by the tokens that were used. Returns at once."""
 
     async def close(self) -> None:
-        """Write what waits and give connections back."""
+        """Write what is still to be written, and close connections."""
 
 
 def limits_of(keys: Sequence[KeyLimits], name: str) -> KeyLimits | None:
-    """Return the limits of the key `name`, or those of `*` when it is not listed. None means no limits."""
+    """Return the limits of the key `name`, or those of `*` when the key is not listed. None means no limits."""
     fallback = None
     for limits in keys:
         if limits.name == name:
@@ -64,17 +64,17 @@ def limits_of(keys: Sequence[KeyLimits], name: str) -> KeyLimits | None:
 
 
 def estimated_tokens(request: ModelRequest) -> int:
-    """Return the tokens to reserve for a request: those of its body and of the longest answer that it allows."""
+    """Return the tokens to reserve for a request: its body and the longest answer that it allows."""
     answer = ANSWER_TOKENS if request.max_tokens is None else request.max_tokens
     return len(request.body) // BYTES_PER_TOKEN + (answer if request.endpoint.generates_text else 0)
 
 
 def refusal(limits: KeyLimits, requests: int, tokens: int, wanted: int, wait: int) -> TooMany | None:
-    """Return why a request is refused, None when it is admitted.
+    """Return the error that refuses a request, or None when the request is admitted.
 
-    `requests` and `tokens` are what the minute holds so far, `wanted` the tokens that the request reserves, and `wait`
-    the seconds until the minute has room. A request that is larger than the whole token limit is admitted when the
-    minute holds no tokens.
+    `limits` are those of the key. `requests` and `tokens` are what the current minute holds, and `wanted` is how many
+    tokens the request reserves. `wait` is the number of seconds until the minute has room. A request that is larger
+    than the whole token limit is admitted when the minute holds no tokens.
     """
     if limits.requests_per_minute is not None and requests + 1 > limits.requests_per_minute:
         code, detail = "requests-per-minute", f"This key may send {limits.requests_per_minute} requests a minute."
@@ -90,7 +90,7 @@ def refusal(limits: KeyLimits, requests: int, tokens: int, wanted: int, wait: in
 
 @dataclass(slots=True)
 class _Second:
-    """What one key did within one second."""
+    """The requests and tokens of one key in one second."""
 
     number: int
     requests: int = 0
@@ -105,6 +105,7 @@ class LocalLimiter:
         self._minutes: dict[str, deque[_Second]] = {}  # by key, the oldest second first
 
     async def admit(self, limits: KeyLimits, key: str, tokens: int) -> Admission:
+        """Implement `Limiter.admit`."""
         now = int(self._clock())
         minute = self._minutes.setdefault(key, deque())
         while minute and minute[0].number < now - WINDOW:
@@ -121,12 +122,14 @@ class LocalLimiter:
         return Admission(key, now, tokens)
 
     def settle(self, admission: Admission, tokens: int) -> None:
+        """Implement `Limiter.settle`."""
         for second in reversed(self._minutes.get(admission.key, ())):
             if second.number == admission.second:
                 second.tokens = max(0, second.tokens + tokens - admission.tokens)
                 return
 
     async def close(self) -> None:
+        """Implement `Limiter.close`."""
         self._minutes.clear()
 
 
@@ -166,8 +169,8 @@ end
 class RedisLimiter:
     """Counts in Redis, whose clock and single thread make the counts of several gateways exact.
 
-    `url` is spelled as redis-py takes it or as Celery does (`redis+socket:///path?virtual_host=1`). While Redis does
-    not answer, each gateway counts for itself, and a key may use its limit once per gateway.
+    `url` is written as for redis-py or as for Celery (`redis+socket:///path?virtual_host=1`). While Redis does not
+    answer, each gateway counts for itself, so that a key may use its limit once per gateway.
     """
 
     def __init__(self, url: str) -> None:
@@ -180,6 +183,7 @@ class RedisLimiter:
         self._settling: set[asyncio.Task[None]] = set()
 
     async def admit(self, limits: KeyLimits, key: str, tokens: int) -> Admission:
+        """Implement `Limiter.admit`."""
         most_requests = -1 if limits.requests_per_minute is None else limits.requests_per_minute
         most_tokens = -1 if limits.tokens_per_minute is None else limits.tokens_per_minute
         try:
@@ -193,6 +197,7 @@ class RedisLimiter:
         return Admission(key, second, tokens)
 
     def settle(self, admission: Admission, tokens: int) -> None:
+        """Implement `Limiter.settle`."""
         task = asyncio.get_running_loop().create_task(self._settle_later(admission, tokens))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
@@ -206,6 +211,7 @@ class RedisLimiter:
             self._fallback.settle(admission, tokens)
 
     async def close(self) -> None:
+        """Implement `Limiter.close`."""
         await asyncio.gather(*self._settling)
         await self._redis.aclose()
 

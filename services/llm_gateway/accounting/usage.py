@@ -1,4 +1,4 @@
-"""The tokens that each key used of each model, summed in memory. A flush writes them, so that no request waits."""
+"""Sums in memory the tokens that each key used of each model. A flush writes the sums, so that no request waits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNMETERED = TokenUsage()
 
 
 def usage_from(reported: Any) -> TokenUsage:
-    """Read OpenAI's `usage` object. Anything else is unmetered, and so are numbers that no answer can have."""
+    """Read OpenAI's `usage` object. Anything else, and numbers that no answer can have, count as unmetered."""
     if not isinstance(reported, dict):
         return UNMETERED
     counts = {name: reported[name] for name in _COUNTS if reported.get(name) is not None}
@@ -52,7 +52,7 @@ WriteUsage = Callable[[Sequence[UsageRow]], None]
 class UsageTotals:
     """Sums usage by day, key and model until it is flushed. Safe to call from several threads.
 
-    Without a `write` there is no ledger, and nothing is summed.
+    `write` is None when there is no ledger; then nothing is summed.
     """
 
     def __init__(self, write: WriteUsage | None) -> None:

@@ -1,6 +1,6 @@
-"""The endpoints that models answer, as plain ASGI: FastAPI's own path would cost more than the rest of the gateway.
+"""The endpoints that models answer, as plain ASGI: FastAPI's layers would cost more than the rest of the gateway.
 
-A client that leaves cancels at once everything that is under way for it.
+When a client closes its connection, everything that is done for it is cancelled at once.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class EndpointApp:
         self.path = f"/v1{endpoint.value}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["route"] = self  # its path names the request in logs and metrics
+        scope["route"] = self  # logs and metrics name the request by its path
         gateway = gateway_of(scope)
-        principal = await principal_of(HTTPConnection(scope), gateway.keyring)  # a stranger's body is not even read
+        principal = await principal_of(HTTPConnection(scope), gateway.keyring)  # before the body is read
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
             body = await _read_body(headers, receive, gateway.bounds.request_bytes)
@@ -59,7 +59,7 @@ class EndpointApp:
 
 
 class ClientWatch:
-    """Cancels the task that created it when the client closes its connection, until `stop` is called."""
+    """Cancels the task that created it when the client closes its connection, unless `stop` was called before."""
 
     def __init__(self, receive: Receive) -> None:
         self.gone = False
@@ -76,14 +76,14 @@ class ClientWatch:
         self._served.cancel()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._task.cancel()
 
 
 async def _read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
     """Return the request's body.
 
-    Raises `TooLarge` before more than `limit` bytes are held, and `ClientGone` when the client leaves.
+    Raises `TooLarge` as soon as it exceeds `limit` bytes, and `ClientGone` when the client closes its connection.
     """
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limit:

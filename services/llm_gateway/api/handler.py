@@ -1,4 +1,4 @@
-"""One request and its answer, from its routing and admission to the booking at its end."""
+"""Handles one request: route it, admit it, answer it, and book it at its end."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ _FORWARDED_HEADERS = ((b"traceparent", "traceparent"), (b"tracestate", "tracesta
 
 @dataclass(frozen=True, slots=True)
 class IncomingRequest:
-    """A request as it came: to which endpoint, from whom, and when on the event loop's clock.
+    """A request as it came.
 
-    The names in `headers` are in lower case.
+    `principal` is who sent it. The names in `headers` are in lower case. `asked` is when it came, on the event loop's
+    clock.
     """
 
     endpoint: Endpoint
@@ -51,7 +52,7 @@ class IncomingRequest:
 
 @dataclass(frozen=True, slots=True)
 class RoutedRequest:
-    """A request that was read, and where its model is served. `deadline` is on the event loop's clock."""
+    """A request that was read, with the route of its model. `deadline` is on the event loop's clock."""
 
     incoming: IncomingRequest
     request: ModelRequest
@@ -101,7 +102,7 @@ def _route(gateway: GatewayState, incoming: IncomingRequest, deadline: float) ->
 
 
 def _embeddings_for(gateway: GatewayState, request: ModelRequest) -> BuiltInEmbeddings | None:
-    """Return the built-in embedding model when the request means it: by its name, or by naming none."""
+    """Return the built-in embedding model when the request names it or names no model, otherwise None."""
     embeddings = gateway.embeddings
     if embeddings is None or request.endpoint is not Endpoint.EMBEDDINGS:
         return None
@@ -109,7 +110,7 @@ def _embeddings_for(gateway: GatewayState, request: ModelRequest) -> BuiltInEmbe
 
 
 async def _admit(gateway: GatewayState, routed: RoutedRequest) -> Booking:
-    """Raise `Forbidden` for a model that the key may not use, and `TooMany` when the key is over its limits."""
+    """Admit a request. Raises `Forbidden` for a model that the key may not use, `TooMany` over the key's limits."""
     key, model = routed.incoming.principal.name, routed.route.public
     limits = limits_of(gateway.pool.config.keys, key)
     if limits is not None and not may_use(limits.models, model):
@@ -190,7 +191,7 @@ async def _pass_whole_on(answer: WholeAnswer, writer: ResponseWriter, booking: B
 
 
 async def _pass_stream_on(answer: StreamedAnswer, writer: ResponseWriter, booking: Booking) -> None:
-    """Pass a stream on to its end, and settle its slot. A failure is raised as what the client is told."""
+    """Pass a stream on to its end and settle its slot. A failure is raised as the error for the client."""
     slot, response = answer.slot, answer.response
     try:
         await _pass_chunks_on(answer, writer)
@@ -223,7 +224,7 @@ async def _pass_chunks_on(answer: StreamedAnswer, writer: ResponseWriter) -> Non
 
 
 def _settle(answer: StreamedAnswer) -> Ending:
-    """Settle the slot of a stream that reached its end, which may be an error event of the model server."""
+    """Settle the slot of a stream that has ended, with an answer or with an error event of the model server."""
     slot, error = answer.slot, answer.stream.error
     if error is None:
         slot.succeeded()

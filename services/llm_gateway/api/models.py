@@ -33,6 +33,7 @@ def _example(payload: Any) -> dict[int | str, dict[str, Any]]:
 
 @router.get("/models", summary="The models that can be asked for", responses=_example(_model_list([EXTRACTIVE_MODEL])))
 async def models(request: Request) -> Response:
+    """List the models that the key may ask for."""
     gateway = gateway_of(request.scope)
     principal = await principal_of(request, gateway.keyring)
     return _json(_model_list(model_names(gateway, principal.name)))
@@ -40,15 +41,16 @@ async def models(request: Request) -> Response:
 
 @router.get("/models/{model:path}", summary="One model", responses=_example(_model_object(EXTRACTIVE_MODEL)))
 async def model(request: Request, model: str) -> Response:
+    """Return one model, if the key may ask for it."""
     gateway = gateway_of(request.scope)
     principal = await principal_of(request, gateway.keyring)
     if model not in model_names(gateway, principal.name):
-        gateway.pool.resolve(model)  # raises unless a wildcard holds it
+        gateway.pool.resolve(model)  # raises unless a wildcard matches it
     return _json(_model_object(model))
 
 
 def model_names(gateway: GatewayState, key: str) -> list[str]:
-    """Return everything that the key named `key` can ask for by name."""
+    """Return the names of all models that the key named `key` may use."""
     names = gateway.pool.public_models()
     if gateway.embeddings is not None and gateway.embeddings.model not in names:
         names.append(gateway.embeddings.model)

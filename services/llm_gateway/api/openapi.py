@@ -1,4 +1,4 @@
-"""What `/docs` says of the endpoints that are plain ASGI, about which FastAPI knows nothing."""
+"""The OpenAPI description of the endpoints that are plain ASGI, which FastAPI cannot describe itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STREAMED = (
     '"choices":[{"index":0,"delta":{"content":"年假"},"finish_reason":null}]}\n\ndata: [DONE]\n\n'
 )
 _COMMON = {
-    "model": {"type": "string", "description": "A name of `/v1/models`; none or `default`: the default model."},
+    "model": {"type": "string", "description": "A name of `/v1/models`; empty or `default`: the default model."},
     "stream": {"type": "boolean", "default": False, "description": "Answer with server-sent events."},
 }
 _ERROR_SCHEMA = {
@@ -46,7 +46,7 @@ _ERROR_EXAMPLE = {
 
 @dataclass(frozen=True, slots=True)
 class _Description:
-    """What is said of one endpoint: JSON schemas of its own fields, which of them it needs, and two examples."""
+    """The description of one endpoint: JSON schemas of its fields, the required fields, and two examples."""
 
     summary: str
     properties: Mapping[str, Any]

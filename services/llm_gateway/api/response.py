@@ -1,4 +1,4 @@
-"""The response to one request: what was sent of it, and how it ends."""
+"""Writes the response to one request, and ends it properly, also with an error."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ EVENT_STREAM: Headers = [
 
 
 class ResponseWriter:
-    """Writes the response to one client. `started` is True once its status has left.
+    """Writes the response to one client. `started` is True once its status was sent.
 
-    `send` is ASGI's. Code that streams calls it for each chunk between `start` and `end`, which costs no call more.
-    `asked` is when the request came, on `clock`. `before_end` is called before the last byte leaves: from then on the
-    client may leave, and that cancels nothing.
+    `send` is ASGI's; code that streams calls it directly for each chunk between `start` and `end`, which is cheaper.
+    `asked` is when the request came, on `clock`. `before_end` is called before the last byte is sent, because from then
+    on a client that leaves must cancel nothing.
     """
 
     __slots__ = ("_asked", "_before_end", "_clock", "send", "started")
@@ -37,7 +37,7 @@ class ResponseWriter:
         self._before_end = before_end
 
     async def start(self, status: int, headers: Headers) -> None:
-        """Send status and headers."""
+        """Send the status and the headers."""
         self.started = True
         metrics.FIRST_BYTE.observe(self._clock() - self._asked)
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
@@ -53,19 +53,19 @@ class ResponseWriter:
         await self.send({"type": "http.response.body", "body": body})
 
     async def send_whole(self, body: bytes, *, status: int = 200, headers: Headers) -> None:
-        """Send a response that is all here. Its length is added to `headers`."""
+        """Send a whole response. Its length is added to `headers`."""
         await self.start(status, [*headers, (b"content-length", str(len(body)).encode())])
         await self.end(body)
 
     async def send_events(self, events: Iterable[bytes]) -> None:
-        """Send a stream whose events are at hand."""
+        """Send a stream of events that are all known already."""
         await self.start_stream(200, [])
         for event in events:
             await self.send({"type": "http.response.body", "body": event, "more_body": True})
         await self.end()
 
     async def fail(self, error: ServiceError) -> None:
-        """End the response with an error: raise it as long as nothing was sent, and send it as the last event then."""
+        """End the response with an error: raise it if nothing was sent yet, otherwise send it as the last event."""
         if not self.started:
             raise error
         await self.end(error_event(error))

@@ -1,0 +1,1 @@
+"""The built-in models: the extractive answerer and the embeddings."""

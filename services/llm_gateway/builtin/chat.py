@@ -1,4 +1,4 @@
-"""The built-in extractive answerer in OpenAI's shapes, whole and streamed."""
+"""The built-in extractive answerer behind OpenAI's API, whole and streamed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIECE = 12  # characters of one streamed event
 
 @dataclass(frozen=True, slots=True)
 class BuiltInAnswer:
-    """The answerer's text and usage for one request. `created` is in seconds since the epoch."""
+    """The text and usage of one answer. `created` is in seconds since the epoch."""
 
     request: ModelRequest
     text: str
@@ -61,9 +61,9 @@ class BuiltInAnswer:
 
 
 def answer(request: ModelRequest, *, unique: str, created: int) -> BuiltInAnswer:
-    """Answer a request by quoting. Raises `InvalidRequest` when it holds no text.
+    """Answer a request by quoting its passages. Raises `InvalidRequest` when it holds no text.
 
-    `unique` makes the answer's id; `created` is in seconds since the epoch.
+    `unique` is the unique part of the answer's id; `created` is in seconds since the epoch.
     """
     text = extractive.answer_prompt(_prompt(request)).text
     prompt_tokens = extractive.count_tokens(prompt_text(request))

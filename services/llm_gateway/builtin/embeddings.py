@@ -1,4 +1,4 @@
-"""The built-in embedding model behind `/v1/embeddings`, in OpenAI's shapes."""
+"""The built-in embedding model behind OpenAI's `/v1/embeddings`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_TEXTS = 2048
 
 
 class BuiltInEmbeddings:
-    """One embedding model. It serves one request at a time, in a thread: a second would only slow the first down."""
+    """One embedding model, which serves one request at a time in a thread: a second would only slow the first down."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
@@ -28,12 +28,12 @@ class BuiltInEmbeddings:
         return self._embedder.model
 
     async def answer(self, request: ModelRequest) -> dict[str, Any]:
-        """Return OpenAI's list of embeddings. Raises `InvalidRequest` for an input or an option that is not served."""
+        """Return OpenAI's list of embeddings. Raises `InvalidRequest` for an unsupported input or option."""
         texts = _texts_of(request)
         as_base64 = _wants_base64(request)
         if request.fields.get("dimensions") not in (None, self._embedder.dimension):
             dimension = self._embedder.dimension
-            raise invalid_field("dimensions", f"{self.model} has {dimension} dimensions and no other number.")
+            raise invalid_field("dimensions", f"{self.model} only has {dimension} dimensions.")
         async with self._turn:
             return await asyncio.to_thread(self._embed, texts, as_base64, request.fields.get("input_type") == "query")
 

@@ -1,4 +1,4 @@
-"""An answerer that needs no language model: it quotes the sentences that fit the question best.
+"""An answerer without a language model: it quotes the sentences that fit the question best.
 
 It reads the prompt of a question with its numbered passages, in the templates of `zhiwen.common.prompts` or similar
 ones. It scores each sentence by the idf-weighted overlap of its terms with the question's terms. It quotes one to three
@@ -21,8 +21,8 @@ from zhiwen.common.lexical.sentences import split_sentences
 from zhiwen.common.prompts import REFUSAL
 
 MAX_SENTENCES = 3
-MIN_COVERAGE = 0.34  # of the question's idf weight that the best sentence must hold
-MIN_RELATIVE = 0.75  # a further sentence must come this near to the best one
+MIN_COVERAGE = 0.34  # share of the question's idf weight that the best sentence must hold
+MIN_RELATIVE = 0.75  # a further sentence must have this share of the best score
 
 _PASSAGE = re.compile(r"^[ \t]*\[(\d{1,3})\][ \t]*", re.MULTILINE)
 _CONTEXT = re.compile(r"(?:已知信息|Known information)[ \t]*[:：][ \t]*\n?")
@@ -55,7 +55,7 @@ _NUMBER = re.compile(r"\d|[一二三四五六七八九十百千万两]+\s*(?:年
 
 @dataclass(frozen=True, slots=True)
 class ParsedPrompt:
-    """What a prompt holds: passages as (number, text), and the question."""
+    """The passages of a prompt, as (number, text), and its question."""
 
     passages: tuple[tuple[int, str], ...]
     question: str
@@ -72,7 +72,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class QuotedAnswer:
-    """The quoted sentences in reading order, each followed by its number, or the refusal when none fits."""
+    """The quoted sentences in reading order. Without any, the answer is the refusal."""
 
     pieces: tuple[str, ...]
     refused: bool
@@ -84,7 +84,7 @@ class QuotedAnswer:
 
 
 def answer_prompt(prompt: str) -> QuotedAnswer:
-    """Answer from the passages that `prompt` holds."""
+    """Answer a prompt from its own passages."""
     found = read_prompt(prompt)
     chosen = choose_sentences(found)
     if not chosen:
@@ -93,10 +93,10 @@ def answer_prompt(prompt: str) -> QuotedAnswer:
 
 
 def read_prompt(prompt: str) -> ParsedPrompt:
-    """Find passages and question.
+    """Find the passages and the question of a prompt.
 
-    The context begins at the first marker, and the question follows the last one. A passage that holds text like the
-    template's therefore changes nothing.
+    The context begins at the first marker, and the question follows the last one. So a passage may hold text like the
+    template's without harm.
     """
     prompt = prompt.replace("\r\n", "\n")
     begin = _CONTEXT.search(prompt)
@@ -113,7 +113,7 @@ def read_prompt(prompt: str) -> ParsedPrompt:
 
 
 def _split_passages(context: str) -> tuple[tuple[int, str], ...]:
-    """Cut at `[1]`, `[2]`, … in sequence. A number out of sequence belongs to the text of a passage."""
+    """Cut the context at `[1]`, `[2]` and so on. A number out of sequence belongs to the text of a passage."""
     starts: list[re.Match[str]] = []
     for match in _PASSAGE.finditer(context):
         expected = int(starts[-1][1]) + 1 if starts else int(match[1])
@@ -149,7 +149,7 @@ def _question_terms(question: str) -> set[str]:
 
 
 def choose_sentences(prompt: ParsedPrompt) -> list[Sentence]:
-    """Return one to three sentences in reading order, none when no sentence fits the question."""
+    """Return one to three sentences in reading order, or none when no sentence fits the question."""
     wanted = _question_terms(prompt.question)
     sentences = _sentences_of(prompt.passages)
     if not wanted or not sentences:
@@ -178,7 +178,7 @@ def _sentences_of(passages: Sequence[tuple[int, str]]) -> list[Sentence]:
 
 
 def _weights(wanted: Iterable[str], bags: Sequence[set[str]]) -> dict[str, float]:
-    """Return BM25's idf of each term. A single Chinese character says less than a bigram and weighs half."""
+    """Return BM25's idf of each term. A single Chinese character gets half, because it says less than a bigram."""
     counts = Counter(term for bag in bags for term in bag)
     return {
         term: math.log(1 + (len(bags) - counts[term] + 0.5) / (counts[term] + 0.5))
@@ -190,8 +190,8 @@ def _weights(wanted: Iterable[str], bags: Sequence[set[str]]) -> dict[str, float
 def _bonus(sentence: Sentence, *, asks_number: bool) -> float:
     """Return what is added to a sentence's score.
 
-    Earlier passages gain a little, because the search ranked them higher. So do numbers when the question asks for one.
-    Questions and headings lose, because they name the subject and say nothing about it.
+    Earlier passages gain a little, because the search ranked them higher. Sentences with a number gain when the
+    question asks for one. Questions and headings lose, because they name a subject but say nothing about it.
     """
     bonus = 0.05 / (1 + sentence.number)
     if asks_number and _NUMBER.search(sentence.text):
@@ -217,5 +217,5 @@ def _quote(sentence: Sentence, *, last: bool) -> str:
 
 
 def count_tokens(text: str) -> int:
-    """Count Chinese characters and words, which this answerer reports as tokens."""
+    """Count Chinese characters and other words, which this answerer reports as tokens."""
     return sum(len(run) if _CJK.match(run) else 1 for run in _WORD.findall(text.lower()))

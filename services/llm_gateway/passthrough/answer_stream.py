@@ -1,7 +1,7 @@
-"""A streamed answer on its way to the client, event by event. It does no I/O, so tests need nothing but bytes.
+"""Passes a streamed answer on, event by event. It does no I/O, so tests need nothing but bytes.
 
-Each event is parsed once. It leaves as it came, except for the model's alias and for usage that the client did not ask
-for. What the answer said about itself is kept: its usage, whether it ended properly, and its error.
+Each event is parsed once. It is passed on unchanged, except for the model's alias and for usage that the client did not
+ask for. The stream's usage, its error, and whether it ended properly are kept.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from zhiwen.llm_gateway.passthrough.sse import DONE, EventSplitter, EventTooLong
 
 
 class AnswerStream:
-    """Feed it the upstream's bytes, send what it returns, then ask it how the answer ended.
+    """One streamed answer. Feed it the upstream's bytes, send what it returns, then ask it how the answer ended.
 
-    `alias` is what the client calls the model, None when the upstream calls it the same. `hide_usage` is True when the
-    gateway asked for the usage and the client did not. `texts` collects the answer's text, None when no text is kept.
+    `alias` is the client's name of the model, None when the upstream uses the same name. `hide_usage` is True when the
+    gateway asked for the usage and the client did not. `texts` collects the answer's text; None collects nothing.
     """
 
     __slots__ = (
@@ -53,13 +53,14 @@ class AnswerStream:
 
     @property
     def complete(self) -> bool:
-        """True when the answer said that it is over, by `[DONE]` or by a finish reason of every choice."""
+        """True when the answer has ended properly: with `[DONE]`, or with a finish reason for every choice."""
         return self.done or (bool(self._ended) and self._seen <= self._ended)
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what may go to the client now. Raises `UpstreamFailure` (garbage) when something is not an event.
+        """Return the bytes that may be sent to the client now.
 
-        An error event sets `error`, and nothing that follows it is returned.
+        An error event sets `error`, and nothing after it is returned. Raises `UpstreamFailure` (garbage) when something
+        is not an event.
         """
         if self._splitter.rest or chunk[-2:] != b"\n\n" or b"\r" in chunk:
             try:
@@ -91,10 +92,10 @@ class AnswerStream:
         return chunk if out is None else b"".join(out)
 
     def _pass_plain(self, body: bytes) -> bytes | None:
-        """Return what becomes of an ordinary event (without its blank line), None when it is not ordinary.
+        """Return an ordinary event (without its blank line) as it is to be sent, or None when it is not ordinary.
 
-        An ordinary event has one `data` line with an object. Its one choice is known already and does not end, and it
-        tells no usage.
+        An ordinary event has one `data` line with an object. It has one choice, which is known already and does not
+        end, and it has no usage.
         """
         if body[:7] != b"data: {" or b"\n" in body or self._texts is not None:
             return None
@@ -117,9 +118,9 @@ class AnswerStream:
         return body
 
     def end(self) -> bytes:
-        """Return what the client still needs when the upstream's bytes are over: a `[DONE]` where the server sent none.
+        """Return the last bytes for the client, with a `[DONE]` if the server sent none. Call it at the upstream's end.
 
-        Raises `UpstreamFailure` when the answer was not complete.
+        Raises `UpstreamFailure` when the answer is not complete.
         """
         tail = b""
         if rest := self._splitter.rest.strip():
@@ -173,7 +174,7 @@ class AnswerStream:
         return event if changed is data else with_data(event, changed)
 
     def _with_alias(self, data: bytes) -> bytes:
-        """Put in the alias, and remember the bytes up to there, which are the same in every event of a stream."""
+        """Put in the alias. The bytes before it are remembered, because they are usually the same in every event."""
         assert self._alias is not None
         changed = json_splice.splice(data, {"model": self._alias})
         model = next(member for member in json_splice.members(data) if member.key == "model")

@@ -1,8 +1,7 @@
-"""Change single top-level members of a JSON object in its bytes and leave every other byte as it came.
+"""Changes single top-level members of a JSON object and leaves every other byte unchanged.
 
-To parse and serialize the object again would spell numbers, escapes and white space differently. A gateway that
-promises to pass a body on byte for byte must not do that. The caller has already parsed the input as valid JSON
-(RFC 8259).
+Parsing and serializing the object again would change how numbers, escapes and white space are written. The gateway
+promises to pass a body on byte for byte. The caller has already parsed the input as valid JSON (RFC 8259).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Member(NamedTuple):
 def members(body: bytes) -> list[Member]:
     """Return the top-level members of the object `body` in order, repeated keys included.
 
-    Raises `ValueError` when `body` is no JSON object.
+    Raises `ValueError` when `body` is not a JSON object.
     """
     position = body.find(b"{") + 1
     if position == 0:
@@ -62,9 +61,9 @@ def _value_end(body: bytes, start: int) -> int:
 
 
 def splice(body: bytes, replace: Mapping[str, bytes]) -> bytes:
-    """Return `body` with the given top-level members set. The values are JSON. Absent keys are put first.
+    """Return `body` with the given top-level members set to these JSON values. New keys are put first.
 
-    A key that occurs twice is replaced twice, so that no reader sees the old value. Raises `ValueError` as `members`.
+    A key that occurs twice is replaced twice, so that no reader sees the old value. Raises `ValueError` like `members`.
     """
     spans = members(body)
     present = {member.key for member in spans}
@@ -83,7 +82,7 @@ def splice(body: bytes, replace: Mapping[str, bytes]) -> bytes:
 
 
 def without(body: bytes, key: str) -> bytes:
-    """Return `body` without its top-level member `key` and without the comma that belonged to it."""
+    """Return `body` without its top-level member `key` and the comma beside it."""
     while True:
         spans = members(body)
         index = next((i for i, member in enumerate(spans) if member.key == key), None)

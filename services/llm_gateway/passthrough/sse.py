@@ -1,7 +1,7 @@
-"""Server-sent events as model servers send them: cut a byte stream into events, then read or change single ones.
+"""Cuts a byte stream into server-sent events, and reads or changes single events.
 
-Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. The bytes of an event, its line ends included,
-stay as they came unless something in it has to change.
+Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. The bytes of an event and its line ends stay
+unchanged, unless something in it has to change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class EventTooLong(ValueError):
 
 
 class EventSplitter:
-    """Takes chunks of any size and returns each event when it is complete, with its closing blank line."""
+    """Cuts chunks of any size into whole events, each with its blank line at the end."""
 
     __slots__ = ("_rest", "limit")
 
@@ -29,7 +29,7 @@ class EventSplitter:
 
     @property
     def rest(self) -> bytes:
-        """The bytes of an event that has begun and not ended."""
+        """The bytes of an event that is not complete yet."""
         return self._rest
 
     def feed(self, chunk: bytes) -> list[bytes]:

@@ -1,0 +1,1 @@
+"""The model servers: choosing one, calling it, and handling its failures."""

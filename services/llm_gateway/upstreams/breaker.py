@@ -1,7 +1,8 @@
 """A circuit breaker per upstream, as pure functions over a frozen value. `now` is seconds on any monotonic clock.
 
-A closed breaker lets all calls through and counts them. An open one lets none through until its time is over; then it
-is half-open and lets one probe through. A probe that succeeds closes it. A probe that fails opens it for twice as long.
+A closed breaker lets all calls through and counts them. An open breaker lets no call through until its time is over.
+Then it is half-open and lets one call through, the probe. A probe that succeeds closes the breaker. A probe that fails
+opens it for twice as long.
 """
 
 from __future__ import annotations
@@ -58,12 +59,12 @@ def opens_in(breaker: Breaker, now: float) -> float:
 
 
 def started(breaker: Breaker) -> Breaker:
-    """Return the breaker after a call began. While the breaker is not closed, that call is the probe."""
+    """Return the breaker after a call began. If the breaker is not closed, that call is the probe."""
     return breaker if breaker.opened is None else replace(breaker, probing=True)
 
 
 def abandoned(breaker: Breaker, *, probe: bool) -> Breaker:
-    """Return the breaker after a call ended without an outcome, because the client left."""
+    """Return the breaker after a call ended without success or failure, because the client left."""
     return replace(breaker, probing=False) if probe else breaker
 
 
@@ -76,7 +77,7 @@ def succeeded(breaker: Breaker, now: float, policy: BreakerPolicy, *, probe: boo
 
 
 def failed(breaker: Breaker, now: float, policy: BreakerPolicy, *, probe: bool) -> Breaker:
-    """Return the breaker after a call failed: open, if that was one failure too many in a row or in the window."""
+    """Return the breaker after a call failed. It opens after too many failures in a row or in the window."""
     if breaker.opened is not None:
         longer = min(policy.longest, breaker.open_for * 2)
         return replace(breaker, opened=now, open_for=longer, probing=False) if probe else breaker
@@ -90,7 +91,7 @@ def failed(breaker: Breaker, now: float, policy: BreakerPolicy, *, probe: bool) 
 
 
 def _rolled(breaker: Breaker, now: float, policy: BreakerPolicy) -> Breaker:
-    """Return the breaker with counts that have left the window forgotten. The window moves by halves."""
+    """Return the breaker without counts older than the window, which moves on by halves."""
     half = policy.window / 2
     if now < breaker.since + half:
         return breaker

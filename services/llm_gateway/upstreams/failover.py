@@ -1,6 +1,6 @@
-"""One request to the upstreams: choose one, ask it, and ask another one when it fails before its first byte.
+"""Sends one request to the upstreams: choose one, ask it, and ask another one if it fails before its first byte.
 
-The decisions are `routing.choose` and `failures.next_delay`; this is the loop around them.
+`routing.choose` and `failures.next_delay` decide; this module is the loop around them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from zhiwen.llm_gateway.upstreams.routing import Route
 
 log = structlog.get_logger(__name__)
 
-TIMER_SLACK = 0.01  # seconds; a timer may fire a little early, and a server's `Retry-After` must have passed
+TIMER_SLACK = 0.01  # seconds added to a wait: a timer may fire early, and `Retry-After` must have passed
 
 
 @dataclass(slots=True)
@@ -49,10 +49,10 @@ class WholeAnswer:
 
 @dataclass(slots=True)
 class StreamedAnswer:
-    """A streamed answer whose first event is here.
+    """A streamed answer whose first event has arrived.
 
-    `first` holds the bytes to send now. `over` is True when nothing follows them. The caller settles the slot and
-    closes the response.
+    `first` holds the bytes to send now. `over` is True when nothing follows them. The caller must settle the slot and
+    close the response.
     """
 
     slot: Slot
@@ -64,10 +64,10 @@ class StreamedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ForwardedRequest:
-    """A request as it is forwarded: what every upstream that is tried has in common.
+    """A request to forward, the same for every upstream that is tried.
 
-    `deadline` is on the event loop's clock. `texts` collects the text of a streamed answer, None when no text is kept.
-    `max_bytes` limits an answer that is not streamed. `extra_headers` go out besides those of the upstream.
+    `deadline` is on the event loop's clock. `texts` collects the text of a streamed answer; None collects nothing.
+    `max_bytes` limits an answer that is not streamed. `extra_headers` are sent beside those of the upstream.
     """
 
     request: ModelRequest
@@ -84,7 +84,7 @@ async def ask_with_failover(
 ) -> WholeAnswer | StreamedAnswer:
     """Return the answer of the first upstream that gives one. Raises `ServiceError`.
 
-    It returns before a byte of an answer is with the client. Later failures are therefore never failed over.
+    It returns before the client has any byte of the answer. After that no other upstream is tried.
     """
     loop = asyncio.get_running_loop()
     tried: frozenset[str] = frozenset()
@@ -116,7 +116,7 @@ async def ask_with_failover(
 
 
 async def _acquire(pool: Pool, forwarded: ForwardedRequest, tried: frozenset[str], last: UpstreamError | None) -> Slot:
-    """Return a slot. When no upstream is left, raise the last failure, which says more than that."""
+    """Return a slot. When no upstream is left, raise the last failure, because it is the more useful error."""
     try:
         return await pool.acquire(forwarded.route, tried, forwarded.deadline)
     except ServiceError as exc:
@@ -181,7 +181,7 @@ async def _post(
 
 
 def _is_about_usage(failure: UpstreamFailure, request: ModelRequest) -> bool:
-    """Return True when a server refuses the field that the gateway put into the request, and not the client."""
+    """Return True when a server refuses the usage field, which the gateway added and not the client."""
     ours = request.stream and "stream_options" not in request.fields
     return ours and failure.status in (400, 422) and b"stream_options" in failure.body
 
@@ -229,6 +229,6 @@ async def _not_a_stream(response: UpstreamResponse, forwarded: ForwardedRequest)
 
 
 def _as_http_error(error: UpstreamError) -> UpstreamFailure:
-    """Return the failure of an error that came with status 200, as if it had come with the status that it means."""
+    """Return an error that came with status 200 as the failure with the status that it means."""
     body = error.body or orjson.dumps(error_object(error))
     return UpstreamFailure(FailureKind.STATUS, f"answered with the error {error.code}", status=error.status, body=body)

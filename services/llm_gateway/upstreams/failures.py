@@ -1,4 +1,4 @@
-"""What follows a failed call to a model server. Pure decisions, without a clock and without randomness."""
+"""Decides what to do after a failed call to a model server. Pure, without clock and randomness."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ELSEWHERE = _AGAIN | {FailureKind.TIMEOUT, FailureKind.EMPTY, FailureKind.GARBA
 
 
 def counts_against(failure: UpstreamFailure) -> bool:
-    """Return True when the server is ill, and False when it only refused the request or its rate."""
+    """Return True when the server itself failed, and False when it only refused the request or its rate."""
     return failure.kind is not FailureKind.STATUS or failure.status >= 500
 
 
@@ -22,9 +22,9 @@ def next_delay(
 ) -> float | None:
     """Return the seconds to wait before the next attempt, None to give up.
 
-    `attempt` is the number of the attempt that failed, from 1. `others` is True when an upstream is left that was not
-    tried; it is asked at once. `remaining` is the seconds until the deadline, `jitter` a random number in [0, 1).
-    A request whose answer had begun is never tried again.
+    `failure` is that of attempt number `attempt`, counted from 1. `others` is True when another upstream is left, which
+    is then asked at once. `remaining` is the number of seconds until the deadline, `jitter` a random number in [0, 1),
+    and `policy` the configured limits. A request whose answer had begun is never tried again.
     """
     if attempt >= policy.attempts or remaining <= 0:
         return None
@@ -42,7 +42,7 @@ def next_delay(
 
 
 def as_error(failure: UpstreamFailure, upstream: str) -> UpstreamError:
-    """Return what the client is told. `upstream` is the server's name."""
+    """Return the error for the client. `upstream` is the server's name."""
     if failure.kind is FailureKind.STATUS:
         error = translate(failure.status, failure.body, upstream=upstream)
         if failure.retry_after is not None and error.status in (429, 503):
@@ -62,7 +62,7 @@ def as_error(failure: UpstreamFailure, upstream: str) -> UpstreamError:
 
 
 def parse_retry_after(value: str | None, *, now: float) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for, None without one or when it is malformed.
+    """Return the seconds that a `Retry-After` header asks for, None if it is missing or malformed.
 
     The header holds seconds or a date (RFC 9110 section 10.2.3). `now` is seconds since the epoch.
     """

@@ -1,7 +1,7 @@
-"""HTTP to model servers. aiohttp is used in this module only, which translates its exceptions.
+"""HTTP to model servers. Only this module uses aiohttp, and it translates aiohttp's exceptions.
 
-Bodies go out and come back as bytes. Nothing is collected beyond what the caller reads. Nothing is decoded except the
-compression of a server that compresses although it was not asked to.
+Bodies are sent and received as bytes. Only what the caller reads is held in memory. Nothing is decoded but the
+compression of a server that compresses without being asked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zhiwen.llm_gateway.errors import FailureKind, UpstreamFailure
 from zhiwen.llm_gateway.upstreams.failures import parse_retry_after
 
 Headers = list[tuple[bytes, bytes]]
-"""Headers as ASGI has them: names in lower case."""
+"""Headers in ASGI's form, with names in lower case."""
 
 _ERROR_BYTES = 64 * 1024
 _LIST_BYTES = 2**20
@@ -32,7 +32,7 @@ _NOT_PASSED = _HOP_BY_HOP | _OURS | {"upgrade", "set-cookie", "alt-svc"}
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds to connect, to the first byte of the answer, and of silence within it."""
+    """Time limits in seconds: to connect, to the first byte of the answer, and for a silence within it."""
 
     connect: float
     first_byte: float
@@ -40,7 +40,7 @@ class Timeouts:
 
 
 class UpstreamResponse:
-    """A 2xx response whose first body bytes are here. It must be closed; closing it early ends the call."""
+    """A 2xx response whose first body bytes have arrived. Close it; closing it early ends the call."""
 
     __slots__ = ("_first", "_idle", "_response", "_timer", "_waits_since")
 
@@ -53,7 +53,7 @@ class UpstreamResponse:
 
     @property
     def content_type(self) -> str:
-        """The media type as the server spelled it."""
+        """The media type as the server wrote it."""
         return self._response.headers.get("Content-Type", "")
 
     @property
@@ -104,7 +104,7 @@ class UpstreamResponse:
         return b"".join(parts)
 
     async def drain(self, seconds: float = 0.5) -> None:
-        """Read what follows a complete answer, so that the connection can be used again. Gives up after `seconds`."""
+        """Read the rest after a complete answer, so that the connection can be reused. Gives up after `seconds`."""
         with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
             if not self._response.content.at_eof():
                 async with asyncio.timeout(seconds):
@@ -112,14 +112,14 @@ class UpstreamResponse:
                         pass
 
     def close(self) -> None:
-        """Give the connection back when the body was read to its end, and close it otherwise."""
+        """Keep the connection for reuse if the body was read to its end; otherwise close it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._response.close()
 
     def _check_idle(self) -> None:
-        if self._waits_since is None:  # no read is under way: the client is slow, the server is not silent
+        if self._waits_since is None:  # nobody reads: the client is slow, not the server
             self._timer = None
             return
         loop = asyncio.get_running_loop()
@@ -149,9 +149,9 @@ class UpstreamClient:
         await self._session.close()
 
     async def post(self, url: URL, body: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> UpstreamResponse:
-        """Send one request and return when the first byte of a 2xx body is here.
+        """Send one request and return when the first byte of a 2xx body has arrived.
 
-        Raises `UpstreamFailure` for everything else, including an HTTP error, whose body it holds.
+        Raises `UpstreamFailure` otherwise. That of an HTTP error holds the error's body.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
         response: aiohttp.ClientResponse | None = None
@@ -184,7 +184,7 @@ class UpstreamClient:
 
 
 async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Return the body, cut after `limit` bytes."""
+    """Return at most `limit` bytes of the body."""
     parts: list[bytes] = []
     while limit > 0 and (part := await response.content.read(limit)):
         parts.append(part)

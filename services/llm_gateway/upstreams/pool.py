@@ -1,7 +1,7 @@
-"""All upstreams: who may be asked for a model, which calls are under way, and who waits for a free upstream.
+"""All upstreams: which may be asked for a model, which calls are running, and which requests wait in the queue.
 
-The decisions are made in `routing` and `breaker`; this module holds the numbers that they decide upon. Everything runs
-in one event loop, so there are no locks.
+`routing` and `breaker` decide; this module holds the numbers that they need. Everything runs in one event loop, so no
+locks are needed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from zhiwen.llm_gateway.upstreams.upstream import Upstream
 
 Clock = Callable[[], float]
 
-MOST_ROUTES = 10_000  # remembered routes, so that clients which invent names do not fill the memory
+MOST_ROUTES = 10_000  # most routes to remember, so that clients with invented names do not fill the memory
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """One of the calls that an upstream serves at the same time.
+    """The right to make one call to an upstream, which serves a limited number at the same time.
 
-    Settle it exactly once, by `succeeded`, `failed` or `abandoned`; then the slot is free for the next request. `model`
-    is what the upstream calls the model.
+    Settle it exactly once, with `succeeded`, `failed` or `abandoned`. It is then free for the next request. `model` is
+    the upstream's name of the model.
     """
 
     upstream: Upstream
@@ -39,7 +39,7 @@ class Slot:
     _held: bool = True
 
     def first_byte(self) -> None:
-        """Note that the answer has begun. A probe has then succeeded, however long its answer takes to end."""
+        """Note that the answer has begun. A probe then counts as successful, however long its answer takes."""
         if self._probe:
             self._note_success()
             self._probe = False
@@ -61,7 +61,7 @@ class Slot:
         self._free()
 
     def abandoned(self) -> None:
-        """Settle a call that ended without an outcome. Does nothing to a slot that is settled."""
+        """Settle a call that neither succeeded nor failed. Does nothing if the slot is settled already."""
         if self._held:
             self.upstream.breaker = breaker.abandoned(self.upstream.breaker, probe=self._probe)
             self._free()
@@ -99,7 +99,7 @@ class Pool:
         self.reload(config)
 
     def reload(self, config: GatewayConfig) -> None:
-        """Take a new configuration. Calls under way end as they began; an upstream that stays keeps its state."""
+        """Use a new configuration. Running calls are not affected. An upstream that stays keeps its state."""
         self.config = config
         kept = {}
         for part in config.upstreams:
@@ -136,7 +136,7 @@ class Pool:
             self.serve_queue()
 
     def public_models(self) -> list[str]:
-        """Return the names that can be asked for."""
+        """Return the names of all models that clients can ask for."""
         return routing.public_models(self.config, [name for u in self._upstreams.values() for name in u.listed])
 
     def resolve(self, asked: str) -> routing.Route:
@@ -161,7 +161,7 @@ class Pool:
         return ""
 
     def others_left(self, route: routing.Route, tried: frozenset[str]) -> bool:
-        """Return True when an upstream that was not tried may be asked now or as soon as it has a free slot."""
+        """Return True when an upstream outside `tried` may be asked now, or as soon as it has a free slot."""
         now = self.now()
         return any(
             candidate.upstream not in tried and upstream.may_be_asked(now)
@@ -169,7 +169,7 @@ class Pool:
         )
 
     async def acquire(self, route: routing.Route, tried: frozenset[str], deadline: float) -> Slot:
-        """Return a slot for one call, after waiting in the queue while all upstreams are busy.
+        """Return a slot for one call. Wait in the queue while all upstreams are busy.
 
         `tried` names the upstreams that have failed this request. `deadline` is on the pool's clock. Raises `TooMany`
         when the queue is full or all upstreams asked for a pause, `Unavailable` when none may be asked, and
@@ -250,11 +250,11 @@ class Pool:
 
 
 def _give_back(waiter: _Waiter) -> None:
-    """Return the slot of a waiter that got one and was cancelled before it could use it."""
+    """Free the slot of a waiter that was cancelled after it got the slot and before it used it."""
     if waiter.slot.done() and not waiter.slot.cancelled() and waiter.slot.exception() is None:
         waiter.slot.result().abandoned()
 
 
 def deadline_exceeded(doing: str) -> UpstreamError:
-    """Return the 504 of a request whose time is up."""
+    """Return the error 504 for a request whose time is up. `doing` says what it waited for."""
     return UpstreamError("deadline-exceeded", f"The time for this request was up while {doing}.", status=504)

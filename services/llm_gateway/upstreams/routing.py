@@ -1,4 +1,4 @@
-"""Which upstream a request goes to. Pure functions over what is known at that moment."""
+"""Decides which upstream gets a request. Pure functions over the present state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zhiwen.llm_gateway.config import GatewayConfig
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An upstream that can serve a model, and what it calls that model."""
+    """An upstream that can serve a model, and its own name of that model."""
 
     upstream: str
     model: str
@@ -21,23 +21,24 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a model is served, which clients call `public`. Without candidates a built-in model serves it."""
+    """The upstreams that serve a model, which clients call `public`. Without candidates, it is a built-in model."""
 
     public: str
     candidates: tuple[Candidate, ...] = ()
 
     @property
     def built_in(self) -> bool:
+        """True when a built-in model serves the route."""
         return not self.candidates
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateState:
-    """What is known of one candidate now.
+    """The present state of one candidate.
 
-    `priority` and `weight` are those of its upstream. `pending` is the number of calls under way and `limit` the most
-    it may have. `healthy` is the outcome of its last active check. `allowed` is True when its breaker lets a call
-    through, `cooling` while it has asked for a pause, `tried` when it has failed this request already.
+    `priority` and `weight` are those of its upstream. `pending` is the number of running calls, and `limit` the most
+    that may run. `healthy` is the result of its last health check. `allowed` is True when its breaker lets a call
+    through, `cooling` while the server has asked for a pause, and `tried` when it has failed this request already.
     """
 
     priority: int
@@ -61,8 +62,8 @@ class NoCandidate(Enum):
 def resolve(config: GatewayConfig, asked: str, *, default: str) -> Route | None:
     """Return the route of the model that a client asked for, None when there is no such model.
 
-    An exact name or alias wins over a wildcard, and a longer wildcard over a shorter one. An empty name or `default`
-    asks for the default model, which is `default` where the file names none.
+    An exact name or alias wins over a wildcard, and a longer wildcard over a shorter one. The empty name and the name
+    `default` mean the default model: that of the file, or else the argument `default`.
     """
     name = asked if asked not in ("", "default") else (config.default_model or default)
     if exact := _exact(config, name):
@@ -97,8 +98,8 @@ def _exact(config: GatewayConfig, name: str) -> tuple[Candidate, ...]:
 def public_models(config: GatewayConfig, listed: Iterable[str] = ()) -> list[str]:
     """Return the models that can be asked for by name, in the file's order.
 
-    These are names and aliases, those of `listed` (what the upstreams say they serve) that a wildcard allows, and the
-    built-in answerer where it serves.
+    These are all names and aliases of the file, the names in `listed` (what the upstreams say they serve) that match a
+    wildcard, and the built-in answerer if it is on.
     """
     names: dict[str, None] = {}
     for upstream in config.upstreams:
@@ -115,17 +116,17 @@ def public_models(config: GatewayConfig, listed: Iterable[str] = ()) -> list[str
 
 
 def may_use(patterns: Sequence[str], model: str) -> bool:
-    """True when a key with these model patterns may ask for `model`."""
+    """Return True when a key with these model patterns may ask for `model`."""
     return any(fnmatchcase(model, pattern) for pattern in patterns)
 
 
 def choose(candidates: Sequence[CandidateState], turn: int) -> int | NoCandidate:
     """Return the index of the candidate to ask, or why there is none.
 
-    Among the healthy candidates of the best priority it is the one with the fewest pending calls for its weight. `turn`
-    rotates among equals. When the best priority is full the request waits; it does not go to the next priority. When
-    the active checks call all candidates ill, those whose breaker is closed are asked anyway: the checks may be wrong,
-    and the call itself is the proof.
+    Among the healthy candidates of the best priority, the one with the fewest pending calls for its weight is chosen.
+    `turn` rotates among equals. When the best priority is full, the request waits and does not go to the next priority.
+    When no candidate is healthy, those whose breaker lets a call through are asked anyway, because the health checks
+    may be wrong.
     """
     usable = [i for i, candidate in enumerate(candidates) if candidate.allowed and not candidate.tried]
     if not usable:

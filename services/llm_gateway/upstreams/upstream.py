@@ -1,4 +1,4 @@
-"""One model server: what the file says of it, and what the gateway knows of it now."""
+"""One model server: its configuration and its present state."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from zhiwen.llm_gateway.upstreams.breaker import Breaker
 from zhiwen.llm_gateway.upstreams.http import Timeouts
 from zhiwen.llm_gateway.upstreams.routing import CandidateState
 
-LONGEST_PAUSE = 300.0  # seconds; a longer `Retry-After` is not believed
+LONGEST_PAUSE = 300.0  # seconds; a longer `Retry-After` is cut to this
 
 
 class Upstream:
-    """A model server of the current file. All times are seconds on the pool's clock."""
+    """A model server. All times are seconds on the pool's clock."""
 
     def __init__(self, config: UpstreamConfig, defaults: Timeouts) -> None:
         self.breaker = Breaker()
@@ -26,7 +26,7 @@ class Upstream:
         self.configure(config, defaults)
 
     def configure(self, config: UpstreamConfig, defaults: Timeouts) -> None:
-        """Take the values of the file and keep what is known. `defaults` are the timeouts that the file leaves out."""
+        """Use a new configuration and keep the state. `defaults` are for timeouts that the file does not set."""
         self.config = config
         self.name = config.name
         key = config.api_key.get_secret_value()
@@ -41,7 +41,7 @@ class Upstream:
 
     @property
     def asks_usage(self) -> bool:
-        """True when streams may be asked for their usage. Some servers refuse the field."""
+        """True when streams may be asked for their usage, a field that some servers refuse."""
         return self.config.ask_usage and not self.refuses_usage
 
     def url(self, path: str) -> URL:
@@ -51,7 +51,7 @@ class Upstream:
         return self._urls[path]
 
     def state(self, now: float, *, tried: bool) -> CandidateState:
-        """Return what `routing.choose` has to know. `tried` is True when this upstream has failed the request."""
+        """Return the state for `routing.choose`. `tried` is True when this upstream has failed the request already."""
         return CandidateState(
             self.config.priority,
             self.config.weight,
@@ -68,5 +68,5 @@ class Upstream:
         return breaker.allows(self.breaker, now) and now >= self.cooling_until
 
     def cool_down(self, now: float, seconds: float) -> None:
-        """Ask nothing for as long as the server's `Retry-After` says, five minutes at most."""
+        """Send the server no request for `seconds`, but at most five minutes, as its `Retry-After` asks."""
         self.cooling_until = max(self.cooling_until, now + min(seconds, LONGEST_PAUSE))

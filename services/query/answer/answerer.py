@@ -24,8 +24,8 @@ from zhiwen.query.search.retriever import Found, Retriever
 class Answerer:
     """Answers questions from a knowledge base.
 
-    `default_model` answers where a question names no model; "" means the gateway's default. All passages of a prompt
-    together have `max_context_tokens` at most.
+    `default_model` answers a question that names no model; "" means the gateway's default. The passages of one prompt
+    have at most `max_context_tokens` tokens in all.
     """
 
     retriever: Retriever
@@ -35,19 +35,19 @@ class Answerer:
     max_context_tokens: int
 
     async def events(self, base: KnowledgeBase, ask: Ask) -> AsyncGenerator[Event, None]:
-        """Yield the answer as it comes: `Sources`, each `Token`, `Done`. Whatever fails, `Failed` is the last event.
+        """Yield the answer as it is written: `Sources`, each `Token`, `Done`, or `Failed` last when something fails.
 
-        Closing the generator ends the call of the model.
+        Closing the generator ends the call to the model.
         """
         try:
             async with aclosing(self._events(base, ask, self.generator.stream)) as events:
                 async for event in events:
                     yield event
-        except Exception as exc:  # a stream may have begun, so that only an event can say what went wrong
+        except Exception as exc:  # the stream may have begun: only an event can then report the error
             yield Failed(service_error_of(exc))
 
     async def answer(self, base: KnowledgeBase, ask: Ask) -> Answer:
-        """Return the answer once it is whole; the model is not asked to stream. Raises `ServiceError`."""
+        """Return the whole answer. The model is asked not to stream. Raises `ServiceError`."""
         *_, last = [event async for event in self._events(base, ask, self._generated_at_once)]
         assert isinstance(last, Done)
         return last.answer
@@ -79,7 +79,7 @@ class Answerer:
         yield Delta(completion.text, completion.model, completion.usage)
 
     async def _retrieved(self, base: KnowledgeBase, ask: Ask) -> _Retrieved:
-        """Return what the answer is to be made from."""
+        """Condense the question, search, and return the passages that the prompt will hold."""
         started = time.perf_counter()
         condensed = await self.condenser.condense(ask.question, ask.history, ask.model or self.default_model)
         condense_ms = _ms_since(started) if ask.history else 0.0
@@ -90,7 +90,7 @@ class Answerer:
         return _Retrieved(hits, sources, found, condensed, condense_ms, follow_up=bool(ask.history))
 
     def _request(self, base: KnowledgeBase, ask: Ask, hits: Sequence[Hit]) -> ChatRequest:
-        """Return the conversation as it was, then the prompt with passages and question."""
+        """Return the unchanged conversation, followed by the prompt with the passages and the question."""
         template = base.prompt_template or CHINESE_TEMPLATE
         prompt = fill(template, context=context_of(hits), question=ask.question)
         history = [{"role": turn.role, "content": turn.content} for turn in ask.history]
@@ -104,10 +104,10 @@ class Answerer:
 
 @dataclass(frozen=True, slots=True)
 class _Retrieved:
-    """What an answer is made from, and how it was found.
+    """The passages for an answer, and how the search found them.
 
-    `hits` are those that fit into the prompt, and `sources` the same ones with their numbers. `follow_up` says whether
-    there was a conversation before the question, so that it had to be condensed.
+    `hits` are the hits that fit into the prompt. `sources` are the same hits with their numbers. `follow_up` is True
+    when a conversation came before the question, so that the question had to be condensed.
     """
 
     hits: Sequence[Hit]
@@ -140,7 +140,7 @@ def _answer(retrieved: _Retrieved, completion: Completion, *, generate_ms: float
 
 
 def _total_usage(*completions: Completion | None) -> Usage:
-    """Return the tokens of all calls of the model together."""
+    """Return the sum of the tokens of all calls to the model."""
     counted = [completion.usage for completion in completions if completion and completion.usage]
     return Usage(**{name: sum(getattr(usage, name) for usage in counted) for name in Usage.model_fields})
 

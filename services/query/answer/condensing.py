@@ -1,7 +1,7 @@
-"""Condensing: a follow-up question is rewritten so that it can be searched for without the conversation before it.
+"""Condensing: a follow-up question is rewritten so that it can be understood without the conversation before it.
 
-Only the search uses the rewritten question. The model that answers gets the conversation and the question as they were
-asked: it can read both, and what the rewriting loses must not reach the answer.
+Only the search uses the rewritten question. The model that answers gets the conversation and the question unchanged, so
+an error of the rewriting cannot reach the answer.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from zhiwen.query.answer.generation import ChatRequest, Completion, Generator
 log = structlog.get_logger(__name__)
 
 REMEMBER_SECONDS = 60.0
-"""How long a model that turned out to be the extractive answerer is not asked again."""
+"""How long the extractive answerer is not asked again, once a model name has turned out to mean it."""
 PATIENCE_SECONDS = 30.0
-"""How long the model may take."""
+"""How long the model may take to rewrite a question."""
 LAST_TURNS = 6
-"""Turns of the conversation that the model is shown."""
+"""How many of the last turns of the conversation the model sees."""
 TURN_CHARACTERS = 600
-"""Characters of each turn that the model is shown."""
+"""How many characters of each turn the model sees."""
 MAX_TOKENS = 256
-"""Tokens that the rewritten question may have."""
+"""Longest rewritten question, in tokens."""
 
 _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 _LABEL = re.compile(r"^(?:完整问题|改写后的问题|独立问题|Standalone question|Question)\s*[:：]\s*", re.IGNORECASE)
@@ -42,7 +42,7 @@ _AROUND = " \t\r\n\"'“”‘’「」『』`*"
 class Condensed:
     """The question to search with.
 
-    `completion` is what the model wrote, None where it was not asked or not followed.
+    `completion` is what the model wrote. It is None when the model was not asked, or when its answer was not used.
     """
 
     question: str
@@ -51,9 +51,9 @@ class Condensed:
 
 @dataclass(slots=True)
 class Condenser:
-    """Asks the language model for the question that a follow-up means.
+    """Asks the language model to rewrite follow-up questions.
 
-    A rewritten question of more than `max_characters` is not followed. `clock` counts seconds.
+    A rewritten question of more than `max_characters` is not used. `clock` counts seconds.
     """
 
     generator: Generator
@@ -62,9 +62,10 @@ class Condenser:
     _extractive_until: dict[str, float] = field(default_factory=dict)
 
     async def condense(self, question: str, history: Sequence[Message], model: str) -> Condensed:
-        """Return the question that `question` means after `history`. `model` is "" for the gateway's default.
+        """Return `question` rewritten so that it needs no `history`. `model` is "" for the gateway's default.
 
-        It is the question itself where there is no history, where no language model answers, and when the model fails.
+        The question is returned unchanged when there is no history, when no language model answers, and when the model
+        fails.
         """
         if not history or model == EXTRACTIVE_MODEL or self._extractive_until.get(model, 0.0) > self.clock():
             return Condensed(question)
@@ -74,10 +75,12 @@ class Condenser:
         except (ServiceError, TimeoutError) as exc:
             log.warning("question_not_condensed", error=str(exc) or "timeout")
             return Condensed(question)
-        if completion.model == EXTRACTIVE_MODEL:  # which cannot rewrite; only an answer tells what the default model is
+        if (
+            completion.model == EXTRACTIVE_MODEL
+        ):  # it cannot rewrite; only its answer shows that the default model is this one
             self._extractive_until[model] = self.clock() + REMEMBER_SECONDS
             return Condensed(question)
-        condensed = cleaned(completion.text)
+        condensed = question_in(completion.text)
         if not condensed or len(condensed) > self.max_characters:
             return Condensed(question)
         return Condensed(condensed, completion)
@@ -85,19 +88,19 @@ class Condenser:
 
 def _request(question: str, history: Sequence[Message], model: str) -> ChatRequest:
     template = CONDENSE_CHINESE if is_chinese(question) else CONDENSE_ENGLISH
-    content = fill_condensing(template, history=conversation(history, template), question=question)
+    content = fill_condensing(template, history=transcript(history, template), question=question)
     return ChatRequest([{"role": "user", "content": content}], model, temperature=0.0, max_tokens=MAX_TOKENS)
 
 
-def conversation(history: Sequence[Message], template: str) -> str:
-    """Return the last turns as lines, in the template's language, each cut to a length. Pure."""
+def transcript(history: Sequence[Message], template: str) -> str:
+    """Return the last turns as lines of limited length, labelled in the template's language. Pure."""
     names = ("用户", "助手") if template == CONDENSE_CHINESE else ("User", "Assistant")
     turns = [turn for turn in history if turn.role != "system"][-LAST_TURNS:]
     return "\n".join(f"{names[turn.role == 'assistant']}: {turn.content.strip()[:TURN_CHARACTERS]}" for turn in turns)
 
 
-def cleaned(text: str) -> str:
-    """Return the question in what a model wrote: without thoughts, label, quotation marks and afterthoughts. Pure."""
+def question_in(text: str) -> str:
+    """Return the question from a model's reply, without thinking, label, quotation marks and further lines. Pure."""
     for line in _THINKING.sub("", text).splitlines():
         if question := _LABEL.sub("", line.strip(_AROUND)).strip(_AROUND):
             return question

@@ -1,4 +1,4 @@
-"""What an answer is made of as it comes. Doors render these events, each in its own protocol."""
+"""The events of an answer while it is written. Each route renders them in its own protocol."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zhiwen.common.errors import ServiceError
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The passages that the answer may cite, numbered. The first event, where nothing fails before."""
+    """The numbered passages that the answer may cite. The first event, unless something fails before it."""
 
     sources: Sequence[SourceOut]
 
@@ -25,14 +25,14 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The whole answer. The last event, where nothing fails."""
+    """The whole answer. The last event, unless something fails."""
 
     answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why there is no whole answer. The last event; nothing, or a part of the answer, has come before."""
+    """Why there is no whole answer. The last event; a part of the answer may have come before it."""
 
     error: ServiceError
 

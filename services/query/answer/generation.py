@@ -1,4 +1,4 @@
-"""Asking the language model, through the gateway. The openai SDK appears only here."""
+"""Asks the language model through the gateway. Only this module uses the openai SDK."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a completion as it comes, and, where the server says them, the model and the tokens used."""
+    """A piece of a streamed completion, with the model and the used tokens if the server reports them."""
 
     text: str
     model: str | None = None
@@ -35,7 +35,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """All that the model wrote, and, where the server said them, the model and the tokens used."""
+    """The whole text that the model wrote, with the model and the used tokens if the server reported them."""
 
     text: str
     model: str | None = None
@@ -43,7 +43,7 @@ class Completion:
 
     @classmethod
     def of(cls, deltas: Sequence[Delta]) -> Self:
-        """Join pieces. What is said of model and tokens last counts."""
+        """Join pieces. The last reported model and the last reported tokens count."""
         return cls(
             text="".join(delta.text for delta in deltas),
             model=next((delta.model for delta in reversed(deltas) if delta.model), None),
@@ -86,9 +86,9 @@ class Generator:
         return Completion(text, reply.model, _usage(reply.usage.model_dump() if reply.usage else None))
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
-        """Yield the completion piece by piece as it comes. Closing the generator ends the call of the gateway.
+        """Yield the completion piece by piece as it comes. Closing the generator ends the call to the gateway.
 
-        Events are taken as plain JSON: building the SDK's models for each token would cost more than all else does.
+        Events are read as plain JSON, because building the SDK's objects for each token would cost more than the rest.
         """
         finished = False
         try:

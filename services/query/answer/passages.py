@@ -1,4 +1,4 @@
-"""From hits to the numbered passages of a prompt. Pure."""
+"""Turns hits into the numbered passages of a prompt. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def count_tokens(text: str) -> int:
 def within_budget(hits: Sequence[Hit], max_tokens: int) -> list[Hit]:
     """Return the best hits whose passages have at most `max_tokens` tokens together.
 
-    Passages are whole. Only where not even the best one fits, its text is cut.
+    Passages stay whole. Only when the best one alone is too long, its text is cut.
     """
     kept: list[Hit] = []
     left = max_tokens
@@ -45,11 +45,11 @@ def _cut(text: str, max_tokens: int) -> str:
 
 
 def passage(number: int, hit: Hit) -> str:
-    """Return a hit as it stands in the prompt: its number, the headings above it, its text."""
+    """Return a hit as the prompt shows it: its number, the headings above it, and its text."""
     text = hit.text if hit.text.startswith(hit.heading) else with_heading(hit.heading, hit.text)
     return f"[{number}] {text}"
 
 
 def context_of(hits: Sequence[Hit]) -> str:
-    """Return the numbered passages as they fill `{context}`."""
+    """Return the numbered passages, as text for the template's `{context}`."""
     return "\n\n".join(passage(number, hit) for number, hit in enumerate(hits, 1))

@@ -1,4 +1,4 @@
-"""The checked question: how to search for what answers it, and how the model is to answer."""
+"""The checked question: what to search for, and how the model should answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Ask:
     history: Sequence[Message] = ()
     """The conversation before the question, oldest turn first."""
     model: str | None = None
-    """The model that is to answer; None for the service's."""
+    """The model that should answer; None for the service's default."""
     temperature: float | None = None
     max_tokens: int | None = None
 
@@ -30,7 +30,7 @@ class Ask:
 
 
 def checked_ask(body: AskBody, base: KnowledgeBase, rules: SearchRules) -> Ask:
-    """Return what a request asks as a checked question. Raises what `checked_search` raises."""
+    """Check a request and return its question. Raises what `checked_search` raises."""
     return Ask(
         search=checked_search(body, base, rules),
         history=body.history,

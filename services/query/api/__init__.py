@@ -1,1 +1,1 @@
-"""The doors of the query API, one file each, and the application that they are part of."""
+"""The routes of the query API, one file each, and the application that serves them."""

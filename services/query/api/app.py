@@ -40,7 +40,11 @@ def create_app(
     store: ChunkStore | None = None,
     embedders: Embedders | None = None,
 ) -> FastAPI:
-    """Build the application; what is not passed is built from the settings (by default the environment's)."""
+    """Build the application.
+
+    `settings` come from the environment by default. A ledger, store or embedders that are not passed are built from
+    the settings.
+    """
     settings = settings or QuerySettings()
     embedders = embedders or embedders_from(settings)
     parts = _build(settings, ledger, store, embedders)
@@ -54,8 +58,8 @@ def create_app(
     app = new_app("Zhiwen query", lifespan)
     app.state.keys = KeyRing(parts.ledger, settings.api_key.get_secret_value())
     install(app, "query")
-    for door in (search, recall, ask):
-        app.include_router(door.router)
+    for routes in (search, recall, ask):
+        app.include_router(routes.router)
     checks = _checks(parts)
     add_operations_routes(app, lambda _: checks)
     return app

@@ -1,4 +1,4 @@
-"""The door for questions: an answer with its sources, at once or as server-sent events."""
+"""The route for questions: an answer with its sources, as JSON or as server-sent events."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def ask(
 ) -> Answer | Response:
     """Answer a question from the knowledge base, with numbered sources; refuse when the answer is not there."""
     parts = parts_of(request)
-    asked = checked_ask(body, base, parts.rules)  # so that a mistake in the request is a problem, no event of a stream
+    asked = checked_ask(body, base, parts.rules)  # before the stream begins, so that a wrong request gets a status
     if not body.stream:
         return await parts.answerer.answer(base, asked)
     return event_stream(_rendered(parts.answerer.events(base, asked)))

@@ -1,4 +1,4 @@
-"""The door for measuring how much of an exact search the live index finds."""
+"""The route that measures how much of an exact search the live index finds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def recall(
     k: Annotated[int, Query(ge=1, le=100, description="Neighbours to ask for.")] = 10,
     params: Annotated[str, Query(description='Search parameters to try, as JSON: {"ef": 128}.')] = "{}",
 ) -> RecallOut:
-    """Compare the live index with an exact search over all stored vectors. Reads all of them: one at a time."""
+    """Compare the live index with an exact search over all stored vectors. One such measurement runs at a time."""
     parts = parts_of(request)
     index = base.live.index
     index = replace(index, search={**index.search, **_checked_params(index, params)})

@@ -1,4 +1,4 @@
-"""The door for searches: the chunks that fit a question best."""
+"""The route for searches: the chunks that fit a question best."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ EXAMPLES = {
 async def search(request: Request, kb: str, body: Annotated[SearchBody, Body(openapi_examples=EXAMPLES)]) -> Response:
     """Find the chunks that fit a question best."""
     parts = parts_of(request)
-    # One thread for all of it: each change of threads costs a tenth of a search.
+    # One thread does everything, because each change of threads costs a tenth of a search.
     found = await asyncio.to_thread(lambda: _search(parts, kb, body).model_dump_json())
     return Response(found, media_type="application/json")
 
 
 def _search(parts: Parts, kb: str, body: SearchBody) -> SearchOut:
-    """Do what `search` promises. Blocking."""
+    """Check the request, search, and return the hits. Blocking."""
     base = parts.ledger.bases.get(kb)
     asked = checked_search(body, base, parts.rules)
     found = parts.retriever.search(base, asked)

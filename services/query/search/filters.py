@@ -1,15 +1,15 @@
-"""The JSON filter of clients, compiled to Milvus's filter language. Pure.
+"""Compiles the JSON filter of a client to Milvus's filter language. Pure.
 
 Clients never send expressions. Every name is looked up and every value is written as a literal, so that no input
 changes the meaning of the expression. A filter is one of these, or an object of several that must all hold:
 
     {"page": {"gte": 3}}   {"and": [f, f]}   {"or": [f, f]}   {"not": f}   {"metadata.部门": {"in": ["人事", "财务"]}}
 
-What a passage lacks (a page, a metadata key) equals nothing, and is neither less nor more than anything. Only `ne`, and
-the `not` of `eq` and `in`, hold for it; that is so below `not`, too.
+A field that a passage lacks (a page, a metadata key) equals no value, and is neither less nor greater than any value.
+Only `ne`, and the `not` of `eq` and `in`, are true for it. This also holds inside a `not`.
 
-Milvus Lite evaluates no `not`, and no chain of more than about 60 parts. So a `not` is carried to the comparisons (De
-Morgan), a prefix is a range of texts, and chains are written as balanced trees.
+Milvus Lite evaluates neither `not` nor a chain of more than about 60 parts. So a `not` is moved into the comparisons
+(De Morgan), a prefix becomes a range of texts, and a chain becomes a balanced tree.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ HOLDS: Mapping[str, Callable[[int, int], bool]] = {
 }
 OPPOSITES: Mapping[str, str] = {"eq": "ne", "ne": "eq", "lt": "gte", "gte": "lt", "gt": "lte", "lte": "gt"}
 MAX_DEPTH = 16
-"""Levels of `and`, `or` and `not` in each other."""
+"""Deepest nesting of `and`, `or` and `not`."""
 MAX_TERMS = 400
-"""Conditions, and values of each `in`, in one filter."""
+"""Most terms of one filter: its conditions, and each value of an `in`."""
 MAX_TEXT = 4000
-"""Characters of a text in a filter."""
+"""Longest text in a filter, in characters."""
 LAST_CHARACTER = "\U0010ffff"
 
 Filter = Mapping[str, Any]
@@ -64,7 +64,7 @@ class _Compiler:
             raise _bad(f"a filter may have at most {MAX_TERMS} terms")
 
     def node(self, node: Any, depth: int, *, negated: bool) -> str:
-        """Return the expression of a filter, or of its opposite."""
+        """Return the expression of a filter, or of its negation when `negated`."""
         self._count(1)
         if depth > MAX_DEPTH:
             raise _bad(f"a filter may be at most {MAX_DEPTH} levels deep")
@@ -91,13 +91,18 @@ class _Compiler:
         return _joined("or" if negated else "and", conditions)
 
     def _condition(self, field: str, kind: type | None, operator: str, operand: Any, *, negated: bool) -> str:
+        """Return the expression of one condition, or of its negation when `negated`.
+
+        `field` is the field's name in Milvus. `kind` is its type, None for metadata of any type. `operator` and
+        `operand` come from the client.
+        """
         if operator in COMPARISONS:
             return _comparison(field, kind, OPPOSITES[operator] if negated else operator, operand)
         if operator == "in":
             if not isinstance(operand, list) or not operand:
                 raise _bad("in takes a list of values")
             self._count(len(operand))
-            # Written out: Milvus's `in` over JSON fields compares only values of one type.
+            # Not Milvus's own `in`: over JSON fields it compares only values of one type.
             each = "ne" if negated else "eq"
             return _joined("and" if negated else "or", [_comparison(field, kind, each, value) for value in operand])
         if operator == "prefix":
@@ -127,7 +132,7 @@ def _field(name: str) -> tuple[str, type | None]:
 def _comparison(field: str, kind: type | None, operator: str, value: Any) -> str:
     literal = _literal(value, kind)
     condition = f"({field} {COMPARISONS[operator]} {literal})"
-    if kind is int:  # 0 stands for no page, which is no number and so differs from every number
+    if kind is int:  # 0 stands for "no page", which differs from every number
         if operator == "ne":
             return condition if int(value) else f"({field} >= 0)"
         if HOLDS[operator](0, value):
@@ -136,7 +141,7 @@ def _comparison(field: str, kind: type | None, operator: str, value: Any) -> str
 
 
 def _prefix(field: str, prefix: str, *, negated: bool) -> str:
-    """Return the condition that a text begins with `prefix`: texts compare by code points, so those are a range."""
+    """Return the condition that a text begins with `prefix`, as a range, because Milvus compares by code points."""
     low, high = _text(prefix), _after(prefix)
     if negated:
         return f"(({field} < {low}) or ({field} >= {quoted(high)}))" if high else f"({field} < {low})"

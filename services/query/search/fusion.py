@@ -1,7 +1,7 @@
-"""One ranking of two: the dense and the full-text half of a hybrid search. Pure.
+"""Makes one ranking of two: the dense half and the full-text half of a hybrid search. Pure.
 
-The score of a hit is always its relevance, whatever gives the order. Relevance is absolute, so that `min_score` and
-refusal mean the same for every question.
+The score of a hit is always its relevance, also when another fusion gives the order. Relevance is absolute, so that
+`min_score` and refusal mean the same for every question.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from zhiwen.common.models import Fusion
 from zhiwen.common.store import Ranking
 
 RRF_K = 60
-"""Of reciprocal rank fusion (Cormack, Clarke & Büttcher 2009)."""
+"""The constant k of reciprocal rank fusion (Cormack, Clarke & Büttcher 2009)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Halves:
     """The best chunks of each half, at most `limit` of each, with scores in 0..1.
 
-    `weight` is the weight of the dense half; the full-text half has 1.
+    `weight` is the weight of the dense half; that of the full-text half is 1.
     """
 
     lexical: Ranking
@@ -31,16 +31,16 @@ class Halves:
     def relevance(self) -> Ranking:
         """Return (lexical + weight * dense) / (1 + weight) for every chunk, best first.
 
-        The full-text half leads where the collection holds the question's words. Where it does not, that half is small
-        for every chunk, and the dense half decides. A chunk that one half did not return gets the score of that half's
-        last chunk, which is the most that it can have. Where a half returned fewer than `limit`, it has no more chunks,
-        and the score is 0.
+        The full-text half decides when the collection holds the question's words. Otherwise all full-text scores are
+        small, and the dense half decides. A chunk that one half did not return gets the score of that half's last
+        chunk, because it cannot have more. A half that returned fewer than `limit` chunks has no other chunk, so the
+        missing score is 0.
         """
         return self._summed(self.lexical, self.dense, self._floor(self.lexical), self._floor(self.dense))
 
     def min_max(self) -> Ranking:
-        """Return the weighted mean of the scores, stretched to 0..1 within each half, best first; absent ones are 0."""
-        return self._summed(stretched(self.lexical), stretched(self.dense), 0.0, 0.0)
+        """Return the weighted mean of the scores, best first. Each half is scaled to 0..1; a missing score is 0."""
+        return self._summed(scaled(self.lexical), scaled(self.dense), 0.0, 0.0)
 
     def rrf(self) -> Ranking:
         """Return the sum of 1 / (60 + rank) over both halves, best first. Weights do not count."""
@@ -60,7 +60,7 @@ class Halves:
 
     @property
     def rest(self) -> float:
-        """The most relevance that a chunk of neither half can have; -1 where there is no such chunk."""
+        """The highest relevance that a chunk outside both halves can have; -1 when there is no such chunk."""
         if rest_of(self.lexical, self.limit) < 0 and rest_of(self.dense, self.limit) < 0:
             return -1.0
         return (self._floor(self.lexical) + self.weight * self._floor(self.dense)) / (1.0 + self.weight)
@@ -79,12 +79,12 @@ class Halves:
 
 
 def rest_of(half: Ranking, limit: int) -> float:
-    """Return the most that a chunk beyond the best `limit` can score; -1 where there is no such chunk."""
+    """Return the highest score that a chunk after the best `limit` can have; -1 when there is no such chunk."""
     return min(half.values()) if half and len(half) >= limit else -1.0
 
 
-def stretched(half: Ranking) -> Ranking:
-    """Return scores stretched so that the worst is 0 and the best is 1; where all are the same, they are 1."""
+def scaled(half: Ranking) -> Ranking:
+    """Return the scores scaled so that the worst is 0 and the best is 1. Equal scores all become 1."""
     if not half:
         return {}
     low, high = min(half.values()), max(half.values())
@@ -92,5 +92,5 @@ def stretched(half: Ranking) -> Ranking:
 
 
 def best_first(scores: Mapping[str, float]) -> Ranking:
-    """Return the scores in falling order, equal ones in order of id, so that the same search gives the same order."""
+    """Return the scores in falling order. Equal ones are ordered by id, so that a search repeats exactly."""
     return {id: -negative for negative, id in sorted((-score, id) for id, score in scores.items())}

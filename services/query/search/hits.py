@@ -1,4 +1,4 @@
-"""What a search does with the texts of its hits: none twice, and each with its neighbours where that is asked. Pure."""
+"""Leaves out hits whose text repeats, and adds the neighbouring chunks to a hit when that is asked for. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import replace
 from zhiwen.common.models import Hit
 
 MIN_OVERLAP = 8
-"""Characters that two neighbours share at least: fewer are alike by chance."""
+"""Shortest overlap of two neighbours, in characters. A shorter one may be chance."""
 
 
 def distinct(hits: Iterable[Hit]) -> Iterator[Hit]:
-    """Yield each hit whose text differs, white space aside, from the text of every earlier hit."""
+    """Yield each hit whose text differs from the text of every earlier hit. White space does not count."""
     seen: set[str] = set()
     for hit in hits:
         key = "".join(hit.text.split())
@@ -24,13 +24,13 @@ def distinct(hits: Iterable[Hit]) -> Iterator[Hit]:
 def with_neighbours(hit: Hit, around: Sequence[Hit]) -> Hit:
     """Return the hit with the text of the chunks around it.
 
-    `around` holds the hit's own chunk, too, in the order of the document.
+    `around` are the neighbouring chunks and the hit's own chunk, in the order of the document.
     """
     return replace(hit, text=join_neighbours(around)) if around else hit
 
 
 def join_neighbours(chunks: Sequence[Hit]) -> str:
-    """Join chunks that follow each other in a document, without repeating the text that two of them share."""
+    """Join successive chunks of a document. Text that two chunks share appears once."""
     joined = ""
     for chunk in chunks:
         joined = _join(joined, chunk.text)

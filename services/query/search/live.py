@@ -1,7 +1,7 @@
-"""Which of the chunks that Milvus finds answer: those of live versions, never two versions of one document.
+"""Keeps the hits of live document versions, and never two versions of one document.
 
-Milvus also holds chunks of versions that are not live yet, or not any more. The ledger says which version of a document
-is live, and a new one may go live while a search is under way. A `Version` is a document's id and a version of it.
+Milvus also holds chunks of versions that are not live yet, or no longer. The ledger says which version of a document is
+live, and a new version may go live while a search runs.
 """
 
 from __future__ import annotations
@@ -15,29 +15,34 @@ from zhiwen.common.models import Hit, KnowledgeBase, parse_chunk_id
 from zhiwen.common.store import Ranking
 
 LONGEST_STEP = 1000
-"""Rows looked up at a time at most."""
+"""Most rows that are looked up at a time."""
 MOST_ROUNDS = 4
-"""Searches made at most while new versions go live all the time."""
+"""Most searches for one request, when a new version goes live during each of them."""
 
 Version = tuple[str, int]
+"""A document's id and one of its versions."""
 LiveVersions = Callable[[set[str]], Mapping[str, int]]
-"""Returns the live version of each of these documents, from the ledger; those that have none are left out."""
+"""Returns from the ledger the live version of each of these documents. Documents without one are left out."""
 Rows = Callable[[str, Ranking], list[Hit]]
-"""Returns the rows of ranked chunks of a collection as hits, from Milvus; those that are gone are left out."""
+"""Returns from Milvus the ranked chunks of a collection as hits. Chunks that are gone are left out."""
 
 
 class LiveHits:
-    """The live hits of a ranking, best first. They are looked up as they are asked for.
+    """The live hits of a ranking, best first, looked up while somebody iterates over them.
 
-    `overtaking` holds the live versions that Milvus should have found instead of what it did find. What the ledger has
-    said once about a document holds for all of its chunks, so that no two versions of it are among the hits.
+    The ledger is asked once about each document, and its answer holds for all chunks of the document. So two versions
+    of a document are never among the hits. `missed` collects the live versions that Milvus should have found in place
+    of the chunks that it did find.
     """
 
     def __init__(
         self, ranking: Ranking, live_versions: LiveVersions, rows: Callable[[Ranking], list[Hit]], *, step: int
     ) -> None:
-        """Take `step` chunks of the ranking at first, and twice as many each time more hits are asked for."""
-        self.overtaking: set[Version] = set()
+        """Look up `step` chunks of `ranking` at first, and twice as many each time that more hits are needed.
+
+        `live_versions` asks the ledger, and `rows` asks Milvus.
+        """
+        self.missed: set[Version] = set()
         self._ranking = ranking
         self._live_versions = live_versions
         self._rows = rows
@@ -52,21 +57,21 @@ class LiveHits:
             step = min(2 * step, LONGEST_STEP)
 
     def _look_up(self, found: Ranking) -> list[Hit]:
-        """Return the live ones among these chunks, and note the versions that overtake the others."""
+        """Return those of the chunks that are live. Add newer live versions to `missed`."""
         versions: dict[str, Version] = {id: parse_chunk_id(id)[:2] for id in found}
         self._ask_ledger({document_id for document_id, _ in versions.values()})
         for document_id, version in versions.values():
             if (live := self._live.get(document_id, 0)) > version:
-                self.overtaking.add((document_id, live))
+                self.missed.add((document_id, live))
         live_ranking = {id: score for id, score in found.items() if self._is_live(versions[id])}
         hits = self._rows(live_ranking)
-        if len(hits) < len(live_ranking):  # removed since: another version is live now, or none
+        if len(hits) < len(live_ranking):  # removed meanwhile: another version is live now, or none
             there = {hit.chunk_id for hit in hits}
-            self.overtaking |= {versions[id] for id in live_ranking if id not in there}
+            self.missed |= {versions[id] for id in live_ranking if id not in there}
         return hits
 
     def _ask_ledger(self, documents: set[str]) -> None:
-        """Learn the live versions of those documents that have not been asked for before."""
+        """Ask for the live versions of those documents that were not asked for before."""
         if unknown := documents - self._known:
             self._known |= unknown
             self._live |= self._live_versions(unknown)
@@ -80,8 +85,8 @@ class LiveHits:
 class Ranked:
     """What Milvus found, live or not, best first.
 
-    `rest` is the most that any other chunk can score, below 0 where there is no other; `embed_ms` are the milliseconds
-    that the question's vector took.
+    `rest` is the highest score that any other chunk can have; it is below 0 when there is no other chunk. `embed_ms` is
+    the time in milliseconds to embed the question.
     """
 
     ranking: Ranking
@@ -90,10 +95,10 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """Live hits that nothing overtakes, and the knowledge base as it was when they were found.
+class LiveResult:
+    """The live hits, and the knowledge base as it was when they were found.
 
-    `rest` is that of `Ranked`; `embed_ms` counts all rounds.
+    `rest` is that of `Ranked`. `embed_ms` is the sum over all rounds.
     """
 
     base: KnowledgeBase
@@ -104,30 +109,31 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class LiveSearch:
-    """Searches until no new version goes live between what Milvus is asked and what the ledger is asked.
+    """Searches again while a new version goes live between the query to Milvus and the query to the ledger.
 
-    `reload` returns a knowledge base as it is now, since another generation may answer then.
+    `reload` returns a knowledge base as it is now, because another generation may be live by then.
     """
 
     live_versions: LiveVersions
     rows: Rows
     reload: Callable[[KnowledgeBase], KnowledgeBase]
 
-    def settled(
+    def search(
         self,
         base: KnowledgeBase,
         rank: Callable[[KnowledgeBase, bool], Ranked],
         choose: Callable[[Iterable[Hit]], list[Hit]],
         *,
         step: int,
-    ) -> Settled:
-        """Return the live hits that `choose` takes of those that `rank` finds.
+    ) -> LiveResult:
+        """Rank chunks and return the live hits that `choose` takes.
 
-        When a hit's version has been overtaken, Milvus may have been asked before the newer version was written: then
-        neither version would answer. So it is asked again, until what overtakes is known already. `rank` is told to be
-        strongly consistent in every round but the first, so that it finds all that has gone live by then.
+        When the ledger calls a newer version live than the one that Milvus found, Milvus may have been asked before
+        the newer version was written. Neither version would then be among the hits. So Milvus is asked again, until no
+        further newer version turns up.
 
-        `step` is how many rows are looked up at first.
+        `rank` gets the knowledge base and whether to read with strong consistency, which is True from the second round
+        on. `step` is how many rows are looked up at first.
         """
         embed_ms = 0.0
         known: set[Version] = set()
@@ -136,8 +142,8 @@ class LiveSearch:
             embed_ms += ranked.embed_ms
             live = LiveHits(ranked.ranking, self.live_versions, partial(self.rows, base.live.collection), step=step)
             hits = choose(live)
-            if live.overtaking <= known:
+            if live.missed <= known:
                 break
-            known |= live.overtaking
+            known |= live.missed
             base = self.reload(base)
-        return Settled(base, hits, ranked.rest, embed_ms)
+        return LiveResult(base, hits, ranked.rest, embed_ms)

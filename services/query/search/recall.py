@@ -1,4 +1,4 @@
-"""Measuring an index, to choose it and its parameters: its recall beside exact search, and its latency."""
+"""Measures an index: its recall compared with an exact search, and its latency."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from zhiwen.common.store import ChunkStore
 
 SEED = 20
 TIES = 20
-"""Rows kept beyond the k best, since rows of the same score are equally good."""
+"""Rows kept after the k best ones, because rows with the same score are equally good."""
 SAME_SCORE = 1e-5
-"""Scores that differ by less are the same."""
+"""Scores that differ by less than this count as equal."""
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Mean share, 0..1, of the `k` nearest other chunks that the index returned; milliseconds of one search."""
+    """The figures of one measurement.
+
+    `recall` is the mean share, 0..1, of the `k` nearest other chunks that the index returned. `p50_ms` and `p99_ms` are
+    milliseconds of one search.
+    """
 
     chunks: int
     queries: int
@@ -37,8 +41,8 @@ class Recall:
 def measure_recall(store: ChunkStore, live: Generation, *, queries: int, k: int) -> Recall:
     """Ask the live index for the `k` neighbours of `queries` stored chunks, and compare with all stored vectors.
 
-    The vectors are read back in pages: one page and `queries` rows are in memory at a time. The chunk itself is left
-    out, since every index finds it. Blocking; takes seconds for 100,000 chunks.
+    The vectors are read in pages, so that one page and `queries` rows are in memory at a time. The chunk itself is not
+    counted, because every index finds it. Blocking: 100,000 chunks take seconds.
     """
     asked, vectors, chunks = _sampled(store, live, queries)
     if len(asked) == 0 or chunks < 2:
@@ -58,7 +62,7 @@ def measure_recall(store: ChunkStore, live: Generation, *, queries: int, k: int)
 
 
 def _sampled(store: ChunkStore, live: Generation, queries: int) -> tuple[list[str], Vectors, int]:
-    """Return the ids and vectors of `queries` chunks, the same ones each time, and how many chunks there are."""
+    """Return the ids and vectors of `queries` chunks, and the number of all chunks. The choice is always the same."""
     ids = sorted(key.id for key in store.keys(live.collection))
     chosen = random.Random(SEED).sample(ids, min(queries, len(ids)))  # noqa: S311 (a seeded choice, no secret)
     found, vectors = store.vectors_of(live.collection, chosen) if chosen else ([], np.empty((0, 0), np.float32))
@@ -79,7 +83,7 @@ class Exact:
         self._scores: list[Vectors] = [np.empty(0, np.float32) for _ in asked]
 
     def add(self, ids: Sequence[str], page: Vectors) -> None:
-        """Take in a page of rows `(rows, dimension) float32`."""
+        """Compare a page of rows, `(rows, dimension) float32`, with the best so far."""
         for number, row in enumerate(self._vectors @ page.T):
             scores = np.concatenate([self._scores[number], row])
             known = [*self._ids[number], *ids]
@@ -88,7 +92,7 @@ class Exact:
             self._ids[number] = [known[place] for place in best]
 
     def share(self, number: int, found: Sequence[str]) -> float:
-        """Return the share, 0..1, of the nearest other rows of query `number` that is among the ids `found`."""
+        """Return which share, 0..1, of the nearest other rows of query `number` is among the ids `found`."""
         own = self._asked[number]
         others = [(i, s) for i, s in zip(self._ids[number], self._scores[number], strict=True) if i != own]
         wanted = min(self._k, len(others))

@@ -1,4 +1,4 @@
-"""The checked search, and the only place where what a client asks for is checked."""
+"""The checked search. Only this module checks what a client asks for."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class SearchRules:
 
     max_question_characters: int
     min_relevance: float
-    """The threshold of refusal: a question is not answered from hits below it."""
+    """A question is not answered from hits below this relevance."""
     cross_language: bool
-    """Whether texts in the other language are looked for, where neither the request nor the knowledge base says."""
+    """Whether to search texts in the other language, if neither the request nor the knowledge base says."""
     fusion: Fusion
-    """What orders the hits of a hybrid search, where the request does not say."""
+    """What orders the hits of a hybrid search, if the request does not say."""
     has_reranker: bool
 
     def is_answer(self, question: str, hit: Hit) -> bool:
-        """Say whether the question may be answered from this hit, so that it is not refused."""
+        """Return True when the question may be answered from this hit."""
         return is_relevant(question, hit.text, hit.score, self.min_relevance)
 
 
@@ -38,37 +38,37 @@ class Search:
     query: str
     top_k: int
     mode: Mode = "hybrid"
-    """What to search. Only the retriever knows whether the connected Milvus can."""
+    """What to search. The connected Milvus may lack it, which only the retriever checks."""
     fusion: Fusion = "relevance"
     expression: str = ""
     """The filter in Milvus's filter language; "" for none."""
     min_score: float | None = None
-    """Hits that score less are left out."""
+    """Hits with a lower score are left out."""
     min_relevance: float | None = None
-    """Without a `min_score`, hits below this threshold of refusal are left out; None keeps all."""
+    """Without a `min_score`, hits below this relevance are left out; None keeps all."""
     neighbours: int = 0
     """How many chunks before and after each hit are added to its text."""
     params: Mapping[str, int] = field(default_factory=dict)
-    """Search parameters of the index; they go before those of the knowledge base."""
+    """Search parameters of the index. They override those of the knowledge base."""
     cross_language: bool = True
     rerank: bool = False
 
     def passes(self, hit: Hit) -> bool:
-        """Say whether the hit scores enough."""
+        """Return True when the hit scores enough."""
         if self.min_score is not None:
             return hit.score >= self.min_score
         return self.min_relevance is None or is_relevant(self.query, hit.text, hit.score, self.min_relevance)
 
     @property
     def least_score(self) -> float:
-        """The least score that can pass."""
+        """The lowest score that can pass."""
         if self.min_score is not None:
             return self.min_score
         return ACROSS_LANGUAGES * (self.min_relevance or 0.0)
 
 
 def checked_search(body: SearchBody | AskBody, base: KnowledgeBase, rules: SearchRules) -> Search:
-    """Return what a request asks for as a checked search. The hits of an `AskBody` must be able to answer.
+    """Check a request and return its search. The hits of an `AskBody` must be relevant enough to answer.
 
     Raises `InvalidRequest` for the first mistake in this order: `empty-question`, `question-too-long`,
     `bad-search-parameter`, `bad-filter`, `rerank-not-configured`.
@@ -105,7 +105,7 @@ def _check_question(question: str, max_characters: int) -> None:
 
 
 def _reranks(asked: bool | None, rules: SearchRules) -> bool:
-    """Say whether to rerank: as asked, else where a reranker is configured."""
+    """Return whether to rerank: as the request says, or by default when a reranker is configured."""
     if asked and not rules.has_reranker:
         raise InvalidRequest(
             "rerank-not-configured", "No reranker is configured; see ZHIWEN_RERANK_MODEL and ZHIWEN_RERANK_URL."
@@ -114,7 +114,7 @@ def _reranks(asked: bool | None, rules: SearchRules) -> bool:
 
 
 def _crosses_languages(asked: bool | None, base: KnowledgeBase, rules: SearchRules) -> bool:
-    """Say whether texts in the other language are looked for: as asked, else as the knowledge base is set."""
+    """Return whether to search texts in the other language: request, then knowledge base, then service decide."""
     if asked is not None:
         return asked
     return rules.cross_language if base.cross_language is None else base.cross_language

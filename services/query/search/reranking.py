@@ -1,8 +1,8 @@
-"""Reordering hits by a model that reads question and passage together: a cross-encoder in this process, or a server.
+"""Reorders hits with a model that reads question and passage together: a cross-encoder here, or a server.
 
-A server is asked in the shape of Jina and Cohere (`documents`, `relevance_score`:
-https://docs.cohere.com/reference/rerank), which vLLM and others serve, too. Where it refuses that shape, it is asked in
-the shape of text-embeddings-inference (`texts`, `score`: https://huggingface.github.io/text-embeddings-inference/).
+A server is first asked in the format of Jina and Cohere (`documents`, `relevance_score`:
+https://docs.cohere.com/reference/rerank), which vLLM and others understand, too. If it refuses, it is asked in the
+format of text-embeddings-inference (`texts`, `score`: https://huggingface.github.io/text-embeddings-inference/).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 FAILURES = Counter("zhiwen_rerank_failures", "Searches whose hits could not be reranked")
 RERANKED_HITS = 50
-"""Hits that a reranker reads at most."""
+"""Most hits that a reranker reads."""
 TIMEOUT_SECONDS = 20.0
 ATTEMPTS = 2
 BATCH = 8
@@ -40,11 +40,11 @@ class Reranker(Protocol):
         """Return one score per passage, 0..1, higher is better. Raises `ServiceError`."""
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release the model or the connections."""
 
 
 def reranker_from(settings: QuerySettings) -> Reranker | None:
-    """Return the reranker that the settings name, None where they name none. A model is loaded at its first use."""
+    """Return the reranker that the settings name, or None. A model is loaded at its first use."""
     if settings.rerank_url:
         key = settings.rerank_api_key.get_secret_value()
         return RemoteReranker(settings.rerank_url, model=settings.rerank_model, api_key=key)
@@ -56,9 +56,10 @@ def reranker_from(settings: QuerySettings) -> Reranker | None:
 
 
 def rerank(reranker: Reranker, query: str, hits: Sequence[Hit]) -> tuple[list[Hit], bool]:
-    """Return the hits with the first 50 in the reranker's order, and True. When it fails: as they were, and False.
+    """Return the hits with the first 50 in the reranker's order, and True.
 
-    `score` stays the relevance that `min_score` and refusal are about. The reranker's score is in `rerank_score`.
+    When the reranker fails, return the hits unchanged, and False. `score` stays the relevance, which `min_score` and
+    refusal use. The reranker's own score is in `rerank_score`.
     """
     if not hits:
         return [], True
@@ -70,12 +71,12 @@ def rerank(reranker: Reranker, query: str, hits: Sequence[Hit]) -> tuple[list[Hi
         log.warning("not_reranked", code=exc.code, detail=exc.detail)
         return list(hits), False
     scored = [replace(hit, rerank_score=score) for hit, score in zip(first, scores, strict=True)]
-    scored.sort(key=lambda hit: -(hit.rerank_score or 0.0))  # stable: equals keep the order of the search
+    scored.sort(key=lambda hit: -(hit.rerank_score or 0.0))  # a stable sort: equal hits keep the order of the search
     return [*scored, *hits[RERANKED_HITS:]], True
 
 
 def unit_scores(scores: Sequence[float]) -> list[float]:
-    """Return scores in 0..1: unchanged where all are in that range, else through the logistic function. Pure."""
+    """Return scores in 0..1: unchanged if all are in that range, otherwise through the logistic function. Pure."""
     if all(0.0 <= score <= 1.0 for score in scores):
         return list(scores)
     return [1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, score)))) for score in scores]
@@ -92,6 +93,7 @@ class CrossEncoderReranker:
         self._lock = threading.Lock()
 
     def scores(self, query: str, passages: Sequence[str]) -> list[float]:
+        """Implement `Reranker.scores`."""
         with self._lock:
             if self._encoder is None:
                 self._encoder = _load(self.model, self._device, self._dtype)
@@ -103,6 +105,7 @@ class CrossEncoderReranker:
         return unit_scores(scores)
 
     def close(self) -> None:
+        """Release the model."""
         self._encoder = None
 
 
@@ -129,7 +132,7 @@ def _load(model: str, device: str, dtype: str) -> Any:
 def _unknown(model: str) -> ServiceError:
     return ServiceError(
         "rerank-failed",
-        f"The reranking model {model} could not be loaded: it is no folder here and no model that can be fetched, "
+        f"The reranking model {model} could not be loaded: it is neither a folder nor a model that can be fetched, "
         "or the package extra zhiwen[transformers] is missing.",
     )
 
@@ -140,11 +143,12 @@ class RemoteReranker:
     def __init__(self, url: str, *, model: str = "", api_key: str = "", timeout: float = TIMEOUT_SECONDS) -> None:
         self._url = url
         self._model = model
-        self._texts = False  # whether the server wants the shape of text-embeddings-inference
+        self._texts = False  # True once the server wanted the format of text-embeddings-inference
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.Client(headers=headers, timeout=httpx.Timeout(timeout, connect=5.0))
 
     def scores(self, query: str, passages: Sequence[str]) -> list[float]:
+        """Implement `Reranker.scores`."""
         response = self._ask(query, passages)
         if response.status_code in {400, 422} and not self._texts:
             other = self._ask(query, passages, texts=True)
@@ -170,6 +174,7 @@ class RemoteReranker:
             raise Unavailable("rerank-failed", "The reranking server does not answer.") from exc
 
     def close(self) -> None:
+        """Close the connections."""
         self._client.close()
 
 
@@ -181,7 +186,7 @@ def _scores_of(response: httpx.Response, count: int) -> list[float]:
         scores = [found[place] for place in range(count)]
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ServiceError(
-            "rerank-failed", "The reranking server answered with no list of scores.", status=502
+            "rerank-failed", "The reranking server did not answer with a list of scores.", status=502
         ) from exc
     if not all(map(math.isfinite, scores)):
         raise ServiceError("rerank-failed", "The reranking server gave scores that are not numbers.", status=502)

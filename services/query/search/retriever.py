@@ -1,4 +1,4 @@
-"""Finding chunks: vectors and words are searched, the two rankings fused, and only what is live is returned."""
+"""Finds chunks: it searches vectors and words, fuses the two rankings, and returns only live hits."""
 
 from __future__ import annotations
 
@@ -21,25 +21,28 @@ from zhiwen.common.models import Hit, KnowledgeBase, Mode
 from zhiwen.common.store import ChunkStore, CollectionGone, Ranking, require_full_text
 from zhiwen.query.search.fusion import Halves, rest_of
 from zhiwen.query.search.hits import distinct, with_neighbours
-from zhiwen.query.search.live import LiveSearch, Ranked, Settled
+from zhiwen.query.search.live import LiveResult, LiveSearch, Ranked
 from zhiwen.query.search.request import Search
 from zhiwen.query.search.reranking import RERANKED_HITS, Reranker, rerank
 from zhiwen.query.search.statistics import CollectionStatistics
 
 OVERFETCH = 10
-"""Chunks asked for beyond the hits that are wanted, since some may be of versions that are not live."""
+"""Chunks to ask for in addition to the wanted hits, because some may not be live."""
 SPARE = 3
-"""Rows looked up beyond the hits that are wanted, since some may repeat the text of another."""
+"""Rows to look up in addition to the wanted hits, because some may repeat the text of another."""
 WIDEN, WIDEST = 8, 16384
-"""Where too few hits were live, so many times more chunks are asked for, up to Milvus's limit."""
+"""When too few hits were live, ask for `WIDEN` times as many chunks, and at most `WIDEST`, Milvus's limit."""
 EMBEDDED_QUESTIONS = 2048
-"""Questions whose vectors stay in memory."""
+"""How many questions' vectors stay in memory."""
 SAME_LANGUAGE = QueryWeighting(translation_weight=0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Hits, best first; the mode that was possible; milliseconds spent; whether a reranker gave the order."""
+    """The hits of a search, best first. `mode` is the mode that was searched, which may differ from the one asked for.
+
+    Times are in milliseconds. `reranked` is True when a reranker gave the order.
+    """
 
     hits: list[Hit]
     mode: Mode
@@ -52,9 +55,9 @@ class Found:
 class Retriever:
     """Searches knowledge bases. Blocking and thread-safe.
 
-    `candidates` are the chunks taken from each half of a hybrid search. `dense_weight` is the weight of the dense half
-    beside the full-text half, by default the embedding model's own. `reranker` orders the first hits of the searches
-    that ask for it.
+    `translations` is the word table for searches across languages. `candidates` is how many chunks each half of a
+    hybrid search gives. `dense_weight` is the weight of the dense half, where the full-text half has 1; None means the
+    embedding model's own weight. `reranker` reorders the first hits of searches that ask for it.
     """
 
     def __init__(
@@ -81,15 +84,15 @@ class Retriever:
         self._embed = lru_cache(maxsize=EMBEDDED_QUESTIONS)(self._embed_uncached)
 
     def close(self) -> None:
-        """Let go of threads and reranker."""
+        """Stop the threads and close the reranker."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._reranker is not None:
             self._reranker.close()
 
     def search(self, base: KnowledgeBase, search: Search) -> Found:
-        """Return the best live hits that pass, no text twice.
+        """Return the best live hits that score enough, without repeated texts.
 
-        Raises `NotFound` (`knowledge-base-not-found`) when the knowledge base goes meanwhile, `InvalidRequest`
+        Raises `NotFound` (`knowledge-base-not-found`) when the knowledge base is deleted meanwhile, `InvalidRequest`
         (`full-text-not-available`) when the connected Milvus has no sparse vectors, and what the store raises.
         """
         try:
@@ -99,18 +102,18 @@ class Retriever:
 
     def _search(self, base: KnowledgeBase, search: Search) -> Found:
         started = time.perf_counter()
-        mode = self._possible(search.mode)
+        mode = self._possible_mode(search.mode)
         reranker = self._reranker if search.rerank else None
-        settled = self._settled(base, search, mode, max(search.top_k, RERANKED_HITS if reranker else 0))
-        hits, reranked = settled.hits, False
+        result = self._live_hits(base, search, mode, max(search.top_k, RERANKED_HITS if reranker else 0))
+        hits, reranked = result.hits, False
         if reranker is not None:
             hits, reranked = rerank(reranker, search.query, hits)
-        hits = self._with_neighbours(settled.base, hits[: search.top_k], search.neighbours)
+        hits = self._with_neighbours(result.base, hits[: search.top_k], search.neighbours)
         total_ms = (time.perf_counter() - started) * 1000
-        return Found(hits, mode, settled.embed_ms, total_ms - settled.embed_ms, total_ms, reranked)
+        return Found(hits, mode, result.embed_ms, total_ms - result.embed_ms, total_ms, reranked)
 
-    def _settled(self, base: KnowledgeBase, search: Search, mode: Mode, wanted: int) -> Settled:
-        """Return `wanted` live hits that pass, fewer where there are no more: ask for more chunks until one is true."""
+    def _live_hits(self, base: KnowledgeBase, search: Search, mode: Mode, wanted: int) -> LiveResult:
+        """Return `wanted` live hits that score enough, or all if there are fewer. Ask for more chunks until then."""
         limit = max(wanted + OVERFETCH, self._candidates if mode == "hybrid" else 0)
         embed_ms = 0.0
 
@@ -121,11 +124,11 @@ class Retriever:
             return list(islice(filter(search.passes, distinct(live)), wanted))
 
         while True:
-            settled = self._live.settled(base, rank, choose, step=wanted + SPARE)
-            embed_ms += settled.embed_ms
-            if len(settled.hits) >= wanted or settled.rest < search.least_score or limit >= WIDEST:
-                return Settled(settled.base, settled.hits, settled.rest, embed_ms)
-            base, limit = settled.base, min(limit * WIDEN, WIDEST)
+            result = self._live.search(base, rank, choose, step=wanted + SPARE)
+            embed_ms += result.embed_ms
+            if len(result.hits) >= wanted or result.rest < search.least_score or limit >= WIDEST:
+                return LiveResult(result.base, result.hits, result.rest, embed_ms)
+            base, limit = result.base, min(limit * WIDEN, WIDEST)
 
     def _reloaded(self, base: KnowledgeBase) -> KnowledgeBase:
         """Return the knowledge base as it is now. Raises `NotFound` when it is gone."""
@@ -134,8 +137,8 @@ class Retriever:
             raise NotFound("knowledge-base-not-found", f"There is no knowledge base named {base.name}.")
         return again
 
-    def _possible(self, mode: Mode) -> Mode:
-        """Return what can be searched of what is asked for: hybrid is dense where there are no sparse vectors."""
+    def _possible_mode(self, mode: Mode) -> Mode:
+        """Return the mode that the connected Milvus can search: without sparse vectors, hybrid becomes dense."""
         if mode == "dense":
             return mode
         capabilities = self._store.capabilities()
@@ -167,7 +170,7 @@ class Retriever:
         return self._embedders.get(base.live.embedding_model).fusion_weight
 
     def _dense(self, lookup: _Lookup) -> tuple[Ranking, float]:
-        """Return the chunks nearest to the question, and the milliseconds that its vector took."""
+        """Return the chunks nearest to the question, and the milliseconds to embed the question."""
         base, search = lookup.base, lookup.search
         started = time.perf_counter()
         vector = self._embed(base.live.embedding_model, search.query)
@@ -193,7 +196,7 @@ class Retriever:
         return vector
 
     def _full_text(self, lookup: _Lookup) -> Ranking:
-        """Return the chunks that hold the question's words, scored by the share of it that they answer to."""
+        """Return the chunks that hold words of the question. The score is the share of the question that they match."""
         base, search = lookup.base, lookup.search
         settings = QueryWeighting() if search.cross_language else SAME_LANGUAGE
         query = query_vector(search.query, self._statistics.of(base), self._translations, settings)
@@ -216,8 +219,10 @@ class Retriever:
 
 @dataclass(frozen=True, slots=True)
 class _Lookup:
-    """What Milvus is asked in one round: the best `limit` chunks of each half that `mode` has. `strong` is the
-    store's."""
+    """One query to Milvus: for the best `limit` chunks of each half that `mode` has.
+
+    `strong` asks for strong consistency.
+    """
 
     base: KnowledgeBase
     search: Search

@@ -1,8 +1,8 @@
-"""The term statistics of a collection, behind BM25's idf: the sum of those of its live document versions.
+"""The term statistics of a collection, which BM25's idf needs: the sum over its live document versions.
 
-They are kept in memory and refreshed when the ledger says that something changed. Where that is quick it happens at
-once, so that a document that is ready is found by its own words. After a slow refresh comes a pause, ten times as long
-but no longer than a second.
+The sums stay in memory and are refreshed when the ledger says that something changed. A quick refresh is done at once,
+so that a document is found by its words as soon as it is ready. After a slow refresh the next one waits: ten times as
+long as the refresh took, but at most a second.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.models import KnowledgeBase
 
 LONGEST_PAUSE = 1.0
-"""Seconds between two refreshes at most."""
+"""Longest pause between two refreshes, in seconds."""
 PAUSE_SHARE = 10.0
-"""A pause is so many times as long as the refresh before it, where that is less."""
+"""A pause is this many times as long as the refresh before it, up to `LONGEST_PAUSE`."""
 FETCH = 500
 """Documents whose statistics are read from the ledger at a time."""
 KEPT = 256
-"""Collections whose sums stay in memory: those searched last."""
+"""How many collections' sums stay in memory: those that were searched last."""
 
 Key = tuple[str, int]
 """A document's id and one of its versions."""
@@ -40,7 +40,7 @@ class _Summed:
 
 
 class CollectionStatistics:
-    """Term statistics by the name of a collection, which is never used twice. Thread-safe. `clock` counts seconds."""
+    """Term statistics by collection name, which is never used twice. Thread-safe. `clock` counts seconds."""
 
     def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger

@@ -1,4 +1,4 @@
-"""What the command line makes of adding files: which are meant, how far they are, and what it says on the way."""
+"""Adding files on the command line: which files are meant, their progress, and the messages."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ def test_waiting_and_standing_still_are_said_in_a_sentence() -> None:
     watcher.stalled(30.0)
     assert said.getvalue().splitlines() == [
         "Too many documents are waiting. Trying again in 30 s.",
-        "Nothing has been taken up for 30 s: is the worker running?",
+        "No document made progress for 30 s: is the worker running?",
     ]

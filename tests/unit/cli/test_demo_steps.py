@@ -1,4 +1,4 @@
-"""The demo's choices, apart from running it."""
+"""The functions of the demo, without running it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the command line tells what went wrong: the exit code of each error, and the option that would help."""
+"""Errors on the command line: the exit code of each, and the option that would help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that end are started again, however often and whatever goes wrong with it."""
+"""Programs that end are restarted, however often, also when a restart fails."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_pause_has_an_end_however_often_a_program_ended(restarts: int) -> None:
     assert restart_pause(restarts) == MAX_RESTART_SECONDS
 
 
-def test_program_that_cannot_be_started_keeps_none_of_the_others_from_it(tmp_path: Path) -> None:
+def test_program_that_cannot_be_started_does_not_keep_others_from_restarting(tmp_path: Path) -> None:
     broken = program("broken", "")
     broken.command = [str(tmp_path / "missing")]
     with watched(tmp_path, broken, program("well", "open('started', 'w'); import time; time.sleep(60)")):

@@ -1,4 +1,4 @@
-"""Both flavours of the client, for every test that asks for one."""
+"""Fixtures that run each test with both flavours of the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in for the REST API behind an httpx transport: just enough state to be a client of."""
+"""A fake REST API behind an httpx transport, with just enough state for the tests."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ FOUND: Json = {
 
 @dataclass
 class FakeApi:
-    """Knowledge bases by name, documents by id; each look at a document moves it one stage on."""
+    """Knowledge bases by name, documents by id. Each request for a document moves it one stage on."""
 
     bases: dict[str, dict[str, Json]] = field(default_factory=dict)
     requests: list[httpx.Request] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The blocking and the asynchronous client behind one way to call them, so that one test holds both."""
+"""One way to call the blocking and the asynchronous client, so that one test checks both."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Clock:
 
 @dataclass
 class Caller:
-    """Calls a method of a client of its own; what is yielded comes back as a list.
+    """Calls a method of a new client, and returns what it yields as a list.
 
-    `taken` is how much of what is yielded is taken before the rest is left.
+    `taken` is how many of the yielded values to take before the iteration stops.
     """
 
     flavour: Flavour

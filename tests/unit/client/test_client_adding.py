@@ -1,4 +1,4 @@
-"""Adding files: in which batches, what a refused one costs the others, and what became of each."""
+"""Adding files: batches, refused batches, and the outcome of each file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MakeCaller = Callable[..., Caller]
 
 
 class Heard(Watcher):
-    """A watcher that writes down what it hears."""
+    """A watcher that records what it is told."""
 
     def __init__(self) -> None:
         self.total = self.sent = 0

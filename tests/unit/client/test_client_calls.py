@@ -1,4 +1,4 @@
-"""What each method of the clients sends, and what it makes of the answer."""
+"""The request of each client method, and the value that it reads from the answer."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_answer_that_is_lost_says_so(caller: MakeCaller) -> None:
 )
 def test_foreign_server_is_named(caller: MakeCaller, answer: tuple[int, str]) -> None:
     status, text = answer
-    with pytest.raises(UnexpectedAnswerError, match="does not speak like the ingest API") as caught:
+    with pytest.raises(UnexpectedAnswerError, match="is not the ingest API") as caught:
         caller(lambda _: httpx.Response(status, text=text))("list_knowledge_bases")
     assert caught.value.code == "unexpected-answer"
 

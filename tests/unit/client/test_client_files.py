@@ -1,4 +1,4 @@
-"""Which files are meant by paths, folders and bytes, and what they are called."""
+"""Which files are uploaded for paths, folders and bytes, and under which names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following documents: by their events, by looking where those break off, and what is said when nothing moves."""
+"""Following documents: by their events, by polling after a stream breaks off, and without progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.client.fake_api import FakeApi, document, problem, sse
 from tests.unit.client.flavours import URLS, Caller, Clock
 from tests.unit.client.test_client_adding import Heard
 from zhiwen.client import ApiError, AsyncClient, Client, DocumentEvent, DocumentStatus, NotFoundError, UnreachableError
-from zhiwen.client.following import FOLLOWED_AT_ONCE, IDLE_SECONDS, Following, heard_in_threads
+from zhiwen.client.following import FOLLOWED_AT_ONCE, IDLE_SECONDS, Following, events_in_threads
 
 MakeCaller = Callable[..., Caller]
 EVENTS = {"content-type": "text/event-stream"}
@@ -22,7 +22,7 @@ QUEUED = DocumentEvent("d1", DocumentStatus.QUEUED)
 
 
 class Silence(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A stream that begins with some bytes, after which nothing is said for longer than anybody waits."""
+    """A stream that sends some bytes and then stays silent, longer than any client waits."""
 
     def __init__(self, ended: threading.Event, begun: bytes = b"") -> None:
         self._ended = ended
@@ -225,7 +225,7 @@ def test_nothing_heard_for_a_while_is_told() -> None:
         ended.wait(20)
         yield DocumentEvent(id, DocumentStatus.READY)
 
-    events = heard_in_threads(["d1"], follow)
+    events = events_in_threads(["d1"], follow)
     started = time.monotonic()
     assert next(events) is None
     assert time.monotonic() - started >= IDLE_SECONDS * 0.9

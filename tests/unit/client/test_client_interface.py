@@ -1,4 +1,4 @@
-"""The clients as a public interface: two of one kind, that name what the REST API names, and read what is newer."""
+"""The public interface: both clients are alike, match the REST API, and can read answers of newer services."""
 
 from __future__ import annotations
 

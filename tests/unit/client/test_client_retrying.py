@@ -1,4 +1,4 @@
-"""When a request is sent again: by the method, by what came, and for how long."""
+"""When a request is sent again: it depends on the method, the outcome and the time left."""
 
 from __future__ import annotations
 

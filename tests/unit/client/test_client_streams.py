@@ -1,4 +1,4 @@
-"""Streams: what comes out of them, and what is said when they break off."""
+"""Streams: the events that they yield, and the errors when they break off."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_refused_stream_is_the_services_problem(caller: MakeCaller) -> None:
     ids=["no-stream", "no-json", "other-fields", "error-without-a-problem"],
 )
 def test_stream_of_a_foreign_server_is_an_error(caller: MakeCaller, headers: dict[str, str], text: str) -> None:
-    with pytest.raises(UnexpectedAnswerError, match="does not speak like the query API"):
+    with pytest.raises(UnexpectedAnswerError, match="is not the query API"):
         caller(lambda _: httpx.Response(200, text=text, headers=headers))("ask_stream", "k", "?")
 
 

@@ -1,4 +1,4 @@
-"""The YAML file: what it may say, and what it is told when it is wrong."""
+"""The YAML file: what it may contain, and the errors for a wrong file."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ def test_nothing_configured_is_the_built_in_answerer() -> None:
     ("text", "says"),
     [
         ("upstreams: [{name: a}]", "upstreams.0.base_url"),
-        ("upstreams: [{name: a, base_url: 'ftp://x'}]", "no http address"),
-        ("upstreams: [{name: a, base_url: 'http://x'}, {name: a, base_url: 'http://y'}]", "a is there twice"),
-        ("keys: [{name: a}, {name: a}]", "key a is there twice"),
+        ("upstreams: [{name: a, base_url: 'ftp://x'}]", "not an HTTP address"),
+        ("upstreams: [{name: a, base_url: 'http://x'}, {name: a, base_url: 'http://y'}]", "a is listed twice"),
+        ("keys: [{name: a}, {name: a}]", "key a is listed twice"),
         ("upstreems: []", "upstreems"),
         ("upstreams: [{name: a, base_url: 'http://x', api_key_env: TEST_NOT_SET}]", "TEST_NOT_SET"),
         ("upstreams: [", "not valid YAML"),
         ("[]", "gateway.yaml"),
     ],
 )
-def test_a_wrong_file_is_told_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+def test_a_wrong_file_is_refused_with_the_reason(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         load_config(write(tmp_path, text))
 

@@ -1,4 +1,4 @@
-"""A request is read just far enough; its bytes go on as they came."""
+"""A request is read just far enough to route it, and its bytes stay unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A knowledge base that stands in no ledger, for what only reads its settings."""
+"""A knowledge base outside any ledger, for tests that need only its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page does, against a stand-in of the API."""
+"""The actions of the page, against a fake API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page shows, without the page."""
+"""The rows and the HTML that the page shows, without gradio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order that a reranker gives, and what is left when it fails."""
+"""The order that a reranker gives, and the result when it fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zhiwen.query.search.reranking import FAILURES, RERANKED_HITS, rerank, unit_
 
 
 class ByLength:
-    """Scores passages by their length; the empty question breaks it."""
+    """Scores passages by their length. Fails for the empty question."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiwen.common.models import Fusion
-from zhiwen.query.search.fusion import Halves, stretched
+from zhiwen.query.search.fusion import Halves, scaled
 
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 
@@ -21,14 +21,14 @@ def test_relevance_is_a_weighted_mean_best_first() -> None:
     assert Halves({"a": 0.5}, {"a": 0.2}, 1, 0.2).relevance() == {"a": pytest.approx(0.54 / 1.2)}
 
 
-def test_what_a_half_did_not_return_though_it_could_have_has_nothing_of_it() -> None:
+def test_chunk_that_a_half_with_room_did_not_return_scores_zero_in_it() -> None:
     relevance = Halves({"a": 0.8}, {"b": 1.0, "c": 0.4}, 2, 1.0).relevance()
     assert relevance == {"a": (0.8 + 0.4) / 2, "b": (0.0 + 1.0) / 2, "c": (0.0 + 0.4) / 2}
 
 
-def test_min_max_stretches_each_half() -> None:
-    assert stretched({"a": 0.4, "b": 0.3, "c": 0.2}) == {"a": 1.0, "b": pytest.approx(0.5), "c": 0.0}
-    assert (stretched({}), stretched({"a": 0.3, "b": 0.3})) == ({}, {"a": 1.0, "b": 1.0})
+def test_min_max_scales_each_half() -> None:
+    assert scaled({"a": 0.4, "b": 0.3, "c": 0.2}) == {"a": 1.0, "b": pytest.approx(0.5), "c": 0.0}
+    assert (scaled({}), scaled({"a": 0.3, "b": 0.3})) == ({}, {"a": 1.0, "b": 1.0})
     halves = Halves({"a": 0.4, "b": 0.3, "c": 0.2}, {"c": 0.9, "a": 0.8}, 3, 0.5)
     assert halves.min_max() == {"a": 1 / 1.5, "b": pytest.approx(0.5 / 1.5), "c": 0.5 / 1.5}
 

@@ -1,4 +1,4 @@
-"""The built-in answerer quotes what fits, and says so when nothing does."""
+"""The built-in answerer quotes what fits, and refuses when nothing fits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is shown of a conversation, and what is taken from its reply."""
+"""Which part of a conversation a model sees, and how the question is read from its reply."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from zhiwen.common.api.questions import Message
 from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, fill_condensing
-from zhiwen.query.answer.condensing import LAST_TURNS, TURN_CHARACTERS, cleaned, conversation
+from zhiwen.query.answer.condensing import LAST_TURNS, TURN_CHARACTERS, question_in, transcript
 
 
 @pytest.mark.parametrize(
@@ -25,18 +25,18 @@ from zhiwen.query.answer.condensing import LAST_TURNS, TURN_CHARACTERS, cleaned,
     ],
 )
 def test_question_is_taken_out_of_the_reply(reply: str, question: str) -> None:
-    assert cleaned(reply) == question
+    assert question_in(reply) == question
 
 
 def test_last_turns_are_shown_without_the_system_prompt() -> None:
     turns = [Message(role="system", content="secret")]
     turns += [Message(role=("user", "assistant")[n % 2], content=f" turn {n} ") for n in range(9)]
-    lines = conversation(turns, CONDENSE_ENGLISH).splitlines()
+    lines = transcript(turns, CONDENSE_ENGLISH).splitlines()
     assert lines == [f"{('User', 'Assistant')[n % 2]}: turn {n}" for n in range(9 - LAST_TURNS, 9)]
 
 
 def test_long_turns_are_cut() -> None:
-    shown = conversation([Message(role="assistant", content="长" * 5000)], CONDENSE_CHINESE)
+    shown = transcript([Message(role="assistant", content="长" * 5000)], CONDENSE_CHINESE)
     assert shown == "助手: " + "长" * TURN_CHARACTERS
 
 

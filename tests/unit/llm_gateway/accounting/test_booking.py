@@ -1,4 +1,4 @@
-"""What a request comes to: the limit, the tokens and the conversation that are booked when it ends."""
+"""What is booked when a request ends: limit, tokens and conversation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAYLOAD = {
 
 
 class Kept:
-    """Books whose rows and lines a test can read once they are closed."""
+    """Books whose rows and lines a test can read after `close`."""
 
     def __init__(self, folder: Path) -> None:
         self.rows: list[UsageRow] = []

@@ -1,4 +1,4 @@
-"""The sums behind idf: fresh where that is quick, right after every change, also after a failed look."""
+"""The sums behind idf: fresh when a refresh is quick, and right after every change and after a failed refresh."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_sums_follow_additions_replacements_and_deletes(ledger: Ledger, base: Kn
     assert frequencies(statistics, ledger, base) == (1, [1, 0, 1])
 
 
-def test_slow_sums_are_not_made_all_the_time(ledger: Ledger, base: KnowledgeBase) -> None:
+def test_slow_refresh_is_followed_by_a_pause(ledger: Ledger, base: KnowledgeBase) -> None:
     times = iter([0.0, 0.0, 0.2, 0.2 + LONGEST_PAUSE / 2, 0.2 + LONGEST_PAUSE, 2.0, 2.2])
     statistics = CollectionStatistics(ledger, clock=lambda: next(times))
     statistics.of(ledger.bases.get(base.name))
@@ -55,7 +55,7 @@ def test_slow_sums_are_not_made_all_the_time(ledger: Ledger, base: KnowledgeBase
     assert frequencies(statistics, ledger, base)[0] == 1
 
 
-def test_ledger_that_fails_at_a_look_leaves_the_sums_right(ledger: Ledger, base: KnowledgeBase) -> None:
+def test_failed_refresh_leaves_the_sums_right(ledger: Ledger, base: KnowledgeBase) -> None:
     statistics = CollectionStatistics(ledger, clock=lambda: 0.0)
     document = add(ledger, base, "a.txt", b"1")
     index(ledger, base, {1})

@@ -1,4 +1,4 @@
-"""No text twice, and neighbours without what they share."""
+"""Repeated texts are left out, and neighbours are joined without repeating what they share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the retriever does with what Milvus returns: what passes, what is live, what has gone meanwhile."""
+"""How the retriever treats what Milvus returns: low scores, stale versions, and what was deleted meanwhile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from zhiwen.query.search.retriever import Found, Retriever
 
 @dataclass
 class FakeStore:
-    """Collections as texts and scores by chunk id; what it was asked is counted."""
+    """Collections as texts and scores by chunk id. Counts what it was asked."""
 
     collections: dict[str, dict[str, tuple[str, float]]] = field(default_factory=dict)
     searches: int = 0
@@ -127,7 +127,7 @@ def test_hits_below_the_asked_score_make_room_for_those_above(
 
 
 class Backwards:
-    """A reranker that likes the worst best."""
+    """A reranker that reverses the order."""
 
     def scores(self, query: str, passages: Sequence[str]) -> list[float]:
         return [n / len(passages) for n in range(len(passages))]

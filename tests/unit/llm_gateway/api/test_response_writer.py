@@ -12,7 +12,7 @@ ERROR = Unavailable("no-upstream", "Nobody answers.")
 
 
 class Client:
-    """Receives what is sent, and notes how much of it had come when it was free to leave."""
+    """Receives what is sent, and records how much had come when `before_end` was called."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []

@@ -1,4 +1,4 @@
-"""Recall is counted against all rows, without the row itself, and rows of the same score are as good as each other."""
+"""Recall is counted against all rows but the row itself, and rows with the same score are equally good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events that an answer is made of, with a retriever and a model that say what they are told to."""
+"""The events of an answer, with a scripted retriever and a scripted model."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ STREAM = [Delta("病假"), Delta(""), Delta("五天。[2]", "fake-model"), Delta
 
 @dataclass
 class FakeRetriever:
-    """Finds these hits, or fails; keeps what it was asked."""
+    """Finds these hits, or fails. Records what it was asked."""
 
     hits: Sequence[Hit] = field(default_factory=lambda: HITS)
     error: Exception | None = None
@@ -58,7 +58,7 @@ class FakeRetriever:
 
 @dataclass
 class FakeGenerator:
-    """Streams these pieces, then fails if it is to; completes with the next of these texts. Keeps what it was asked."""
+    """Streams these pieces, and fails if told to. Completes with the next of these texts. Records what it was asked."""
 
     pieces: Sequence[Delta] = field(default_factory=lambda: STREAM)
     texts: list[str] = field(default_factory=list)
@@ -108,7 +108,7 @@ def without_times(answer: Answer) -> Answer:
     return answer.model_copy(update={"took_ms": None})
 
 
-async def test_sources_come_first_then_each_piece_then_the_whole() -> None:
+async def test_sources_come_first_then_each_piece_then_the_whole_answer() -> None:
     sources, *tokens, done = await events_of(FakeGenerator())
     assert isinstance(sources, Sources)
     assert [(source.n, source.text) for source in sources.sources] == [(1, "年假十天。"), (2, "病假五天。")]
@@ -137,7 +137,7 @@ async def test_model_gets_conversation_prompt_and_parameters() -> None:
     assert retriever.asked == [(BASE, QUESTION)]
 
 
-async def test_template_of_the_base_and_model_of_the_question_go_before_the_service_s() -> None:
+async def test_template_of_the_base_and_model_of_the_question_override_the_defaults() -> None:
     generator = FakeGenerator(texts=["十天。"])
     base = replace(BASE, prompt_template="Q={question} C={context}")
     await answerer_of(generator, FakeRetriever([HITS[0]])).answer(base, Ask(QUESTION, model="other-model"))
@@ -183,7 +183,7 @@ async def test_sources_are_the_hits_that_fit_into_the_prompt() -> None:
     assert [(source.n, source.text[0]) for source in first.sources] == [(1, "年"), (2, "十")]
 
 
-async def test_failing_search_is_the_only_event() -> None:
+async def test_failed_search_is_the_only_event() -> None:
     gone = Unavailable("milvus-unavailable", "Milvus does not answer.")
     assert await events_of(FakeGenerator(), FakeRetriever(error=gone)) == [Failed(gone)]
     with pytest.raises(Unavailable):

@@ -1,4 +1,4 @@
-"""What is refused of a search or a question, in which order, and what is settled where nothing is asked for."""
+"""Which searches and questions are refused, in which order, and which defaults apply."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_what_is_not_asked_for_comes_from_the_settings() -> None:
     assert search_of() == Search("年假", 5, fusion="min_max", rerank=False)
 
 
-def test_question_is_answered_from_what_is_not_refused() -> None:
+def test_question_is_answered_from_relevant_hits_only() -> None:
     assert search_of_question(top_k=3) == Search("年假", 3, fusion="min_max", min_relevance=0.3)
     assert search_of_question(min_score=0.0).min_score == 0.0
 

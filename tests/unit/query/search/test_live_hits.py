@@ -1,4 +1,4 @@
-"""Which of the found chunks answer, and when Milvus is asked again; ledger and store are dictionaries here."""
+"""Which of the found chunks are live, and when Milvus is asked again. Ledger and store are dictionaries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zhiwen.query.search.live import LONGEST_STEP, MOST_ROUNDS, LiveHits, LiveSe
 
 @dataclass
 class Fakes:
-    """The live version of each document, and the chunks that are gone; what was asked is written down."""
+    """The live version of each document, and the chunks that are gone. Records what was asked."""
 
     live: dict[str, int]
     gone: set[str] = field(default_factory=set)
@@ -38,7 +38,7 @@ class Fakes:
         return LiveHits(ranking(*ids), self.live_versions, lambda found: self.rows("kb", found), step=step)
 
     @property
-    def search(self) -> LiveSearch:
+    def live_search(self) -> LiveSearch:
         return LiveSearch(self.live_versions, self.rows, self.reload)
 
 
@@ -66,28 +66,28 @@ def test_only_chunks_of_live_versions_answer_and_keep_their_order_and_score() ->
     assert [one.score for one in found] == [1.0, 0.9998, 0.9996]
 
 
-def test_live_version_newer_than_what_was_found_overtakes_it() -> None:
+def test_newer_live_version_was_missed() -> None:
     live = Fakes({"a": 2, "b": 1}).hits("a:1:0", "b:1:0")
     assert [one.chunk_id for one in live] == ["b:1:0"]
-    assert live.overtaking == {("a", 2)}
+    assert live.missed == {("a", 2)}
 
 
-def test_version_that_is_written_and_not_yet_live_overtakes_nothing() -> None:
+def test_version_that_is_written_and_not_yet_live_was_not_missed() -> None:
     live = Fakes({"a": 1}).hits("a:2:0", "a:1:0")
     assert [one.chunk_id for one in live] == ["a:1:0"]
-    assert live.overtaking == set()
+    assert live.missed == set()
 
 
-def test_deleted_document_overtakes_nothing() -> None:
+def test_deleted_document_was_not_missed() -> None:
     live = Fakes({}).hits("a:1:0")
     assert list(live) == []
-    assert live.overtaking == set()
+    assert live.missed == set()
 
 
-def test_live_version_whose_rows_are_gone_has_been_overtaken() -> None:
+def test_live_version_whose_rows_are_gone_was_missed() -> None:
     live = Fakes({"a": 1, "b": 1}, gone={"a:1:0"}).hits("a:1:0", "b:1:0")
     assert [one.chunk_id for one in live] == ["b:1:0"]
-    assert live.overtaking == {("a", 1)}
+    assert live.missed == {("a", 1)}
 
 
 def test_rows_are_looked_up_as_they_are_asked_for_twice_as_many_each_time() -> None:
@@ -115,7 +115,7 @@ def test_what_the_ledger_said_once_holds_for_the_whole_ranking() -> None:
     assert [one.version for one in hits] == [1]
 
 
-# Searching until nothing overtakes
+# Searching until no version was missed
 
 
 @dataclass
@@ -130,21 +130,21 @@ class Ranker:
         return Ranked(self.rankings[min(len(self.asked), len(self.rankings)) - 1], 0.5, 2.0)
 
 
-def test_search_that_nothing_overtakes_asks_once() -> None:
+def test_search_that_missed_no_version_asks_once() -> None:
     fakes, rank = Fakes({"a": 1}), Ranker([ranking("a:1:0")])
-    settled = fakes.search.settled(BASE, rank, list, step=10)
-    assert [one.chunk_id for one in settled.hits] == ["a:1:0"]
-    assert (settled.base, settled.rest, settled.embed_ms) == (BASE, 0.5, 2.0)
+    result = fakes.live_search.search(BASE, rank, list, step=10)
+    assert [one.chunk_id for one in result.hits] == ["a:1:0"]
+    assert (result.base, result.rest, result.embed_ms) == (BASE, 0.5, 2.0)
     assert (rank.asked, fakes.reloads) == ([("kb_b_1", False)], 0)
     assert (len(fakes.asked_ledger), fakes.asked_store) == (1, [("kb_b_1", 1)])
 
 
-def test_overtaken_search_is_repeated_with_strong_consistency_in_what_answers_then() -> None:
+def test_search_that_missed_a_version_is_repeated_with_strong_consistency_in_the_live_generation() -> None:
     fakes, rank = Fakes({"a": 2}), Ranker([ranking("a:1:0"), ranking("a:1:0", "a:2:0")])
-    settled = fakes.search.settled(BASE, rank, list, step=10)
-    assert [one.chunk_id for one in settled.hits] == ["a:2:0"]
+    result = fakes.live_search.search(BASE, rank, list, step=10)
+    assert [one.chunk_id for one in result.hits] == ["a:2:0"]
     assert rank.asked == [("kb_b_1", False), ("reloaded_1", True)]
-    assert (settled.base.live.collection, settled.embed_ms) == ("reloaded_1", 4.0)
+    assert (result.base.live.collection, result.embed_ms) == ("reloaded_1", 4.0)
     assert fakes.asked_store[-1] == ("reloaded_1", 1)
 
 
@@ -155,8 +155,8 @@ def test_search_is_given_up_while_versions_go_live_all_the_time() -> None:
         fakes.live["a"] += 1
         return Ranked(ranking("a:1:0"), -1.0)
 
-    settled = fakes.search.settled(BASE, rank, list, step=10)
-    assert settled.hits == []
+    result = fakes.live_search.search(BASE, rank, list, step=10)
+    assert result.hits == []
     assert fakes.reloads == len(fakes.asked_ledger) == MOST_ROUNDS
 
 
@@ -166,6 +166,6 @@ def test_what_is_not_chosen_is_not_looked_up() -> None:
     def first(live: Iterable[Hit]) -> list[Hit]:
         return list(islice(live, 2))
 
-    settled = fakes.search.settled(BASE, rank, first, step=5)
-    assert [one.ordinal for one in settled.hits] == [0, 1]
+    result = fakes.live_search.search(BASE, rank, first, step=5)
+    assert [one.ordinal for one in result.hits] == [0, 1]
     assert fakes.asked_store == [("kb_b_1", 5)]
