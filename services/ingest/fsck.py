@@ -62,7 +62,7 @@ class _State:
     expected: Mapping[Version, int]
     busy: set[str]
 
-    def same(self, later: _State, version: Version) -> bool:
+    def agrees_on(self, later: _State, version: Version) -> bool:
         """True when no job touched this version between this state and `later`."""
         idle = version[0] not in self.busy and version[0] not in later.busy
         return idle and self.expected.get(version) == later.expected.get(version)
@@ -86,7 +86,7 @@ class Fsck:
         for base in bases:
             for generation in [base.live, *([base.building] if base.building else [])]:
                 self._check_generation(base, generation, present, findings, repair=repair)
-            if repair and self._stands(base, base.live):
+            if repair and self._is_current(base, base.live):
                 self.store.point_alias(base.name, base.live.collection)
         self._check_originals(findings, repair=repair)
         return findings
@@ -96,7 +96,7 @@ class Fsck:
     ) -> None:
         before = self._state(base, generation)
         if generation.collection not in present:
-            if not self._stands(base, generation):  # dropped or rebuilt while we looked
+            if not self._is_current(base, generation):  # dropped or rebuilt while we looked
                 return
             findings.missing_collections.append(generation.collection)
             if repair:
@@ -105,7 +105,7 @@ class Fsck:
         after = self._state(base, generation)
         findings.checked_chunks += sum(len(ordinals) for ordinals in found.values())
         for version in sorted(set(found) | set(after.expected)):
-            if not before.same(after, version):  # a job worked on it while we looked
+            if not before.agrees_on(after, version):  # a job worked on it while we looked
                 findings.skipped_busy += 1
                 continue
             wrong = compare(found.get(version, Counter()), after.expected.get(version))
@@ -113,7 +113,7 @@ class Fsck:
             if repair and wrong:
                 self._mend(base, generation, version, wrong)
 
-    def _stands(self, base: KnowledgeBase, generation: Generation) -> bool:
+    def _is_current(self, base: KnowledgeBase, generation: Generation) -> bool:
         """True while the ledger says that the generation is the live one of its knowledge base, or being built."""
         try:
             now = self.ledger.bases.get_by_id(base.id)

@@ -145,7 +145,7 @@ def test_delete_hides_at_once_and_is_reported_when_done(ledger: Ledger, base: Kn
     revision = ledger.bases.get(base.name).revision
     assert ledger.documents.begin_delete(base.id, document.id).status is DocumentStatus.DELETING
     assert ledger.documents.live_versions([document.id]) == {}
-    assert ledger.documents.live_sets(base.live.id) == set()
+    assert ledger.documents.live_pairs(base.live.id) == set()
     assert ledger.documents.list(base.id) == []
     assert ledger.bases.get(base.name).revision > revision
     released = ledger.endings.finish_delete(claim(ledger))

@@ -103,7 +103,7 @@ def test_commit_makes_the_version_live_and_queues_the_removal_of_the_old_one(
     index(ledger, base, chunks=5)
     shown = ledger.documents.get(base.id, document.id)
     assert (shown.live_version, shown.status, shown.chunks) == (2, DocumentStatus.READY, 5)
-    assert ledger.documents.live_sets(base.live.id) == {(document.id, 2)}
+    assert ledger.documents.live_pairs(base.live.id) == {(document.id, 2)}
     assert ledger.bases.get(base.name).revision > revision
     purge = claim(ledger)
     assert (purge.kind, purge.version) == (JobKind.PURGE, 1)
@@ -144,7 +144,7 @@ def test_failure_of_a_new_version_leaves_the_old_one_answering(ledger: Ledger, b
     shown = ledger.documents.get(base.id, document.id)
     assert (shown.status, shown.live_version) == (DocumentStatus.FAILED, 1)
     ledger.endings.finish_purge(claim(ledger))
-    assert ledger.documents.live_sets(base.live.id) == {(document.id, 1)}
+    assert ledger.documents.live_pairs(base.live.id) == {(document.id, 1)}
 
 
 @pytest.mark.parametrize(("retry", "attempts", "waits"), [(Retry(10, 1, 0), 2, 0), (Retry(10, 0, 1), 1, 1)])
@@ -231,7 +231,7 @@ def test_version_that_answers_is_indexed_again_after_a_late_purge_of_it(
     assert (again.kind, again.document_id, again.version) == (JobKind.REBUILD, document.id, 1)
     assert again.generation_id == base.live.id
     ledger.rebuilds.finish(again, 3, None)
-    assert ledger.documents.live_sets(base.live.id) == {(document.id, 1)}
+    assert ledger.documents.live_pairs(base.live.id) == {(document.id, 1)}
     assert ledger.jobs.waiting() == 0
 
 
@@ -289,7 +289,7 @@ def test_purge_leaves_alone_what_answers_again(ledger: Ledger, base: KnowledgeBa
     assert purge.kind is JobKind.PURGE
     assert list(ledger.endings.collections_to_clear(purge)) == []
     assert ledger.endings.finish_purge(purge) == []
-    assert ledger.documents.live_sets(base.live.id) == {(document.id, 1)}
+    assert ledger.documents.live_pairs(base.live.id) == {(document.id, 1)}
 
 
 def test_delete_beats_a_running_ingest(ledger: Ledger, base: KnowledgeBase, clock: Clock) -> None:

@@ -55,7 +55,7 @@ class KeyRing:
 
     def has_key(self) -> bool:
         """Return whether any key counts, so that some request can be admitted. Blocking."""
-        return bool(self._admin_key) or (self._ledger is not None and self._ledger.keys.any())
+        return bool(self._admin_key) or (self._ledger is not None and self._ledger.keys.any_valid())
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """Return who sent this `Authorization` header, with or without `Bearer`.
@@ -78,7 +78,7 @@ class KeyRing:
         if self._closed or self._ledger is None:
             return not self._closed
         if self._clock() >= self._ask_again:
-            if await asyncio.to_thread(self._ledger.keys.ever):
+            if await asyncio.to_thread(self._ledger.keys.any_ever_made):
                 self._closed = True
             self._ask_again = self._clock() + MEMORY_SECONDS
         return not self._closed

@@ -108,7 +108,7 @@ class Documents:
             rows = self.database.look_up(_LIVE_OF_ARRAY, ids=ids)
         return {row["id"]: row["live_version"] for row in rows}
 
-    def live_sets(self, generation_id: int) -> set[tuple[str, int]]:
+    def live_pairs(self, generation_id: int) -> set[tuple[str, int]]:
         """Return the (document, version) pairs that answer in a generation."""
         with self.database.read() as c:
             rows = c.execute(

@@ -91,7 +91,7 @@ class Jobs:
             require_held(c, job)
             lifecycle.advance(c, self.database.now(), job, status, done, total)
 
-    def release_owner(self, owner_prefix: str) -> int:
+    def expire_leases_of(self, owner_prefix: str) -> int:
         """Expire the leases of workers that are known to be dead; `owner_prefix` begins their names.
 
         Returns the number of leases.

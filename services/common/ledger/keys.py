@@ -69,12 +69,12 @@ class ApiKeys:
             ).one_or_none()
         return _to_key(row) if row else None
 
-    def any(self) -> bool:
+    def any_valid(self) -> bool:
         """True when at least one key is in force."""
         with self.database.read() as c:
             return c.scalar(sa.select(api_keys.c.id).where(api_keys.c.revoked_at.is_(None)).limit(1)) is not None
 
-    def ever(self) -> bool:
+    def any_ever_made(self) -> bool:
         """True when a key was made at any time, even if it is revoked now: from then on every request needs a key."""
         with self.database.read() as c:
             return c.scalar(sa.select(api_keys.c.id).limit(1)) is not None

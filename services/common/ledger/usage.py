@@ -12,7 +12,7 @@ from zhiwen.common.ledger.database import Database
 from zhiwen.common.ledger.schema import usage
 from zhiwen.common.models import UsageRow
 
-PLACE = ("day", "key", "model")
+KEY = ("day", "key", "model")
 SUMS = ("requests", "unmetered", "prompt_tokens", "completion_tokens")
 
 
@@ -28,7 +28,7 @@ class Usage:
             return
         insert = sqlite.insert(usage) if self.database.is_sqlite else postgresql.insert(usage)
         sums = {name: usage.c[name] + insert.excluded[name] for name in SUMS}
-        statement = insert.on_conflict_do_update(index_elements=PLACE, set_=sums)
+        statement = insert.on_conflict_do_update(index_elements=KEY, set_=sums)
         with self.database.write() as c:
             c.execute(statement, _merged(rows))
 
@@ -43,7 +43,7 @@ class Usage:
         if key is not None:
             query = query.where(usage.c.key == key)
         with self.database.read() as c:
-            return [UsageRow(**row) for row in c.execute(query.order_by(*(usage.c[n] for n in PLACE))).mappings()]
+            return [UsageRow(**row) for row in c.execute(query.order_by(*(usage.c[n] for n in KEY))).mappings()]
 
 
 def _merged(rows: Iterable[UsageRow]) -> list[dict[str, str | int]]:
@@ -53,7 +53,7 @@ def _merged(rows: Iterable[UsageRow]) -> list[dict[str, str | int]]:
         day, key, model, *more = astuple(row)
         kept = sums.setdefault((day, _stored(key, usage.c.key), _stored(model, usage.c.model)), [0] * len(SUMS))
         kept[:] = [a + b for a, b in zip(kept, more, strict=True)]
-    return [dict(zip(PLACE + SUMS, (*place, *sums[place]), strict=True)) for place in sorted(sums)]
+    return [dict(zip(KEY + SUMS, (*place, *sums[place]), strict=True)) for place in sorted(sums)]
 
 
 def _stored(name: str, column: sa.Column[str]) -> str:

@@ -112,7 +112,7 @@ class ChunkStore:
             self._upsert(collection, [to_row(row, sparse=sparse) for row in rows[start : start + UPSERT_ROWS]])
 
     def _upsert(self, collection: str, data: list[dict[str, Any]]) -> None:
-        self._connection.on(collection, lambda client: client.upsert(collection, data, timeout=self._timeout))
+        self._connection.call_loaded(collection, lambda client: client.upsert(collection, data, timeout=self._timeout))
 
     def flush(self, collection: str) -> None:
         """Seal what was written, so that searches are fast. Written rows are durable without it."""
@@ -124,7 +124,7 @@ class ChunkStore:
         Raises `Unavailable` (`delete-not-visible`) when some are still counted: try again.
         """
         expression = of_document(document_id, version)
-        self._connection.on(
+        self._connection.call_loaded(
             collection, lambda client: client.delete(collection, filter=expression, timeout=self._timeout)
         )
         if left := self.count(collection, document_id, version):
@@ -135,7 +135,7 @@ class ChunkStore:
     def count(self, collection: str, document_id: str | None = None, version: int | None = None) -> int:
         """Return the number of rows of a collection, of a document, or of one version of it, strongly consistent."""
         expression = of_document(document_id, version) if document_id else ""
-        rows = self._connection.on(
+        rows = self._connection.call_loaded(
             collection, lambda client: self._query(client, collection, expression, ["count(*)"], limit=None)
         )
         return int(rows[0]["count(*)"])
@@ -143,7 +143,7 @@ class ChunkStore:
     def chunks(self, collection: str, document_id: str, version: int, *, first: int, count: int) -> list[Hit]:
         """Return those chunks `first` to `first + count - 1` of a document that exist, in order."""
         expression = f"{of_document(document_id, version)} and ordinal >= {first} and ordinal < {first + count}"
-        rows = self._connection.reading(
+        rows = self._connection.read(
             collection, lambda client: self._query(client, collection, expression, OUTPUT, limit=count)
         )
         return sorted((to_hit(row, 1.0) for row in rows), key=lambda hit: hit.ordinal)
@@ -170,7 +170,7 @@ class ChunkStore:
 
     def _page(self, collection: str, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
         """Return at most `PAGE` rows in order of id."""
-        rows = self._connection.on(
+        rows = self._connection.call_loaded(
             collection, lambda client: self._query(client, collection, expression, fields, limit=PAGE)
         )
         return sorted(rows, key=lambda row: str(row["id"]))
@@ -249,7 +249,7 @@ class ChunkStore:
         return dict(zip(ids, products, strict=True))
 
     def _nearest(self, search: VectorSearch) -> Nearest:
-        return self._connection.reading(
+        return self._connection.read(
             search.collection, lambda client: calls_of(client).nearest(search, timeout=self._timeout)
         )
 
@@ -268,7 +268,7 @@ class ChunkStore:
         wanted = list(ids)
         if not wanted:
             return {}
-        rows = self._connection.reading(
+        rows = self._connection.read(
             collection,
             lambda client: calls_of(client).rows(collection, wanted, strong=strong, timeout=self._timeout),
         )

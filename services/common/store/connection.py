@@ -115,7 +115,7 @@ class Connection:
             self._loaded.clear()
         client.close()
 
-    def on(self, collection: str, function: Callable[[Any], T]) -> T:
+    def call_loaded(self, collection: str, function: Callable[[Any], T]) -> T:
         """Call with the collection loaded, since a restarted server answers only for collections that were loaded."""
 
         def call(client: Any) -> T:
@@ -126,7 +126,7 @@ class Connection:
 
         return self.call(call)
 
-    def reading(self, collection: str, function: Callable[[Any], T]) -> T:
+    def read(self, collection: str, function: Callable[[Any], T]) -> T:
         """Call what only reads, and more than once where that may help.
 
         While Milvus is busy, the call is repeated until the timeout. When the connection or the loaded collection was
@@ -135,7 +135,7 @@ class Connection:
         give_up, pause, lost = time.monotonic() + self._timeout, FIRST_PAUSE, False
         while True:
             try:
-                return self.on(collection, function)
+                return self.call_loaded(collection, function)
             except Unavailable as exc:
                 busy = is_busy(exc.__cause__)
                 if timed_out(exc.__cause__) or (lost and not busy) or time.monotonic() + pause > give_up:

@@ -56,15 +56,15 @@ def install(
     service: str,
     *,
     render: Callable[[Request, Exception], Awaitable[Response]] = render_problem,
-    uncounted: re.Pattern[str] | None = None,
+    unlimited_paths: re.Pattern[str] | None = None,
 ) -> None:
     """Give `app` the rendering of errors, request ids, and a limit on the size of bodies.
 
     `service` is its name in metrics. `render` returns the response to an error; unless given, it is problem+json.
-    `uncounted` matches the paths whose routes limit the body themselves.
+    `unlimited_paths` matches the paths whose routes limit the body themselves.
     """
     for kind in (ServiceError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, render)
-    app.add_middleware(BodyLimit, uncounted=uncounted)
+    app.add_middleware(BodyLimit, unlimited_paths=unlimited_paths)
     app.add_middleware(CatchAll, render=render)
     app.add_middleware(RequestContext, service=service)

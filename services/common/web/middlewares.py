@@ -102,16 +102,16 @@ class CatchAll:
 class BodyLimit:
     """Refuses a body that is larger than `MAX_BODY_BYTES` before any code reads it. It stands inside `CatchAll`.
 
-    `uncounted` matches the paths whose routes have limits of their own. FastAPI's `max_body_size` would answer in plain
+    `unlimited_paths` matches the paths whose routes have limits of their own. FastAPI's `max_body_size` would answer in plain
     text and without a request id.
     """
 
-    def __init__(self, app: ASGIApp, uncounted: re.Pattern[str] | None = None) -> None:
+    def __init__(self, app: ASGIApp, unlimited_paths: re.Pattern[str] | None = None) -> None:
         self.app = app
-        self.uncounted = uncounted
+        self.unlimited_paths = unlimited_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (self.uncounted and self.uncounted.fullmatch(scope["path"])):
+        if scope["type"] != "http" or (self.unlimited_paths and self.unlimited_paths.fullmatch(scope["path"])):
             await self.app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")

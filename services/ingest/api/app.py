@@ -62,7 +62,7 @@ def create_app(
 
     app = new_app("Zhiwen ingest", lifespan)
     app.state.keys = KeyRing(ingest.ledger, settings.api_key.get_secret_value())
-    install(app, "ingest", uncounted=UPLOADS)
+    install(app, "ingest", unlimited_paths=UPLOADS)
     for routes in (knowledge_bases, uploads, documents, events, fsck):
         app.include_router(routes.router)
     checks = _checks(ingest)

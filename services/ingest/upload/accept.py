@@ -116,7 +116,7 @@ class Uploads:
                 return list(self._accept_archive(base, file, options))
             return [self._record(base, upload, file.path, options)]
         except ServiceError as exc:
-            if not _is_the_files_fault(exc):
+            if not _is_error_of_file(exc):
                 raise
             return [_rejected(file.name, exc)]
 
@@ -141,7 +141,7 @@ class Uploads:
                 )
             return self._record(base, upload, file.path, options)
         except ServiceError as exc:
-            if not _is_the_files_fault(exc):
+            if not _is_error_of_file(exc):
                 raise
             return _rejected(file.name, exc)
 
@@ -212,7 +212,7 @@ def _item(upload: Upload, recorded: Recorded) -> UploadItem:
     )
 
 
-def _is_the_files_fault(error: ServiceError) -> bool:
+def _is_error_of_file(error: ServiceError) -> bool:
     """False for a full disk or a ledger that does not answer: these end the whole request."""
     return error.status < 500
 

@@ -50,7 +50,7 @@ def connect_signals(*, ready: Callable[[], object], shutting_down: Callable[[], 
 
 
 @contextmanager
-def clock(app: Celery) -> Iterator[None]:
+def sending_reconcile(app: Celery) -> Iterator[None]:
     """Send the reconciler's message at its times during the block.
 
     From a thread, not with `beat=True`, which forks this process with its threads and its gRPC channels.

@@ -37,7 +37,7 @@ class Lease:
         if self.lost():
             raise LeaseLost(self.job.id)
 
-    def take_away(self) -> None:
+    def mark_lost(self) -> None:
         """Note that the ledger says that it is lost."""
         self._taken.set()
 
@@ -90,6 +90,6 @@ class LeaseKeeper:
             return  # a lease has time left, and ends by itself when that is over
         for job_id, lease in held.items():
             if job_id in lost:
-                lease.take_away()
+                lease.mark_lost()
             else:
                 lease.valid_until = now + self._lease_seconds

@@ -20,7 +20,7 @@ from zhiwen.common.web import configuration_errors_end_the_process, migrated_led
 from zhiwen.ingest.parsing import ParserLimits, ParserPool
 from zhiwen.ingest.settings import WorkerSettings
 from zhiwen.ingest.worker.broker import Broker, make_celery, redis_url_for_celery
-from zhiwen.ingest.worker.consumer import clock, connect_signals, consume, make_consumer, register
+from zhiwen.ingest.worker.consumer import connect_signals, consume, make_consumer, register, sending_reconcile
 from zhiwen.ingest.worker.leases import LeaseKeeper
 from zhiwen.ingest.worker.loop import Worker, look_for_work
 from zhiwen.ingest.worker.pipeline import Pipeline
@@ -76,7 +76,7 @@ def main() -> None:
         worker.pipeline.embedders.preload(settings.embedding_model)
         reconciler.reconcile()
         reconciler.remove_forgotten_originals(since=0.0)
-        with closing(worker), _looking_for_work(worker, reconciler, settings.reconcile_seconds), clock(app):
+        with closing(worker), _looking_for_work(worker, reconciler, settings.reconcile_seconds), sending_reconcile(app):
             consume(lambda: make_consumer(app, settings.worker_concurrency), worker.stopping)
 
 

@@ -17,7 +17,7 @@ from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.formats import doc_fib
 from zhiwen.ingest.parsing.formats.doc_fib import Paragraph, Piece
 from zhiwen.ingest.parsing.formats.docx import read_docx
-from zhiwen.ingest.parsing.formats.legacy_office import damaged, or_by_libreoffice
+from zhiwen.ingest.parsing.formats.legacy_office import damaged, read_or_convert
 from zhiwen.ingest.parsing.text.normalise import Outline, one_line
 from zhiwen.ingest.parsing.text.tables import table_blocks
 
@@ -29,7 +29,7 @@ CONTROL_TEXT = str.maketrans({"\x0b": "\n", "\x0e": "\n", "\x1e": "-", "\xa0": "
 
 def read_doc(path: Path) -> Iterator[Block]:
     """Yield the blocks of a .doc file; raises DocumentError `encrypted`, `corrupt`."""
-    yield from or_by_libreoffice(path, "doc", _read, read_docx)
+    yield from read_or_convert(path, "doc", _read, read_docx)
 
 
 def _read(path: Path) -> Iterator[Block]:

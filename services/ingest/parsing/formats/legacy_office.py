@@ -20,7 +20,7 @@ def damaged() -> DocumentError:
     )
 
 
-def or_by_libreoffice(path: Path, kind: str, read: Reader, read_converted: Reader) -> Iterator[Block]:
+def read_or_convert(path: Path, kind: str, read: Reader, read_converted: Reader) -> Iterator[Block]:
     """Yield what `read` finds.
 
     Where it finds the file damaged and `soffice` is installed, LibreOffice converts the file, and what

@@ -33,13 +33,13 @@ def read_mail(path: Path) -> Iterator[Block]:
     heading = (subject,) if subject else ()
     if subject:
         yield Block(subject, "heading")
-    yield from envelope([(name, _header(message, name)) for name in SHOWN], attachment_names(message), heading)
+    yield from header_block([(name, _header(message, name)) for name in SHOWN], attachment_names(message), heading)
     copy = Path("document.eml")
     copy.write_bytes(message.as_bytes(policy=email.policy.SMTP.clone(refold_source="none")))
-    yield from under(heading, mail_body(copy, "eml"))
+    yield from under_heading(heading, mail_body(copy, "eml"))
 
 
-def envelope(fields: list[tuple[str, str]], attachments: list[str], heading: tuple[str, ...]) -> Iterator[Block]:
+def header_block(fields: list[tuple[str, str]], attachments: list[str], heading: tuple[str, ...]) -> Iterator[Block]:
     """Yield the block that says who wrote to whom and when, and what was attached."""
     lines = [f"{name}: {value}" for name, value in fields if value]
     lines += [f"Attachment: {name}" for name in attachments]
@@ -47,7 +47,7 @@ def envelope(fields: list[tuple[str, str]], attachments: list[str], heading: tup
         yield Block("\n".join(lines), "list", heading)
 
 
-def under(heading: tuple[str, ...], blocks: Iterator[Block]) -> Iterator[Block]:
+def under_heading(heading: tuple[str, ...], blocks: Iterator[Block]) -> Iterator[Block]:
     """Yield `blocks` with `heading` above their own headings."""
     return (replace(block, heading=heading + block.heading) for block in blocks)
 

@@ -15,7 +15,7 @@ import olefile
 
 from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.detect.containers import encrypted
-from zhiwen.ingest.parsing.formats.legacy_office import damaged, or_by_libreoffice
+from zhiwen.ingest.parsing.formats.legacy_office import damaged, read_or_convert
 from zhiwen.ingest.parsing.formats.pptx import read_pptx
 from zhiwen.ingest.parsing.text.normalise import one_line
 
@@ -52,7 +52,7 @@ class Text:
 
 def read_ppt(path: Path) -> Iterator[Block]:
     """Yield the blocks of a .ppt file; `page` is the slide number. Raises DocumentError `encrypted`, `corrupt`."""
-    yield from or_by_libreoffice(path, "ppt", _read, read_pptx)
+    yield from read_or_convert(path, "ppt", _read, read_pptx)
 
 
 def _read(path: Path) -> Iterator[Block]:

@@ -317,7 +317,7 @@ def test_cancel_ends_the_work_before_the_next_batch(shop: Workshop) -> None:
     shop.parsers.blocks = pages(3 * BATCH)
     id = shop.upload()
     job, lease = shop.claimed(JobKind.INGEST)
-    shop.store.written = lease.take_away  # as the lease keeper does once the ledger says so
+    shop.store.written = lease.mark_lost  # as the lease keeper does once the ledger says so
     with pytest.raises(LeaseLost):
         shop.pipeline.run(job, lease)
     assert shop.store.batches == [BATCH]
@@ -327,7 +327,7 @@ def test_cancel_ends_the_work_before_the_next_batch(shop: Workshop) -> None:
 def test_cancel_ends_the_parsing(shop: Workshop) -> None:
     shop.upload()
     job, lease = shop.claimed(JobKind.INGEST)
-    lease.take_away()
+    lease.mark_lost()
     with pytest.raises(LeaseLost):
         shop.pipeline.run(job, lease)
     assert (shop.parsers.names, shop.embedder.texts, shop.events) == (["制度.md"], [], [])
