@@ -1,6 +1,6 @@
-"""Word documents of 1993-2003 ([MS-DOC]): text pieces, heading styles and tables, read from the OLE streams.
+"""Reads Word documents of 1993-2003 ([MS-DOC]): text pieces, heading styles and tables, from the OLE streams.
 
-Where that fails and LibreOffice is installed, it converts the file to .docx.
+If that fails and LibreOffice is installed, LibreOffice converts the file to .docx.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _stream(container: olefile.OleFileIO, name: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Styles:
-    """Finds the properties of the paragraph at a character position, through its place in the file."""
+    """Finds the properties of the paragraph at a character position, by its byte position in the file."""
 
     pieces: Sequence[Piece]
     paragraphs: Sequence[Paragraph]
@@ -132,7 +132,7 @@ class _Story:
 
 
 def visible_text(raw: str) -> str:
-    """Return what a reader sees: the results of fields without their instructions, and no marks of objects or notes."""
+    """Return the visible text: the results of fields without their instructions, and no marks of objects or notes."""
     parts: list[str] = []
     hidden: list[bool] = []
     for character in raw:

@@ -1,4 +1,4 @@
-"""Outlook messages ([MS-OXMSG]): fields through python-oxmsg, the body as `unstructured` reads it."""
+"""Reads Outlook messages ([MS-OXMSG]): fields with python-oxmsg, the body with `unstructured`."""
 
 from __future__ import annotations
 

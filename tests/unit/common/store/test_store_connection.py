@@ -56,7 +56,7 @@ def test_busy_server_is_asked_again_over_the_same_connection(monkeypatch: pytest
 
 def test_server_that_stays_busy_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(*[BUSY] * 50)
-    with pytest.raises(Unavailable, match=r"milvus-unavailable.*no more calls"):
+    with pytest.raises(Unavailable, match=r"milvus-unavailable.*over its rate limit"):
         connected(monkeypatch, client).read("kb", Client.answer)
     assert client.closed == 0
 
