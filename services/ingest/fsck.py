@@ -109,9 +109,9 @@ class Fsck:
                 findings.skipped_busy += 1
                 continue
             wrong = compare(found.get(version, Counter()), after.expected.get(version))
-            self._note(generation, version, wrong, findings)
+            self._add_findings(generation, version, wrong, findings)
             if repair and wrong:
-                self._mend(base, generation, version, wrong)
+                self._repair(base, generation, version, wrong)
 
     def _is_current(self, base: KnowledgeBase, generation: Generation) -> bool:
         """Return whether a generation is still the live one of its knowledge base, or the one that is being built."""
@@ -125,12 +125,12 @@ class Fsck:
         return _State(self.ledger.documents.indexed_chunks(generation.id), self.ledger.jobs.busy_documents(base.id))
 
     @staticmethod
-    def _note(generation: Generation, version: Version, wrong: Mapping[str, int], findings: Findings) -> None:
+    def _add_findings(generation: Generation, version: Version, wrong: Mapping[str, int], findings: Findings) -> None:
         for kind, chunks in wrong.items():
             entry = {"collection": generation.collection, "document_id": version[0], "version": version[1]}
             getattr(findings, kind).append({**entry, "chunks": chunks})
 
-    def _mend(self, base: KnowledgeBase, generation: Generation, version: Version, wrong: Mapping[str, int]) -> None:
+    def _repair(self, base: KnowledgeBase, generation: Generation, version: Version, wrong: Mapping[str, int]) -> None:
         document_id, number = version
         if "orphaned" in wrong or "duplicated" in wrong:
             self.store.delete(generation.collection, document_id, number)

@@ -107,7 +107,7 @@ class Rig:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Rig]:
-        """Run all of it for the length of the block; it is ended by SIGKILL, which all must stand."""
+        """Run all of it for the length of the block; SIGKILL ends it, and every service must survive that."""
         services = [self.api, self.worker, *([self.query] if self.with_query else [])]
         try:
             self.redis.start()
@@ -268,7 +268,7 @@ class Rig:
             time.sleep(0.005)
 
     def ledger_is_free(self) -> bool:
-        """True when nobody holds SQLite's write lock; PostgreSQL has none."""
+        """True when no process holds SQLite's write lock; PostgreSQL has none."""
         if self.database_url:
             return True
         with contextlib.closing(sqlite3.connect(self.data / "ledger.db", timeout=0.2, isolation_level=None)) as c:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from zhiwen.common.errors import Conflict, NotFound
-from zhiwen.common.ledger.database import Database, from_driver, moment
+from zhiwen.common.ledger.database import Database, from_driver, utc_datetime
 from zhiwen.common.ledger.jobs import add_job, cancel_jobs
 from zhiwen.common.ledger.schema import api_keys, generations, jobs, knowledge_bases
 from zhiwen.common.models import ChunkingSpec, Generation, IndexSpec, JobKind, KnowledgeBase
@@ -19,7 +19,7 @@ from zhiwen.common.models import ChunkingSpec, Generation, IndexSpec, JobKind, K
 
 @dataclass(frozen=True, slots=True)
 class NewGeneration:
-    """A generation that is to be recorded. The ledger gives it a number then."""
+    """A generation before the ledger has recorded it and given it a number."""
 
     collection: str
     embedding_model: str
@@ -207,8 +207,8 @@ def _to_base(row: Mapping[Any, Any]) -> KnowledgeBase:
         rebuild_error=row["rebuild_error"],
         deleting=bool(row["deleting"]),
         revision=row["revision"],
-        created_at=moment(row["created_at"]),
-        updated_at=moment(row["updated_at"]),
+        created_at=utc_datetime(row["created_at"]),
+        updated_at=utc_datetime(row["updated_at"]),
     )
 
 

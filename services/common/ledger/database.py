@@ -214,6 +214,6 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def moment(seconds: float) -> datetime:
+def utc_datetime(seconds: float) -> datetime:
     """Return seconds since 1970 as a UTC time."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from zhiwen.common.errors import Conflict, NotFound
 from zhiwen.common.ledger import lifecycle
 from zhiwen.common.ledger.bases import bump_revision, lock_base
-from zhiwen.common.ledger.database import Database, moment
+from zhiwen.common.ledger.database import Database, utc_datetime
 from zhiwen.common.ledger.jobs import add_job, cancel_ingests, cancel_jobs
 from zhiwen.common.ledger.schema import documents, indexed, jobs, knowledge_bases, versions
 from zhiwen.common.models import Document, DocumentStatus, JobKind, Progress
@@ -266,8 +266,8 @@ def _to_document(row: Any) -> Document:
         error_code=row.error_code,
         error_detail=row.error_detail,
         attempts=row.attempts,
-        created_at=moment(row.created_at),
-        updated_at=moment(row.updated_at),
+        created_at=utc_datetime(row.created_at),
+        updated_at=utc_datetime(row.updated_at),
     )
 
 

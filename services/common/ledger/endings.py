@@ -96,7 +96,7 @@ class Endings:
         with self.database.write() as c:
             held = c.execute(sa.select(jobs.c.cancelled).where(is_held(job)).with_for_update()).one_or_none()
             if held is None:
-                _mend_late_work(c, self.database.now(), job)
+                _repair_late_work(c, self.database.now(), job)
             elif not held.cancelled:
                 attempts = RETRY_POLICY.after_lost_lease(job).attempts
                 released = {"lease_owner": None, "lease_until": 0.0, "attempts": attempts}
@@ -239,7 +239,7 @@ def _turn_into_purge(c: Connection, now: float, job_id: str) -> None:
     )
 
 
-def _mend_late_work(c: Connection, now: float, job: Job) -> None:
+def _repair_late_work(c: Connection, now: float, job: Job) -> None:
     """Queue a job that repairs the index after a late worker, which may have written without holding its job.
 
     A fencing number stops late writes to the ledger, but not to Milvus. The queued job waits until no other worker has

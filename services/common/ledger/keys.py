@@ -11,7 +11,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from zhiwen.common.errors import NotFound
-from zhiwen.common.ledger.database import Database, moment, new_id
+from zhiwen.common.ledger.database import Database, new_id, utc_datetime
 from zhiwen.common.ledger.schema import api_keys
 
 Scope = Literal["read", "write", "admin"]
@@ -95,4 +95,6 @@ def hash_key(secret: str) -> str:
 
 
 def _to_key(row: Any) -> ApiKey:
-    return ApiKey(row.id, row.name, row.scope, row.knowledge_base, moment(row.created_at), row.revoked_at is not None)
+    return ApiKey(
+        row.id, row.name, row.scope, row.knowledge_base, utc_datetime(row.created_at), row.revoked_at is not None
+    )

@@ -36,12 +36,12 @@ def calls_of(client: Any) -> SearchCalls:
 
         return Messages.over(client)
     except (ImportError, AttributeError) as exc:
-        _say_once(str(exc))
+        _log_once(str(exc))
         return PublicCalls(client)
 
 
 @cache
-def _say_once(reason: str) -> None:
+def _log_once(reason: str) -> None:
     log.warning("milvus_searched_by_public_methods", reason=reason, pymilvus=pymilvus.__version__)
 
 

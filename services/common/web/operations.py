@@ -67,7 +67,7 @@ async def _outcome(check: Check) -> str:
 
 
 def in_thread(function: Callable[[], object]) -> Check:
-    """Return a readiness check that calls a blocking function in a thread of its own.
+    """Return a readiness check that calls a blocking function in its own thread.
 
     A function that hangs does not delay other checks. A check that starts while the function runs waits for that run.
     """

@@ -76,7 +76,7 @@ class Worker:
                 outcome = self._outcome(job, lease)
         except LeaseLost:
             outcome = "lost"
-            self._note(partial(self.ledger.endings.abandon, job))
+            self._write_outcome(partial(self.ledger.endings.abandon, job))
         seconds = time.perf_counter() - started
         JOBS.labels(job.kind, outcome).inc()
         JOB_SECONDS.labels(job.kind).observe(seconds)
@@ -114,15 +114,15 @@ class Worker:
     # Writing the outcome to the ledger
 
     def _put_off(self, job: Job, retry: Retry, code: str, detail: str) -> None:
-        self._note(partial(self.ledger.endings.put_off, job, retry, code, detail))
+        self._write_outcome(partial(self.ledger.endings.put_off, job, retry, code, detail))
 
     def _fail(self, job: Job, code: str, detail: str) -> None:
         if job.kind is JobKind.REBUILD:
-            self._note(partial(self.ledger.rebuilds.fail, job, detail))
+            self._write_outcome(partial(self.ledger.rebuilds.fail, job, detail))
         else:
-            self._note(partial(self.ledger.endings.fail, job, code, detail))
+            self._write_outcome(partial(self.ledger.endings.fail, job, code, detail))
 
-    def _note(self, write: Callable[[], None]) -> None:
+    def _write_outcome(self, write: Callable[[], None]) -> None:
         """Write the outcome of a job to the ledger. While the ledger does not answer, wait and try again.
 
         Without this wait, the lease would run out and cost the job an attempt, and three outages would fail a good

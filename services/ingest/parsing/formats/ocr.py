@@ -40,18 +40,18 @@ def recognise(image: Path) -> str:
     """
     program = shutil.which("tesseract")
     if program is None:
-        raise missing()
+        raise ocr_missing()
     command = [program, str(image), "-", "-l", "+".join(LANGUAGES), "--psm", "3"]
     done = run_program(command)
     heartbeat.beat()
     if done.code and b"Error opening data file" in done.errors:
-        raise missing()
+        raise ocr_missing()
     if done.code:
         raise DocumentError("corrupt", "This image cannot be read. Save it as PNG and upload it again.")
     return close_wide_gaps(done.output.decode("utf-8", "replace"))
 
 
-def missing() -> DocumentError:
+def ocr_missing() -> DocumentError:
     """Return the error that names what to install."""
     return DocumentError(
         "no-text",

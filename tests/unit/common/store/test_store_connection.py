@@ -24,7 +24,7 @@ UNLOADED = MilvusException(101, "collection not loaded")
 
 
 class Client:
-    """A client that fails as it is told, then answers."""
+    """A client that raises the given errors, then answers."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -54,7 +54,7 @@ def test_busy_server_is_asked_again_over_the_same_connection(monkeypatch: pytest
     assert (client.closed, client.loads) == (0, 1)
 
 
-def test_server_that_stays_busy_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_stays_busy_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(*[BUSY] * 50)
     with pytest.raises(Unavailable, match=r"milvus-unavailable.*over its rate limit"):
         connected(monkeypatch, client).read("kb", Client.answer)
