@@ -1,1 +1,1 @@
-"""What ingest, query and the gateway must agree on. Imports no service."""
+"""The code that ingest, query and the gateway share. It imports no service."""

@@ -1,4 +1,4 @@
-"""Which addresses are this machine's own. Pure."""
+"""Tells whether an address belongs to this machine. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 
 @lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
-    """True for localhost and the addresses of RFC 6890's loopback blocks."""
+    """Return whether a host is localhost or an address in the loopback blocks of RFC 6890."""
     if host == "localhost":
         return True
     try:

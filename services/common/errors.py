@@ -54,36 +54,50 @@ class ServiceError(Exception):
 
 
 class InvalidRequest(ServiceError):
+    """The request cannot be understood or asks for something impossible."""
+
     status = 422
     title = "Invalid request"
 
 
 class Unauthorized(ServiceError):
+    """The request has no valid API key."""
+
     status = 401
     title = "Unauthorized"
 
 
 class Forbidden(ServiceError):
+    """The API key does not allow this request."""
+
     status = 403
     title = "Forbidden"
 
 
 class NotFound(ServiceError):
+    """What the request names does not exist."""
+
     status = 404
     title = "Not found"
 
 
 class Conflict(ServiceError):
+    """The request does not fit the present state, for example a name that is taken."""
+
     status = 409
     title = "Conflict"
 
 
 class TooLarge(ServiceError):
+    """The request or a file is larger than a limit."""
+
     status = 413
     title = "Too large"
 
 
 class Unsupported(ServiceError):
+    """The service does not accept this kind of content."""
+
     status = 415
     title = "Unsupported media type"
 
@@ -101,13 +115,15 @@ class TooMany(ServiceError):
 
 
 class Unavailable(ServiceError):
+    """A dependency does not answer. The same request may succeed later."""
+
     status = 503
     title = "Service unavailable"
     retryable = True
 
 
 class DocumentError(ServiceError):
-    """The document cannot be indexed, however often it is tried. It ends as `failed`, or as `rejected` at upload."""
+    """The document cannot be indexed, and a retry does not help. It ends as `failed`, or as `rejected` at upload."""
 
     status = 422
     title = "Document cannot be indexed"

@@ -1,6 +1,7 @@
-"""Asks an HTTP server again when it is busy or does not answer.
+"""Repeats an HTTP request when the server is busy or does not answer.
 
-The pause is what Retry-After says, or a random part of one that doubles with each attempt:
+The pause before a retry is what Retry-After says. Without it the pause is random, below a limit that doubles with each
+attempt:
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """
 
@@ -28,11 +29,11 @@ def post_json(
     timeout: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> httpx.Response:
-    """Return the response to a POST, which is sent again after 429, 5xx and a lost connection.
+    """POST `body` as JSON to `url`, and return the response. Try again after 429, 5xx or a lost connection.
 
-    `attempts` is how often it is sent at most, `timeout` the seconds that each attempt may take; None: as the client
-    says. `sleep` waits between attempts. A response with an error status is returned when no attempt is left. Raises
-    `httpx.TransportError` when the last attempt had no response.
+    `client` sends it. `attempts` is the largest number of attempts. `timeout` is the number of seconds that each may
+    take; None: the timeout of the client. `sleep` waits between attempts. When no attempt is left, a response with an
+    error status is returned. Raises `httpx.TransportError` when the last attempt had no response.
     """
     limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout, connect=client.timeout.connect)
     for attempt in range(attempts - 1):
@@ -55,11 +56,11 @@ def is_busy(response: httpx.Response) -> bool:
 def jittered_pause(attempt: int) -> float:
     """Return the seconds to wait after the failed attempt of this number, counted from 0."""
     longest = min(FIRST_PAUSE * 2 ** min(attempt, 10), LONGEST_PAUSE)
-    return random.uniform(0, longest)  # noqa: S311 (spreads retries, guards nothing)
+    return random.uniform(0, longest)  # noqa: S311 (it spreads retries; no secret depends on it)
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Return the seconds that Retry-After asks for; None without one, or where it is a date."""
+    """Return the seconds that Retry-After asks for; None without the header, or if it holds a date."""
     with contextlib.suppress(KeyError, ValueError):
         return max(0.0, float(response.headers["Retry-After"]))
     return None

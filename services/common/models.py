@@ -17,7 +17,10 @@ Scope = Literal["read", "write", "admin"]
 
 
 class DocumentStatus(StrEnum):
-    """The stages of a document: `queued -> parsing -> embedding -> indexing -> ready`, or one of the other ends."""
+    """The status of a document. Indexing goes `queued -> parsing -> embedding -> indexing -> ready`.
+
+    It can also end in `failed` or `cancelled`. A removal goes `deleting -> deleted`.
+    """
 
     QUEUED = "queued"
     PARSING = "parsing"
@@ -46,11 +49,11 @@ class JobKind(StrEnum):
     DELETE = "delete"  # remove a document: chunks, original, row
     DROP = "drop"  # remove a knowledge base: collections, originals, rows
     REBUILD = "rebuild"  # index one live (document, version) into a generation that is being built
-    RETIRE = "retire"  # remove a generation that answers no longer, or never will
+    RETIRE = "retire"  # remove a generation that a rebuild has replaced, or whose rebuild was given up
 
 
 DEFAULT_METRIC = "IP"
-"""The inner product. All vectors have length 1, so that it is the cosine, for which COSINE would divide by lengths."""
+"""The inner product. All vectors have length 1, so it equals the cosine, without the division that COSINE does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,10 @@ class ChunkingSpec:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One collection of a knowledge base, whose model, dimension, index and chunking never change.
+    """One collection of a knowledge base. Its model, dimension, index and chunking never change.
 
-    A knowledge base that is to have others gets a new generation. It is built beside the live one, which answers until
-    the new one is complete.
+    To change one of them, a new generation is built beside the live one. Searches use the live one until the new one is
+    complete.
     """
 
     id: int
@@ -105,8 +108,8 @@ class Rebuild:
 class KnowledgeBase:
     """A named set of documents.
 
-    The generation `live` answers, and `building` is being built beside it, if any. `revision` grows with every change
-    of what answers.
+    Searches use the generation `live`. `building` is the generation of a running rebuild; None: no rebuild runs.
+    `revision` grows with every change of what searches find.
     """
 
     id: str
@@ -125,9 +128,9 @@ class KnowledgeBase:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How much of its current stage a document has behind it: `done` of `total` chunks, or bytes while parsing.
+    """The progress of a document in its current stage: `done` of `total` chunks, or bytes while parsing.
 
-    `total` is 0 while it is not known.
+    `total` is 0 while it is unknown.
     """
 
     stage: str
@@ -137,7 +140,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The newest version of a document, and the version that answers, `live_version`."""
+    """A document in its newest version. `live_version` is the version that searches find; None: there is none."""
 
     id: str
     knowledge_base_id: str
@@ -192,7 +195,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A passage of a document, which is embedded, found and cited as a whole. `ordinal` counts from 0."""
+    """A passage of a document. It is embedded, found and cited as a whole. `ordinal` counts from 0."""
 
     ordinal: int
     text: str
@@ -204,7 +207,7 @@ class Chunk:
 class Hit:
     """A chunk that was found. `score` is in 0..1, and higher is better, whatever the metric.
 
-    So is `rerank_score`, where a reranker was asked.
+    `rerank_score` is the reranker's score, also in 0..1; None: no reranker was asked.
     """
 
     chunk_id: str
@@ -224,7 +227,7 @@ class Hit:
 class UsageRow:
     """What one key used of one model on one day in UTC, such as `2026-01-31`.
 
-    `unmetered` counts those requests whose model server reported no usage. Their tokens are not counted.
+    `unmetered` is the number of requests for which the model server reported no usage. Their tokens are not counted.
     """
 
     day: str
@@ -237,7 +240,7 @@ class UsageRow:
 
 
 def chunk_id(document_id: str, version: int, ordinal: int) -> str:
-    """Return the primary key of a chunk, which is the same at every attempt to index it."""
+    """Return the primary key of a chunk. Every attempt to index the chunk gives the same key."""
     return f"{document_id}:{version}:{ordinal}"
 
 
@@ -248,5 +251,5 @@ def parse_chunk_id(id: str) -> tuple[str, int, int]:
 
 
 def with_heading(heading: str, text: str) -> str:
-    """Return a text with the titles above it, which say what the text is about."""
+    """Return a text with its titles in front: they say what the text is about."""
     return f"{heading}\n{text}" if heading else text

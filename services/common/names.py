@@ -1,4 +1,4 @@
-"""Which texts may be names. Pure."""
+"""Tells which texts may be names. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def is_plain(text: str) -> bool:
-    """Return whether a text can be shown on one line, stored and compared as it is.
+    """Return whether a text can be shown on one line, stored, and compared unchanged.
 
-    `str.isprintable` would refuse joined emoji, and the full-width space of Chinese file names.
+    `str.isprintable` refuses too much: joined emoji, and the full-width space of Chinese file names.
     """
     return not any(unicodedata.category(character) in _REFUSED for character in text)

@@ -1,7 +1,7 @@
 """Originals: uploaded bytes, kept under their SHA-256 on disk or in an S3 bucket. boto3 is imported only here.
 
-In both stores a `put` that has returned survives a power cut, the same bytes can be put any number of times, and
-removing what is not there is no error.
+Both stores promise the same. When `put` returns, the bytes survive a power cut. The same bytes can be put any number of
+times. Removing bytes that are not there is no error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zhiwen.common.settings import CommonSettings
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-"""The name of an original. Other files beside the originals are not ours and are left alone."""
+"""The name of an original. Files with other names do not belong to us and are left alone."""
 PART = ".part"
 
 
@@ -39,10 +39,10 @@ class Originals(Protocol):
         """
 
     def open_file(self, sha256: str) -> contextlib.AbstractContextManager[Path]:
-        """Give the bytes as a local file during a `with`. Raises `NotFound` (`original-missing`)."""
+        """Yield the path of a local file with the bytes. Raises `NotFound` (`original-missing`)."""
 
     def exists(self, sha256: str) -> bool:
-        """True when the bytes are there."""
+        """Return whether the bytes are stored."""
 
     def remove(self, sha256: str) -> None:
         """Remove the bytes, if they are there."""
@@ -51,14 +51,14 @@ class Originals(Protocol):
         """Yield the sha256 of every original."""
 
     def remove_leftovers(self, before: float) -> None:
-        """Remove what a `put` that was killed left behind, if it was last written before that time (since 1970)."""
+        """Remove what killed `put` calls left behind, if it was last written before `before` (seconds since 1970)."""
 
     def ping(self) -> None:
         """Raise `Unavailable` (`storage-unavailable`) unless the store can be used."""
 
 
 def open_originals(settings: CommonSettings) -> Originals:
-    """Return the store that the settings name."""
+    """Return the store of originals that the settings choose."""
     location = settings.originals_location
     if location.startswith("s3://"):
         return S3Originals(
@@ -132,7 +132,7 @@ class DiskOriginals:
 
     def remove_leftovers(self, before: float) -> None:
         for path in self.root.glob(f"??/.*{PART}"):
-            with contextlib.suppress(FileNotFoundError):  # its put has just ended
+            with contextlib.suppress(FileNotFoundError):  # its `put` has ended meanwhile
                 if path.stat().st_mtime < before:
                     path.unlink()
 
@@ -144,7 +144,7 @@ class DiskOriginals:
 
 
 def storage_error(exc: OSError) -> ServiceError:
-    """Return what an error of the disk means for a client: `disk-full` (507) or `storage-unavailable`."""
+    """Return the error that a client sees for an error of the disk: `disk-full` (507) or `storage-unavailable`."""
     if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
         error: ServiceError = Unavailable(
             "disk-full", "There is no space left where uploads are kept; nothing was stored."
@@ -156,10 +156,10 @@ def storage_error(exc: OSError) -> ServiceError:
 
 
 class S3Originals:
-    """Objects `prefix/sha256` in a bucket of any S3-compatible store. The bucket is made when it is not there.
+    """Objects `prefix/sha256` in a bucket of any S3-compatible store. The bucket is created if it does not exist.
 
-    `url` is `s3://bucket/prefix`. Without an `endpoint_url` it is Amazon's, in `region`; without an `access_key` and a
-    `secret_key` boto3 looks for them in its usual places.
+    `url` is `s3://bucket/prefix`. `endpoint_url` is the address of the store; None: Amazon S3 in `region`. `access_key`
+    and `secret_key` are the credentials; None: boto3 looks for them in its usual places.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class S3Originals:
                 if not self.exists(sha256):
                     self.client.upload_file(str(source), self.bucket, self.prefix + sha256)
         except Unavailable:
-            self._bucket_exists = False  # it may be gone: the next put looks
+            self._bucket_exists = False  # the bucket may be gone: the next put checks
             raise
 
     @contextmanager
@@ -227,7 +227,7 @@ class S3Originals:
                         yield name
 
     def remove_leftovers(self, before: float) -> None:
-        """Do nothing: an object is whole or not there, and the bucket's lifecycle rules end broken uploads."""
+        """Do nothing: S3 shows no half-written object, and the bucket's lifecycle rules remove broken uploads."""
 
     def ping(self) -> None:
         with _s3_errors():

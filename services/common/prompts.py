@@ -1,7 +1,7 @@
-"""Prompt templates, and what a refusal is. Pure.
+"""Prompt templates, and the detection of refusals. Pure.
 
-A prompt template is any text with `{context}` and `{question}`. It is filled in one pass, so that braces or template
-words inside a document or a question are text, never syntax.
+A prompt template is any text with `{context}` and `{question}`. It is filled in one pass. So a placeholder inside a
+document or a question stays plain text.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from zhiwen.common.errors import InvalidRequest
 
 EXTRACTIVE_MODEL = "zhiwen-extractive"
-"""The name of the gateway's built-in answerer, which quotes and is no language model."""
+"""The name of the gateway's built-in answerer. It quotes the documents and is not a language model."""
 
-# The refusal: the text, what the templates tell a model to say instead, and how to know one.
+# Refusals: the texts that the templates ask a model for, and how to recognise them.
 
 REFUSAL = "根据已知信息无法回答该问题"
-"""The answer where the documents hold none."""
+"""The answer when the documents do not hold one."""
 _NOT_ENOUGH = "没有提供足够的相关信息"
 _ENGLISH_REFUSAL = "The question cannot be answered from the known information"
 _REFUSALS = (REFUSAL, _NOT_ENOUGH, _ENGLISH_REFUSAL)
@@ -26,7 +26,7 @@ _BEFORE_REFUSAL = " \n\t“”\"'「『"
 
 
 def is_refusal(answer: str) -> bool:
-    """Say whether an answer begins with a refusal, quotation marks and white space aside."""
+    """Return whether an answer begins with a refusal. Quotation marks and white space before it are ignored."""
     return answer.lstrip(_BEFORE_REFUSAL).startswith(_REFUSALS)
 
 
@@ -76,7 +76,7 @@ _CONDENSING_PLACEHOLDER = re.compile(r"\{(history|question)\}")
 
 
 def validated_template(template: str) -> str:
-    """Return `template`. Raises `InvalidRequest` (`bad-template`) unless it has both placeholders once or more."""
+    """Return `template`. Raises `InvalidRequest` (`bad-template`) if it lacks `{context}` or `{question}`."""
     found = set(_PLACEHOLDER.findall(template))
     if missing := {"context", "question"} - found:
         names = " and ".join(f"{{{name}}}" for name in sorted(missing))

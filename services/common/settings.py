@@ -1,7 +1,7 @@
 """The settings that services share. Each service extends `CommonSettings` with its own.
 
-A setting is an environment variable `ZHIWEN_<NAME>`. A test holds that `deploy/.env.example` documents every one. None
-is read at import: `create_app()` and `main()` build the settings and pass values down.
+A setting is an environment variable `ZHIWEN_<NAME>`. A test checks that `deploy/.env.example` documents every one. No
+setting is read at import: `create_app()` and `main()` build the settings and pass values down.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BUILT_IN_MODEL = "zhiwen-static-v1"
 
 
 class CommonSettings(BaseSettings):
-    """Where the state is kept and how it is reached."""
+    """The settings of every service: where state is kept, which address to listen on, and how to log."""
 
     model_config = SettingsConfigDict(env_prefix="ZHIWEN_", frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -44,7 +44,7 @@ class CommonSettings(BaseSettings):
     s3_region: str = Field("us-east-1", description="Region of the S3-compatible store.")
     host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs an API key.")
     api_key: SecretStr = Field(
-        SecretStr(""), description="An admin key that always holds, beside those of `zhiwen keys create`."
+        SecretStr(""), description="An admin key that is always valid, in addition to those of `zhiwen keys create`."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line shown.")
     log_format: Literal["json", "console"] = Field("json", description="json for machines, console for people.")
@@ -61,7 +61,7 @@ class CommonSettings(BaseSettings):
 
 
 class EmbeddingSettings(BaseSettings):
-    """How texts become vectors, for the worker, which embeds passages, and for query, which embeds questions."""
+    """The settings of embedding: the worker embeds passages, and query embeds questions."""
 
     model_config = SettingsConfigDict(env_prefix="ZHIWEN_", frozen=True, extra="ignore", env_ignore_empty=True)
 

@@ -1,6 +1,6 @@
 """Logs and metrics: one line of JSON for each request and each job, and Prometheus metrics without ids as labels.
 
-The text of documents and keys are never logged.
+Document text and API keys are never logged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prometheus_client import Counter, Histogram
 
 REQUEST_ID_HEADER = "X-Request-ID"
 NOISY = ("httpx", "httpcore", "pymilvus", "urllib3", "botocore", "sentence_transformers", "uvicorn.access")
-"""Loggers whose lines below a warning repeat what ours say."""
+"""Loggers whose debug and info lines repeat our own lines."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 REQUESTS = Counter("zhiwen_http_requests", "HTTP requests", ["service", "method", "route", "status"])
@@ -33,7 +33,7 @@ CHUNKS = Counter("zhiwen_chunks_indexed", "Chunks embedded and written")
 def configure_logging(service: str, level: str, fmt: str) -> None:
     """Send the log lines of structlog and of the standard library to stderr, in one format.
 
-    `service` stands in every line. `level` is the least severe one shown. `fmt` is `json` or `console`.
+    `service` is the name in every line. `level` is the least severe level shown. `fmt` is `json` or `console`.
     """
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -59,7 +59,7 @@ def configure_logging(service: str, level: str, fmt: str) -> None:
             ],
         )
     )
-    # No line shows these, so they are not looked up: https://docs.python.org/3/howto/logging.html#optimization
+    # No line shows these fields, so logging does not collect them: https://docs.python.org/3/howto/logging.html#optimization
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
@@ -91,13 +91,13 @@ def _add_service(service: str) -> structlog.typing.Processor:
 
 
 def request_id_from(header: str | None) -> str:
-    """Return the request id in a header, or a new one of 16 hex digits when it has none that is safe to log."""
+    """Return the request id in a header. If it is missing or not safe to log, return a new one of 16 hex digits."""
     if header and _REQUEST_ID.fullmatch(header):
         return header
     return secrets.token_hex(8)
 
 
 def current_request_id() -> str | None:
-    """Return the id of the request that is served, or of the request that caused the job that runs."""
+    """Return the id of the current request. In a worker it is the request that queued the current job."""
     value = structlog.contextvars.get_contextvars().get("request_id")
     return str(value) if value is not None else None

@@ -1,1 +1,1 @@
-"""Uploads in, indexed chunks out."""
+"""The ingest service: it takes uploads and turns them into indexed chunks."""

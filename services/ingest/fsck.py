@@ -1,7 +1,7 @@
-"""The consistency check: it compares ledger, originals and Milvus, and mends what differs.
+"""The consistency check: it compares ledger, originals and Milvus, and repairs the differences.
 
-The ledger is the truth. Chunks that it does not name are removed. Chunks that it names and that are missing are
-indexed again from the original. Documents that a job is working on are left alone.
+The ledger is the source of truth. Chunks that it does not name are removed. Chunks that it names and Milvus lacks are
+indexed again from the original. Documents with an unfinished job are left alone.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from zhiwen.ingest.knowledge_bases import COLLECTION_PREFIX
 Version = tuple[str, int]
 
 LEFTOVER_SECONDS = 24 * 3600.0
-"""No upload takes that long to be stored: what is half stored and older than that will never be whole."""
+"""No upload takes this long. A half-stored file that is older will never be complete."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """What differs, chunks by document version and collection. Empty lists mean that all is well."""
+    """The differences, with chunks by document version and collection. Empty lists mean that all is consistent."""
 
     checked_chunks: int = 0
     checked_originals: int = 0
@@ -43,7 +43,7 @@ class Findings:
 
     @property
     def clean(self) -> bool:
-        """True when ledger, originals and Milvus agree."""
+        """Whether ledger, originals and Milvus agree."""
         problems = (
             self.missing,
             self.orphaned,
@@ -57,27 +57,27 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """How many chunks the ledger expects of each version in a generation, and which documents have a job."""
+    """The number of chunks that the ledger expects of each version in a generation, and the documents with a job."""
 
     expected: Mapping[Version, int]
     busy: set[str]
 
-    def same(self, later: _State, version: Version) -> bool:
-        """True when no job touched this version between this state and `later`."""
+    def agrees_on(self, later: _State, version: Version) -> bool:
+        """Return whether no job has touched this version between this state and `later`."""
         idle = version[0] not in self.busy and version[0] not in later.busy
         return idle and self.expected.get(version) == later.expected.get(version)
 
 
 @dataclass(frozen=True, slots=True)
 class Fsck:
-    """The check. Blocking; it takes time linear in the number of chunks."""
+    """The check. It blocks, and its time is linear in the number of chunks."""
 
     ledger: Ledger
     store: ChunkStore
     originals: Originals
 
     def run(self, *, repair: bool) -> Findings:
-        """Compare, and with `repair` mend. It removes things at once, and queues jobs for what is missing."""
+        """Compare. With `repair`, remove what is too much at once, and queue jobs for what is missing."""
         findings = Findings(repaired=repair)
         bases = self.ledger.bases.all()
         present = set(self.store.collections())
@@ -86,7 +86,7 @@ class Fsck:
         for base in bases:
             for generation in [base.live, *([base.building] if base.building else [])]:
                 self._check_generation(base, generation, present, findings, repair=repair)
-            if repair and self._stands(base, base.live):
+            if repair and self._is_current(base, base.live):
                 self.store.point_alias(base.name, base.live.collection)
         self._check_originals(findings, repair=repair)
         return findings
@@ -96,7 +96,7 @@ class Fsck:
     ) -> None:
         before = self._state(base, generation)
         if generation.collection not in present:
-            if not self._stands(base, generation):  # dropped or rebuilt while we looked
+            if not self._is_current(base, generation):  # dropped or rebuilt while we looked
                 return
             findings.missing_collections.append(generation.collection)
             if repair:
@@ -105,16 +105,16 @@ class Fsck:
         after = self._state(base, generation)
         findings.checked_chunks += sum(len(ordinals) for ordinals in found.values())
         for version in sorted(set(found) | set(after.expected)):
-            if not before.same(after, version):  # a job worked on it while we looked
+            if not before.agrees_on(after, version):  # a job worked on it while we looked
                 findings.skipped_busy += 1
                 continue
             wrong = compare(found.get(version, Counter()), after.expected.get(version))
-            self._note(generation, version, wrong, findings)
+            self._add_findings(generation, version, wrong, findings)
             if repair and wrong:
-                self._mend(base, generation, version, wrong)
+                self._repair(base, generation, version, wrong)
 
-    def _stands(self, base: KnowledgeBase, generation: Generation) -> bool:
-        """True while the ledger says that the generation is the live one of its knowledge base, or being built."""
+    def _is_current(self, base: KnowledgeBase, generation: Generation) -> bool:
+        """Return whether a generation is still the live one of its knowledge base, or the one that is being built."""
         try:
             now = self.ledger.bases.get_by_id(base.id)
         except NotFound:
@@ -125,12 +125,12 @@ class Fsck:
         return _State(self.ledger.documents.indexed_chunks(generation.id), self.ledger.jobs.busy_documents(base.id))
 
     @staticmethod
-    def _note(generation: Generation, version: Version, wrong: Mapping[str, int], findings: Findings) -> None:
+    def _add_findings(generation: Generation, version: Version, wrong: Mapping[str, int], findings: Findings) -> None:
         for kind, chunks in wrong.items():
             entry = {"collection": generation.collection, "document_id": version[0], "version": version[1]}
             getattr(findings, kind).append({**entry, "chunks": chunks})
 
-    def _mend(self, base: KnowledgeBase, generation: Generation, version: Version, wrong: Mapping[str, int]) -> None:
+    def _repair(self, base: KnowledgeBase, generation: Generation, version: Version, wrong: Mapping[str, int]) -> None:
         document_id, number = version
         if "orphaned" in wrong or "duplicated" in wrong:
             self.store.delete(generation.collection, document_id, number)
@@ -164,9 +164,10 @@ def by_version(keys: Iterable[ChunkKey]) -> dict[Version, Counter[int]]:
 
 
 def compare(found: Counter[int], expected: int | None) -> dict[str, int]:
-    """Return how many chunks of a version are missing, orphaned and duplicated; only what is not 0.
+    """Return the numbers of missing, orphaned and duplicated chunks of a version; numbers of 0 are left out.
 
-    `expected` is the number in the ledger, or None where the ledger does not know that version. Pure.
+    `found` counts the stored chunks by ordinal. `expected` is the number of chunks in the ledger; None: the ledger does
+    not know this version. Pure.
     """
     wanted = range(expected or 0)
     counts = {

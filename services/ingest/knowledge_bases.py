@@ -1,4 +1,4 @@
-"""Knowledge bases: they are created, changed, rebuilt and dropped, in the ledger and in Milvus."""
+"""Creates, changes, rebuilds and drops knowledge bases, in the ledger and in Milvus."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from zhiwen.ingest.settings import IngestSettings
 from zhiwen.ingest.worker.broker import Broker
 
 COLLECTION_PREFIX = "kb_"
-"""What the names of our collections begin with; others in the same Milvus are somebody else's."""
+"""The beginning of our collections' names. Other collections in the same Milvus do not belong to us."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeBaseManager:
     """Creates, changes, rebuilds and drops knowledge bases. Every method blocks.
 
-    `settings` say what a new knowledge base gets where nothing was asked for.
+    `settings` hold the defaults of a new knowledge base.
     """
 
     ledger: Ledger
@@ -32,9 +32,9 @@ class KnowledgeBaseManager:
     settings: IngestSettings
 
     def create(self, asked: CreateKnowledgeBase) -> KnowledgeBase:
-        """Create the collection, then the ledger's row: a crash between the two leaves an empty collection, no more.
+        """Create the collection, and then the row in the ledger. A crash in between leaves only an empty collection.
 
-        Raises `Conflict` (`knowledge-base-exists`) and `InvalidRequest` for what cannot be had, by name.
+        Raises `Conflict` (`knowledge-base-exists`), and `InvalidRequest` that names what is not possible.
         """
         if asked.prompt_template is not None:
             validated_template(asked.prompt_template)
@@ -62,9 +62,9 @@ class KnowledgeBaseManager:
         return base
 
     def update(self, base: KnowledgeBase, asked: UpdateKnowledgeBase) -> KnowledgeBase:
-        """Change what was sent. Another model, index or chunking starts a rebuild beside what answers now.
+        """Change the fields that were sent. A new model, index or chunking starts a rebuild beside the live index.
 
-        Raises `Conflict` while a rebuild runs, and `InvalidRequest` for what cannot be had, by name.
+        Raises `Conflict` while a rebuild runs, and `InvalidRequest` that names what is not possible.
         """
         base = self._change_fields(base, asked)
         new = self._planned_generation(base, asked)
@@ -75,13 +75,13 @@ class KnowledgeBaseManager:
         return base
 
     def cancel_rebuild(self, base: KnowledgeBase) -> KnowledgeBase:
-        """Give up the rebuild that is running; what answers now goes on answering. Raises `Conflict` when none is."""
+        """Give up the running rebuild. The live index stays in use. Raises `Conflict` when no rebuild runs."""
         self.ledger.rebuilds.cancel(base)
         self.broker.wake()
         return self.ledger.bases.get(base.name)
 
     def drop(self, name: str) -> None:
-        """Hide a knowledge base at once, and have all it holds removed by a worker. Raises `NotFound`."""
+        """Hide a knowledge base at once. A worker removes its content. Raises `NotFound`."""
         self.ledger.bases.begin_drop(name)
         self.broker.wake()
 
@@ -93,7 +93,7 @@ class KnowledgeBaseManager:
         raise Conflict("knowledge-base-exists", f"There is already a knowledge base named {name}.")
 
     def _change_fields(self, base: KnowledgeBase, asked: UpdateKnowledgeBase) -> KnowledgeBase:
-        """Change what needs no rebuild."""
+        """Change the fields that need no rebuild."""
         if asked.prompt_template is not None:
             validated_template(asked.prompt_template)
         changes = asked.model_dump(exclude_unset=True, include={"description", "prompt_template", "cross_language"})
@@ -102,7 +102,7 @@ class KnowledgeBaseManager:
         return self.ledger.bases.update(base.name, changes) if changes else base
 
     def _planned_generation(self, base: KnowledgeBase, asked: UpdateKnowledgeBase) -> NewGeneration:
-        """Return the generation that would be what was asked for: the live one, but for what was sent."""
+        """Return the generation that the request describes: the live one with the changes that were sent."""
         live = base.live
         model = asked.embedding_model or live.embedding_model
         described = describe_model(model, self.settings)
@@ -118,16 +118,16 @@ class KnowledgeBaseManager:
         self.store.create(new.collection, new.dimension, new.index)
         try:
             base = self.ledger.rebuilds.begin(base, new)
-        except ServiceError:  # a rebuild runs, the base was dropped meanwhile, or the ledger is away
+        except ServiceError:  # another rebuild runs, the base was dropped meanwhile, or the ledger does not answer
             recorded = {generation.collection for generation in self.ledger.bases.generations(base.id)}
-            if new.collection not in recorded:  # else only the answer was lost
+            if new.collection not in recorded:  # if it is recorded, only the answer was lost
                 self.store.drop(new.collection)
             raise
         self.broker.wake()
         return base
 
     def _index(self, asked: Index | None, present: IndexSpec | None, dimension: int) -> IndexSpec:
-        """Return the index to build: as asked, as it is now, or the server's default."""
+        """Return the index to build: the requested one, the present one, or the server's default."""
         capabilities = self.store.capabilities()
         if asked is None and present is not None:
             return present
@@ -140,7 +140,7 @@ class KnowledgeBaseManager:
         return validated_index(spec, dimension=dimension, available=capabilities.index_types)
 
     def _chunking(self, asked: Chunking | None, max_tokens: int) -> ChunkingSpec:
-        """Return the chunking to build: as asked, or the default, shorter where the model reads less."""
+        """Return the chunking to build: the requested one, or the default, cut to what the model reads."""
         if asked is None:
             size = min(self.settings.chunk_size, max_tokens)
             return ChunkingSpec(size, min(self.settings.chunk_overlap, size // 4))
@@ -154,7 +154,7 @@ class KnowledgeBaseManager:
 
 
 def needs_rebuild(live: Generation, new: NewGeneration) -> bool:
-    """True when the documents must be indexed again. Other search parameters alone need no rebuild. Pure."""
+    """Return whether the documents must be indexed again. New search parameters alone need no rebuild. Pure."""
     return (new.embedding_model, new.chunking, replace(new.index, search={})) != (
         live.embedding_model,
         live.chunking,

@@ -102,7 +102,7 @@ def generation(index: IndexSpec = IndexSpec("FLAT"), dimension: int = DIMENSION)
 
 
 class Spares:
-    """Empty collections, made ahead of need: a real server takes two seconds for one, and as long for eight."""
+    """Empty collections, made in advance: a real server takes two seconds for one, and as long for eight."""
 
     def __init__(self, store: ChunkStore, pool: ThreadPoolExecutor, ahead: int = 8) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""A worker that has lost its lease removes no chunks: the version may have been retried and answer by now."""
+"""A worker that has lost its lease removes no chunks: the version may have been retried and be live by now."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_document_of_another_base_is_not_found(ledger: Ledger, base: KnowledgeBa
             look()
 
 
-def test_counts_say_how_many_documents_are_where_and_how_many_chunks_answer(
+def test_counts_say_how_many_documents_are_where_and_how_many_chunks_are_live(
     ledger: Ledger, base: KnowledgeBase
 ) -> None:
     add(ledger, base, "a.txt", b"a")
@@ -118,7 +118,7 @@ def test_cancelled_document_is_never_claimed_and_is_purged(ledger: Ledger, base:
     assert kinds_of_jobs(ledger) == ["purge"]
 
 
-def test_cancel_of_a_new_version_leaves_the_old_one_answering(ledger: Ledger, base: KnowledgeBase) -> None:
+def test_cancel_of_a_new_version_leaves_the_old_one_live(ledger: Ledger, base: KnowledgeBase) -> None:
     document = add_ready(ledger, base, content=b"1")
     record(ledger, base, an_upload(content=b"2"))
     cancelled = ledger.documents.cancel(base.id, document.id)
@@ -145,7 +145,7 @@ def test_delete_hides_at_once_and_is_reported_when_done(ledger: Ledger, base: Kn
     revision = ledger.bases.get(base.name).revision
     assert ledger.documents.begin_delete(base.id, document.id).status is DocumentStatus.DELETING
     assert ledger.documents.live_versions([document.id]) == {}
-    assert ledger.documents.live_sets(base.live.id) == set()
+    assert ledger.documents.live_pairs(base.live.id) == set()
     assert ledger.documents.list(base.id) == []
     assert ledger.bases.get(base.name).revision > revision
     released = ledger.endings.finish_delete(claim(ledger))

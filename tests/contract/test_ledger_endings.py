@@ -103,7 +103,7 @@ def test_commit_makes_the_version_live_and_queues_the_removal_of_the_old_one(
     index(ledger, base, chunks=5)
     shown = ledger.documents.get(base.id, document.id)
     assert (shown.live_version, shown.status, shown.chunks) == (2, DocumentStatus.READY, 5)
-    assert ledger.documents.live_sets(base.live.id) == {(document.id, 2)}
+    assert ledger.documents.live_pairs(base.live.id) == {(document.id, 2)}
     assert ledger.bases.get(base.name).revision > revision
     purge = claim(ledger)
     assert (purge.kind, purge.version) == (JobKind.PURGE, 1)
@@ -112,7 +112,7 @@ def test_commit_makes_the_version_live_and_queues_the_removal_of_the_old_one(
     assert ledger.jobs.waiting() == 0
 
 
-def test_terms_of_what_answers_are_kept(ledger: Ledger, base: KnowledgeBase) -> None:
+def test_terms_of_live_versions_are_kept(ledger: Ledger, base: KnowledgeBase) -> None:
     document = add(ledger, base)
     ledger.endings.commit(claim(ledger), base.live.id, 3, b"\x00terms")
     assert ledger.documents.terms(base.live.id, [document.id]) == {(document.id, 1): b"\x00terms"}
@@ -137,14 +137,14 @@ def test_failure_says_why_and_its_chunks_are_purged(ledger: Ledger, base: Knowle
     assert ledger.documents.version(document.id, 1).status is DocumentStatus.FAILED
 
 
-def test_failure_of_a_new_version_leaves_the_old_one_answering(ledger: Ledger, base: KnowledgeBase) -> None:
+def test_failure_of_a_new_version_leaves_the_old_one_live(ledger: Ledger, base: KnowledgeBase) -> None:
     document = add_ready(ledger, base, content=b"1")
     record(ledger, base, an_upload(content=b"2"))
     ledger.endings.fail(claim(ledger), "corrupt", "Damaged.")
     shown = ledger.documents.get(base.id, document.id)
     assert (shown.status, shown.live_version) == (DocumentStatus.FAILED, 1)
     ledger.endings.finish_purge(claim(ledger))
-    assert ledger.documents.live_sets(base.live.id) == {(document.id, 1)}
+    assert ledger.documents.live_pairs(base.live.id) == {(document.id, 1)}
 
 
 @pytest.mark.parametrize(("retry", "attempts", "waits"), [(Retry(10, 1, 0), 2, 0), (Retry(10, 0, 1), 1, 1)])
@@ -193,7 +193,7 @@ def test_abandoned_jobs_are_done_again_if_nobody_cancelled_them(ledger: Ledger, 
     assert claim(ledger).id == removal.id
 
 
-def test_what_a_late_worker_wrote_is_purged_unless_it_answers(
+def test_what_a_late_worker_wrote_is_purged_unless_it_is_live(
     ledger: Ledger, base: KnowledgeBase, clock: Clock
 ) -> None:
     document = add(ledger, base)
@@ -211,7 +211,7 @@ def test_what_a_late_worker_wrote_is_purged_unless_it_answers(
 
 
 def late_purge(ledger: Ledger, base: KnowledgeBase, document: Document, clock: Clock) -> Job:
-    """Return a purge whose worker froze, while another did it and the document was retried and answers again."""
+    """Return a purge whose worker froze, while another did it and the document was retried and is live again."""
     ledger.endings.fail(claim(ledger), "corrupt", "Damaged.")
     late = claim(ledger)
     clock.pass_by(LEASE)
@@ -221,7 +221,7 @@ def late_purge(ledger: Ledger, base: KnowledgeBase, document: Document, clock: C
     return late
 
 
-def test_version_that_answers_is_indexed_again_after_a_late_purge_of_it(
+def test_live_version_is_indexed_again_after_a_late_purge_of_it(
     ledger: Ledger, base: KnowledgeBase, clock: Clock
 ) -> None:
     document = add(ledger, base)
@@ -231,7 +231,7 @@ def test_version_that_answers_is_indexed_again_after_a_late_purge_of_it(
     assert (again.kind, again.document_id, again.version) == (JobKind.REBUILD, document.id, 1)
     assert again.generation_id == base.live.id
     ledger.rebuilds.finish(again, 3, None)
-    assert ledger.documents.live_sets(base.live.id) == {(document.id, 1)}
+    assert ledger.documents.live_pairs(base.live.id) == {(document.id, 1)}
     assert ledger.jobs.waiting() == 0
 
 
@@ -277,7 +277,7 @@ def test_worker_that_could_not_renew_charges_no_attempt_to_its_document(
         assert ledger.endings.reconcile() == 0
 
 
-def test_purge_leaves_alone_what_answers_again(ledger: Ledger, base: KnowledgeBase, clock: Clock) -> None:
+def test_purge_leaves_a_version_that_is_live_again(ledger: Ledger, base: KnowledgeBase, clock: Clock) -> None:
     document = add(ledger, base)
     ledger.endings.fail(claim(ledger), "corrupt", "Damaged.")
     purge = claim(ledger)
@@ -289,7 +289,7 @@ def test_purge_leaves_alone_what_answers_again(ledger: Ledger, base: KnowledgeBa
     assert purge.kind is JobKind.PURGE
     assert list(ledger.endings.collections_to_clear(purge)) == []
     assert ledger.endings.finish_purge(purge) == []
-    assert ledger.documents.live_sets(base.live.id) == {(document.id, 1)}
+    assert ledger.documents.live_pairs(base.live.id) == {(document.id, 1)}
 
 
 def test_delete_beats_a_running_ingest(ledger: Ledger, base: KnowledgeBase, clock: Clock) -> None:

@@ -131,5 +131,5 @@ def test_leases_of_a_dead_owner_can_be_released_at_once(ledger: Ledger, base: Kn
     add(ledger, base, "a.txt", b"a")
     add(ledger, base, "b.txt", b"b")
     first, _second = claim(ledger, "host%1:77"), claim(ledger, "host:77")
-    assert ledger.jobs.release_owner("host%1:") == 1
+    assert ledger.jobs.expire_leases_of("host%1:") == 1
     assert claim(ledger).id == first.id

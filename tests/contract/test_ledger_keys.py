@@ -25,14 +25,14 @@ def test_key_is_found_by_its_secret_and_the_secret_is_not_kept(ledger: Ledger) -
 
 
 def test_revoked_key_is_found_no_more_but_still_listed(ledger: Ledger) -> None:
-    assert not ledger.keys.ever()
+    assert not ledger.keys.any_ever_made()
     key, secret = ledger.keys.create(name="k", scope="admin", knowledge_base=None)
-    assert ledger.keys.any()
-    assert ledger.keys.ever()
+    assert ledger.keys.any_valid()
+    assert ledger.keys.any_ever_made()
     assert ledger.keys.revoke(key.id).revoked
     assert ledger.keys.find(secret) is None
-    assert not ledger.keys.any()
-    assert ledger.keys.ever()
+    assert not ledger.keys.any_valid()
+    assert ledger.keys.any_ever_made()
     assert [k.revoked for k in ledger.keys.list()] == [True]
     with pytest.raises(NotFound, match="key-not-found"):
         ledger.keys.revoke("unknown")

@@ -1,4 +1,4 @@
-"""What becomes of an upload in the ledger, on SQLite and on PostgreSQL."""
+"""The outcome of an upload in the ledger, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def test_same_name_and_bytes_while_queued_are_unchanged(ledger: Ledger, base: Kn
     assert ledger.jobs.waiting() == 1
 
 
-def test_same_name_with_other_bytes_is_a_new_version_while_the_old_answers(ledger: Ledger, base: KnowledgeBase) -> None:
+def test_same_name_with_other_bytes_is_a_new_version_while_the_old_one_stays_live(
+    ledger: Ledger, base: KnowledgeBase
+) -> None:
     first = add_ready(ledger, base, content=b"old")
     second = record(ledger, base, an_upload(content=b"new")).document
     assert (second.id, second.version, second.live_version) == (first.id, 2, 1)

@@ -1,4 +1,4 @@
-"""A full disk: a clear error, nothing half-written acknowledged, and all is well once there is room again."""
+"""A full disk: a clear error, nothing half-written acknowledged, and the services work again once there is space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kill -9` of each process at each stage of a document's life: after its restart, and with nobody's help, all is well.
+"""`kill -9` of each process at each stage of a document's life: after its restart, the services recover by themselves.
 
 The worker is led to a stage by letting it run for moments only; at the stage it stands still, the victim is killed,
 the rest goes on, and then the victim alone is started again.

@@ -268,7 +268,7 @@ class ProcessStack:
             time.sleep(0.005)
 
     def ledger_is_free(self) -> bool:
-        """True when nobody holds SQLite's write lock; PostgreSQL has none."""
+        """True when no process holds SQLite's write lock; PostgreSQL has none."""
         if self.database_url:
             return True
         with contextlib.closing(sqlite3.connect(self.data / "ledger.db", timeout=0.2, isolation_level=None)) as c:

@@ -72,7 +72,7 @@ class Server:
         os.kill(self.pid, signal.SIGCONT)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it, kindly or with SIGKILL, and wait until it is gone."""
+        """End the process with SIGTERM or SIGKILL, and wait until it is gone."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(how)
             try:

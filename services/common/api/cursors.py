@@ -1,4 +1,4 @@
-"""Cursors of lists. A client sends one back as it came, and it is checked then. Pure."""
+"""Cursors of lists. A client sends a cursor back unchanged, and the service checks it. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from zhiwen.common.errors import InvalidRequest
 
 
 def encode_cursor(position: list[Any]) -> str:
-    """Return the cursor of a position in a list. A position is values that JSON has."""
+    """Return the cursor of a position in a list. A position is a list of JSON values."""
     return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, *kinds: type) -> list[Any]:
-    """Return the position of a cursor. `kinds` are the types of its values, one for one.
+    """Return the position of a cursor. `kinds` are the expected types of its values, in order.
 
-    Raises `InvalidRequest` (`bad-cursor`) for a cursor that `encode_cursor` did not make of such a position.
+    Raises `InvalidRequest` (`bad-cursor`) for a text that is no cursor, or the cursor of another kind of list.
     """
     try:
         position = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
@@ -31,4 +31,4 @@ def decode_cursor(cursor: str, *kinds: type) -> list[Any]:
 
 
 def _bad() -> InvalidRequest:
-    return InvalidRequest("bad-cursor", "This cursor is not one that a list of this service gave.")
+    return InvalidRequest("bad-cursor", "This cursor is not valid. Send the next_cursor of this list unchanged.")

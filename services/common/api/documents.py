@@ -1,4 +1,4 @@
-"""Documents, their chunks and what became of an upload, as the REST API shows them."""
+"""Documents, their chunks and the outcome of an upload, as the REST API shows them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from zhiwen.common.models import Document, Hit
 
 
 class ErrorOut(BaseModel):
-    """Why a file or document did not go through: a stable code, and a sentence for people."""
+    """Why a file or a document failed: a stable code for programs, and a sentence for people."""
 
     code: str = Field(examples=["encrypted"])
     detail: str
 
 
 class UploadItem(BaseModel):
-    """What became of one uploaded file."""
+    """The outcome of one uploaded file."""
 
     id: str | None = Field(examples=["5f0c9d5b3c1e4c0f9a7d2b8e6f4a1c3d"])
     name: str = Field(examples=["制度/年假.md"])
@@ -31,13 +31,13 @@ class UploadItem(BaseModel):
 
 
 class Uploaded(BaseModel):
-    """One item per file, in order."""
+    """The outcome of an upload: one item per file, in order."""
 
     items: list[UploadItem]
 
 
 class ProgressOut(BaseModel):
-    """How far the current stage is."""
+    """The progress of the current stage: `done` of `total`."""
 
     stage: str
     done: int
@@ -45,12 +45,12 @@ class ProgressOut(BaseModel):
 
 
 class DocumentOut(BaseModel):
-    """A document: its newest version, and how far that is."""
+    """A document: its newest version, and the progress of its indexing."""
 
     id: str = Field(examples=["5f0c9d5b3c1e4c0f9a7d2b8e6f4a1c3d"])
     name: str = Field(examples=["制度/年假.md"])
     version: int
-    live_version: int | None = Field(description="The version that answers now; null when none does.")
+    live_version: int | None = Field(description="The version that searches find; null when there is none.")
     status: Status
     progress: ProgressOut
     chunks: int
@@ -75,21 +75,21 @@ class ChunkOut(BaseModel):
 
 
 class DocumentPage(BaseModel):
-    """A page of a list; `next_cursor` is null on the last."""
+    """A page of documents; `next_cursor` is null on the last page."""
 
     items: list[DocumentOut]
     next_cursor: str | None
 
 
 class ChunkPage(BaseModel):
-    """A page of a list; `next_cursor` is null on the last."""
+    """A page of chunks; `next_cursor` is null on the last page."""
 
     items: list[ChunkOut]
     next_cursor: str | None
 
 
 def document_out(document: Document) -> DocumentOut:
-    """Show a document."""
+    """Return a document as the API shows it."""
     error = None
     if document.error_code:
         error = ErrorOut(code=document.error_code, detail=document.error_detail or "")
@@ -114,5 +114,5 @@ def document_out(document: Document) -> DocumentOut:
 
 
 def chunk_out(hit: Hit) -> ChunkOut:
-    """Show a stored chunk."""
+    """Return a stored chunk as the API shows it."""
     return ChunkOut(chunk_id=hit.chunk_id, ordinal=hit.ordinal, text=hit.text, page=hit.page, heading=hit.heading)

@@ -1,4 +1,4 @@
-"""What the shapes are made of: bodies that refuse unknown fields, checked texts, and words that may be newer."""
+"""The field types of the API's models: strict bodies, checked texts, and words that a newer service may add to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zhiwen.common.models import DocumentStatus
 from zhiwen.common.names import is_plain
 
 FROM_SERVICE: Final = {"from_service": True}
-"""The validation context of a client that reads an answer: a newer service may use words that are not known here."""
+"""The validation context of a client that reads a response: a newer service may send words that are unknown here."""
 
 
 class Strict(BaseModel):
@@ -73,7 +73,7 @@ def _known_or_newer(value: Any, known: ValidatorFunctionWrapHandler, info: Valid
 
 
 OrNewer: Final = WrapValidator(_known_or_newer)
-"""Marks a field of fixed words. A client that reads an answer takes a word that it does not know as it stands."""
+"""Marks a field with a fixed set of words. A client that reads a response accepts a word that it does not know."""
 
 
 def _status_or_newer(value: Any, known: ValidatorFunctionWrapHandler, info: ValidationInfo) -> DocumentStatus:
@@ -86,4 +86,4 @@ def _status_or_newer(value: Any, known: ValidatorFunctionWrapHandler, info: Vali
 
 
 Status = Annotated[DocumentStatus, WrapValidator(_status_or_newer)]
-"""A document's status. A client that reads an answer also takes one that it does not know."""
+"""A document's status. A client that reads a response accepts a status that it does not know."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 
 class FsckReport(BaseModel):
-    """What differs between ledger, originals and Milvus."""
+    """The differences between the ledger, the originals and Milvus."""
 
     clean: bool = Field(examples=[True])
     repaired: bool

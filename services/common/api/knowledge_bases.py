@@ -12,13 +12,14 @@ from zhiwen.common.models import DEFAULT_METRIC, Generation, KnowledgeBase, Rebu
 
 
 class Index(Strict):
-    """How vectors are indexed; what the connected Milvus lacks is refused by name."""
+    """How vectors are indexed. An index type or a parameter that the connected Milvus lacks is refused by name."""
 
     type: str | None = Field(
         None, description="None: HNSW on a Milvus server, AUTOINDEX on Milvus Lite.", examples=["HNSW"]
     )
     metric: str | None = Field(
-        None, description=f"COSINE, IP or L2, which rank alike. None: the present one, {DEFAULT_METRIC} in a new one."
+        None,
+        description=f"COSINE, IP or L2; all rank alike. None: no change, and {DEFAULT_METRIC} in a new knowledge base.",
     )
     params: dict[str, int] = Field(default_factory=dict, examples=[{"M": 16, "efConstruction": 200}])
     search: dict[str, int] = Field(default_factory=dict, examples=[{"ef": 64}])
@@ -32,7 +33,7 @@ class Chunking(Strict):
 
 
 class CreateKnowledgeBase(Strict):
-    """Everything but the name has a default."""
+    """A new knowledge base. Every field but `name` has a default."""
 
     name: Name
     description: StoredText = Field("", max_length=2000)
@@ -48,7 +49,7 @@ class CreateKnowledgeBase(Strict):
 
 
 class UpdateKnowledgeBase(Strict):
-    """Fields that are not sent stay as they are."""
+    """Changes of a knowledge base. Fields that are not sent stay as they are."""
 
     description: StoredText | None = Field(None, max_length=2000)
     prompt_template: StoredText | None = Field(None, max_length=20000)
@@ -59,7 +60,7 @@ class UpdateKnowledgeBase(Strict):
 
 
 class RebuildOut(BaseModel):
-    """How many documents of how many stand in the generation that is being built."""
+    """A running rebuild: `done` of `total` documents are in the new index."""
 
     embedding_model: str
     dimension: int
@@ -70,7 +71,7 @@ class RebuildOut(BaseModel):
 
 
 class KnowledgeBaseOut(BaseModel):
-    """A knowledge base, with how many of its documents are in which status and how many chunks answer."""
+    """A knowledge base, with its number of documents by status and its number of searchable chunks."""
 
     name: str
     description: str
@@ -82,21 +83,21 @@ class KnowledgeBaseOut(BaseModel):
     cross_language: bool | None
     documents: dict[str, int] = Field(examples=[{"ready": 12}])
     chunks: int
-    rebuild: RebuildOut | None = Field(description="The rebuild that is running, if one is.")
-    rebuild_error: str | None = Field(description="Why the last rebuild was given up.")
+    rebuild: RebuildOut | None = Field(description="The running rebuild; null when there is none.")
+    rebuild_error: str | None = Field(description="Why the last rebuild failed.")
     created_at: datetime
     updated_at: datetime
 
 
 class KnowledgeBasePage(BaseModel):
-    """A page of a list; `next_cursor` is null on the last."""
+    """A page of knowledge bases; `next_cursor` is null on the last page."""
 
     items: list[KnowledgeBaseOut]
     next_cursor: str | None
 
 
 def knowledge_base_out(base: KnowledgeBase, counts: dict[str, int], rebuild: Rebuild | None) -> KnowledgeBaseOut:
-    """Show a knowledge base; `counts` is what `Documents.count` returned."""
+    """Return a knowledge base as the API shows it; `counts` is the result of `Documents.count`."""
     return KnowledgeBaseOut(
         name=base.name,
         description=base.description,

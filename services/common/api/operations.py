@@ -1,4 +1,4 @@
-"""How a service is, as it tells everybody who asks."""
+"""The health and the readiness of a service, as the REST API shows them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether the service can work: `ready`, or `not-ready`. `checks` has "ok" or a sentence for each dependency."""
+    """Whether the service can work: `ready` or `not-ready`. `checks` holds "ok" or a sentence for each dependency."""
 
     status: str = Field(examples=["ready"])
     checks: dict[str, str] = Field(examples=[{"ledger": "ok"}])

@@ -11,17 +11,19 @@ from zhiwen.common.models import Fusion, Hit, Mode
 
 
 class SearchBody(Strict):
-    """A search."""
+    """A search request."""
 
     query: Text = Field(min_length=1, examples=["年假有几天?"])
     top_k: int = Field(5, ge=1, le=100)
     mode: Mode = "hybrid"
-    fusion: Fusion | None = Field(None, description="What orders the hits of a hybrid search; None: as configured.")
+    fusion: Fusion | None = Field(None, description="How the hits of a hybrid search are ordered; None: as configured.")
     filter: dict[str, Any] | None = Field(None, examples=[{"source": {"prefix": "员工"}}])
     min_score: float | None = Field(None, ge=0, le=1)
     neighbours: int = Field(0, ge=0, le=10, description="Chunks before and after each hit to add to its text.")
-    cross_language: bool | None = Field(None, description="None: as the knowledge base is set.")
-    rerank: bool | None = Field(None, description="Reorder by the reranker; None: where one is configured.")
+    cross_language: bool | None = Field(
+        None, description="Find texts in the other language; None: as the knowledge base says."
+    )
+    rerank: bool | None = Field(None, description="Let the reranker order the hits; None: if one is configured.")
     params: dict[str, int] | None = Field(None, description="Search parameters of the index, such as nprobe or ef.")
 
 
@@ -41,17 +43,21 @@ class AskBody(Strict):
     model: Text | None = None
     top_k: int = Field(5, ge=1, le=50)
     mode: Mode = "hybrid"
-    fusion: Fusion | None = Field(None, description="What orders the hits of a hybrid search; None: as configured.")
+    fusion: Fusion | None = Field(None, description="How the hits of a hybrid search are ordered; None: as configured.")
     filter: dict[str, Any] | None = None
-    min_score: float | None = Field(None, ge=0, le=1, description="None: the configured threshold of refusal.")
-    cross_language: bool | None = Field(None, description="None: as the knowledge base is set.")
-    rerank: bool | None = Field(None, description="Reorder by the reranker; None: where one is configured.")
+    min_score: float | None = Field(
+        None, ge=0, le=1, description="Least relevance of the best hit; None: the configured threshold."
+    )
+    cross_language: bool | None = Field(
+        None, description="Find texts in the other language; None: as the knowledge base says."
+    )
+    rerank: bool | None = Field(None, description="Let the reranker order the hits; None: if one is configured.")
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1)
 
 
 class HitOut(BaseModel):
-    """A found chunk; `score` is in 0..1, higher is better."""
+    """A found chunk. `score` is in 0..1, and higher is better."""
 
     chunk_id: str = Field(examples=["5f0c9d5b3c1e4c0f9a7d2b8e6f4a1c3d:1:0"])
     document_id: str = Field(examples=["5f0c9d5b3c1e4c0f9a7d2b8e6f4a1c3d"])
@@ -59,8 +65,10 @@ class HitOut(BaseModel):
     page: int | None = Field(examples=[3])
     heading: str = Field(examples=["制度 > 年假"])
     text: str = Field(examples=["员工年假为十天。"])
-    score: float = Field(examples=[0.87], description="Relevance, which min_score and refusal are about.")
-    rerank_score: float | None = Field(None, description="The reranker's, 0 to 1; it gives the order where it is.")
+    score: float = Field(examples=[0.87], description="The relevance, which is compared with min_score.")
+    rerank_score: float | None = Field(
+        None, description="The reranker's score, 0 to 1. Hits that have one are ordered by it."
+    )
     metadata: dict[str, Any]
 
 
@@ -79,24 +87,24 @@ class TookSearch(BaseModel):
 
 
 class SearchOut(BaseModel):
-    """Hits, best first. `mode` is what was done, which may be less than was asked for."""
+    """Hits, best first. `mode` is the mode that was used: `dense` where Milvus has no full-text search."""
 
     hits: list[HitOut]
-    answerable: bool = Field(description="Whether `ask` would answer from these hits; else it would refuse.")
+    answerable: bool = Field(description="Whether `ask` would answer from these hits. If not, it would refuse.")
     mode: Annotated[Mode, OrNewer]
-    reranked: bool = Field(description="Whether a reranker gave the order; false, too, when it failed.")
+    reranked: bool = Field(description="Whether a reranker ordered the hits; also false when it failed.")
     took_ms: TookSearch
 
 
 class TookAsk(TookSearch):
-    """Milliseconds spent; `condense` on the question that a follow-up means."""
+    """Milliseconds spent. `condense` is the time to rewrite a follow-up question so that it stands alone."""
 
     condense: float
     generate: float
 
 
 class Usage(BaseModel):
-    """Tokens, as the model server counted them."""
+    """The number of tokens, as the model server counted them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -104,14 +112,14 @@ class Usage(BaseModel):
 
 
 class Answer(BaseModel):
-    """An answer with its sources. `refused` is true when the knowledge base does not hold one."""
+    """An answer with its sources. `refused` is true when the knowledge base does not hold the answer."""
 
     answer: str
     refused: bool
     sources: list[SourceOut]
-    reranked: bool = Field(description="Whether a reranker gave the order of the sources.")
+    reranked: bool = Field(description="Whether a reranker ordered the sources.")
     condensed_question: str | None = Field(
-        description="What was searched for instead of a follow-up question; null without history."
+        description="The question that was searched for instead of a follow-up; null without history."
     )
     model: str | None
     usage: Usage
@@ -131,12 +139,12 @@ class TokenEvent(BaseModel):
 
 
 def hit_out(hit: Hit) -> HitOut:
-    """Show a hit."""
+    """Return a hit as the API shows it."""
     return HitOut(**_fields(hit))
 
 
 def source_out(number: int, hit: Hit) -> SourceOut:
-    """Show a hit as the source [number]."""
+    """Return a hit as the API shows it: as the source [number]."""
     return SourceOut(n=number, **_fields(hit))
 
 

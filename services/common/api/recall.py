@@ -15,11 +15,11 @@ class TookRecall(BaseModel):
 
 
 class RecallOut(BaseModel):
-    """How the live index compares with exact search."""
+    """The live index compared with exact search."""
 
     index: dict[str, Any] = Field(description="Type, metric, build and search parameters of the live index.")
     chunks: int
-    queries: int = Field(description="Stored chunks whose neighbours were asked for.")
+    queries: int = Field(description="Number of stored chunks whose nearest neighbours were searched.")
     k: int
     recall: float = Field(
         examples=[0.998], description="Mean share of the k nearest other chunks that the index returned, 0 to 1."

@@ -1,0 +1,1 @@
+"""API keys: who sent a request, and what it may do."""

@@ -1,4 +1,4 @@
-"""The dependency of routes that checks an API key, and the rule of this machine where there is none yet."""
+"""The route dependency that checks API keys. While no key exists, it serves only this machine."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from zhiwen.common.models import Scope
 
 
 class Needs(SecurityBase):
-    """Admits keys of at least `scope`. A path with a knowledge base, `{kb}`, needs a key that is good for it.
+    """Admits keys of at least `scope`. A path with `{kb}` needs a key for that knowledge base.
 
-    It is dependency and security scheme in one, since FastAPI spends as much time on a dependency as the check of a key
-    takes.
+    One object is both the dependency and the security scheme: a second dependency costs FastAPI as much time as the
+    check of the key itself.
     """
 
     scheme_name = "HTTPBearer"
@@ -37,7 +37,7 @@ class Needs(SecurityBase):
 
 
 async def principal_of(connection: HTTPConnection, keys: KeyRing) -> Principal:
-    """Return who sent a request. Raises `Unauthorized`, and `Forbidden` (`not-local`) as `require_local` does."""
+    """Return who sent a request. Raises what `KeyRing.authenticate` and `require_local` raise."""
     principal = await keys.authenticate(connection.headers.get("authorization"))
     if principal is ANONYMOUS:
         require_local(connection)
@@ -47,9 +47,10 @@ async def principal_of(connection: HTTPConnection, keys: KeyRing) -> Principal:
 def require_local(connection: HTTPConnection) -> None:
     """Raise `Forbidden` (`not-local`) for a request that no program or page on this machine made.
 
-    While there is no key, being on this machine is the only proof of a right. A page of another site, open in a browser
-    here, gives itself away by `Origin`, and one that has rebound its name to this machine by `Host`. A request over a
-    unix socket has no client address and comes from this machine.
+    While no key exists, every request from this machine is allowed. The address of the client is not enough: a browser
+    on this machine may show a page of another site. `Origin` tells the site of that page. If the site has rebound its
+    name to this machine (DNS rebinding), `Host` still holds that name. A request over a unix socket has no client
+    address and comes from this machine.
     """
     headers = connection.headers
     here = connection.client is None or is_loopback(connection.client.host)
@@ -59,7 +60,10 @@ def require_local(connection: HTTPConnection) -> None:
 
 
 def _names_loopback(url: str | None) -> bool:
-    """Return whether a header names this machine, or is not there. `Request.url` would mend a damaged `Host`."""
+    """Return whether the URL of a header names this machine; True without the header.
+
+    `Request.url` is of no use here, because it repairs a damaged `Host`.
+    """
     try:
         return url is None or is_loopback(urlsplit(url).hostname or "")
     except ValueError:  # not an address, such as `http://[`

@@ -1,4 +1,4 @@
-"""Who may do what: the key in `Authorization: Bearer <key>`, looked up in the ledger and remembered for a while."""
+"""Authentication by the API key in `Authorization: Bearer <key>`. Keys are in the ledger and cached for seconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RANK: Mapping[Scope, int] = {scope: rank for rank, scope in enumerate(get_args(S
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who sent a request. `knowledge_base` is the only one that the key is good for; None: all of them."""
+    """Who sent a request. `knowledge_base` is the only knowledge base that the key opens; None: all of them."""
 
     name: str
     scope: Scope
@@ -30,9 +30,11 @@ class Principal:
     key_id: str | None = None
 
     def require(self, scope: Scope, knowledge_base: str | None = None) -> None:
-        """Raise `Forbidden` unless the key has at least this scope and is good for this knowledge base."""
+        """Raise `Forbidden` unless the key has at least this scope and opens the knowledge base."""
         if RANK[self.scope] < RANK[scope]:
-            raise Forbidden("scope-too-small", f"This key may {self.scope}; the request needs {scope}.")
+            raise Forbidden(
+                "scope-too-small", f"This key has the scope {self.scope}; this request needs the scope {scope}."
+            )
         if self.knowledge_base is not None and self.knowledge_base != knowledge_base:
             raise Forbidden("other-knowledge-base", f"This key is for the knowledge base {self.knowledge_base} only.")
 
@@ -41,9 +43,10 @@ ANONYMOUS = Principal("anonymous", "admin")
 
 
 class KeyRing:
-    """Checks API keys. Until the first key is made, everybody is an admin, and services listen on loopback only.
+    """Checks API keys. Until the first key is created, everybody is an admin, and services listen on loopback only.
 
-    A new key, and the revocation of a key, count within `MEMORY_SECONDS`. Revoking the last key opens nothing.
+    A new key and a revocation take effect within `MEMORY_SECONDS`. After the last key is revoked, requests still need
+    a key.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class KeyRing:
         query_key: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`ledger` holds the keys, if there is one. `admin_key` is a key that always counts; empty: there is none.
+        """`ledger` holds the keys; None: no ledger. `admin_key` is a key that is always valid; empty: no such key.
 
         `query_key` is a key with the scope `read` for the query API. It lets nobody else in and keeps nobody out.
         """
@@ -67,13 +70,13 @@ class KeyRing:
         self._ask_again = 0.0
 
     def has_key(self) -> bool:
-        """Return whether any key counts, so that some request can be admitted. Blocking."""
-        return bool(self._admin_key) or (self._ledger is not None and self._ledger.keys.any())
+        """Return whether a valid key exists. Blocking."""
+        return bool(self._admin_key) or (self._ledger is not None and self._ledger.keys.any_valid())
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """Return who sent this `Authorization` header, with or without `Bearer`.
 
-        Raises `Unauthorized` (`missing-key`, `unknown-key`) unless no key was ever made.
+        Raises `Unauthorized` (`missing-key`, `unknown-key`). While no key was ever created, it returns `ANONYMOUS`.
         """
         if await self._is_open():
             return ANONYMOUS
@@ -84,14 +87,14 @@ class KeyRing:
             )
         principal = await self._find(secret)
         if principal is None:
-            raise _unauthorized("unknown-key", "This API key is not known, or was revoked.")
+            raise _unauthorized("unknown-key", "This API key is unknown or revoked.")
         return principal
 
     async def _is_open(self) -> bool:
         if self._closed or self._ledger is None:
             return not self._closed
         if self._clock() >= self._ask_again:
-            if await asyncio.to_thread(self._ledger.keys.ever):
+            if await asyncio.to_thread(self._ledger.keys.any_ever_made):
                 self._closed = True
             self._ask_again = self._clock() + MEMORY_SECONDS
         return not self._closed

@@ -1,1 +1,1 @@
-"""How texts become vectors: one file an embedder, and `registry`, which finds the embedder of a model's name."""
+"""Turns texts into vectors: one module for each embedder, and `registry`, which finds the embedder of a model."""

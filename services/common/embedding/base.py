@@ -1,4 +1,4 @@
-"""What an embedder is: a model that turns texts into vectors of length 1."""
+"""The interface of an embedder: a model that turns texts into vectors of length 1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
-"""One row a text: `(texts, dimension) float32`."""
+"""One row for each text: `(texts, dimension) float32`."""
 
 
 class Embedder(Protocol):
@@ -19,30 +19,30 @@ class Embedder(Protocol):
     model: str
     dimension: int
     max_tokens: int
-    """How many tokens of a text the model reads, special tokens not counted."""
+    """The number of tokens that the model reads of a text, without special tokens."""
     fusion_weight: float
-    """How much its cosine counts in a hybrid search, where the full-text relevance counts 1."""
+    """The weight of its cosine in a hybrid search. The full-text relevance has weight 1."""
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         """Return `(len(texts), dimension) float32`, rows of length 1."""
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """Return the same for questions, with the model's query prompt where it has one."""
+        """Return the vectors of questions, with the model's query prompt if it has one; shape as `embed_passages`."""
 
     def count_tokens(self, text: str) -> int:
-        """Return how many of the model's tokens a text has, special tokens not counted."""
+        """Return the number of the model's tokens in a text, without special tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """What a knowledge base must know of its model: the length of its vectors, and how many tokens it reads."""
+    """What a knowledge base must know about its model: the length of its vectors, and the number of tokens it reads."""
 
     dimension: int
     max_tokens: int
 
 
 def unit_rows(vectors: Vectors) -> Vectors:
-    """Scale each row to length 1. A row of zeros becomes the first unit vector, since a zero has no direction."""
+    """Return each row scaled to length 1. A row of zeros has no direction and becomes the first unit vector."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     empty = lengths[:, 0] == 0
     scaled: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)

@@ -18,15 +18,15 @@ class _Request:
 
 
 class BatchingEmbedder:
-    """An `Embedder` over another one that embeds small documents of several threads together.
+    """An `Embedder` that wraps another one and embeds the small documents of several threads together.
 
-    The threads queue their texts, and the thread that gets the lock embeds what is queued. While it does so, the next
-    batch gathers; no thread waits for a batch to fill. The inner embedder sorts a batch by length, which saves padding.
-    An error of a batch is raised in every thread that had texts in it.
+    The threads queue their texts, and the thread that gets the lock embeds all queued texts. Meanwhile, other threads
+    queue the texts of the next batch; no thread waits for a batch to fill. The inner embedder sorts a batch by length,
+    which saves padding. An error of a batch is raised in every thread that had texts in it.
     """
 
     def __init__(self, embedder: Embedder, *, max_texts: int = 512) -> None:
-        """`max_texts` ends a batch. The last request in it is kept whole, so that a batch may be longer."""
+        """`max_texts` is the size at which a batch ends. It may be larger, because a request is never split."""
         self._embedder = embedder
         self._max_texts = max_texts
         self.model = embedder.model

@@ -11,7 +11,7 @@ from zhiwen.common.embedding.base import Vectors, unit_rows
 
 
 class HashEmbedder:
-    """An `Embedder` that counts hashed words and pairs of neighbouring characters. A character is a token."""
+    """An `Embedder` that hashes words and pairs of neighbouring characters. Each character counts as a token."""
 
     def __init__(self, dimension: int = 64, max_tokens: int = 256) -> None:
         self.model = f"hash-{dimension}"

@@ -1,4 +1,4 @@
-"""An embedding model of an OpenAI-compatible server: `openai:NAME`, asked at ZHIWEN_EMBEDDING_BASE_URL.
+"""An embedding model on an OpenAI-compatible server: `openai:NAME` at ZHIWEN_EMBEDDING_BASE_URL.
 
 The protocol: https://platform.openai.com/docs/api-reference/embeddings
 """
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from zhiwen.common.settings import EmbeddingSettings
 
 OPENAI_PREFIX: Final = "openai:"
-"""What tells the name of such a model from the name of a sentence-transformers model."""
+"""The prefix of such a model's name. Names without it belong to sentence-transformers models."""
 BATCH: Final = 64
 FUSION_WEIGHT: Final = 0.5
-"""Not measured for any one model: measure with your own questions, then set ZHIWEN_DENSE_WEIGHT."""
+"""A guess for any model. Measure with your own questions, and set ZHIWEN_DENSE_WEIGHT."""
 LETTERS_A_TOKEN: Final = 3
 QUESTION_SECONDS: Final = 10.0
 QUESTION_ATTEMPTS: Final = 2
-"""A person waits for a question. Passages have the client's timeout and more attempts."""
+"""A person waits for a question, so it gets less time. Passages have the client's timeout and more attempts."""
 _HAN: Final = re.compile(f"[{HAN}]")
 
 
 @dataclass(frozen=True, slots=True)
 class _Patience:
-    """How often a request is made at most, and how many seconds each may take; None: as the client's timeout says."""
+    """The largest number of attempts, and the seconds that each may take; None: the client's timeout."""
 
     attempts: int = ATTEMPTS
     timeout: float | None = None
@@ -47,9 +47,9 @@ class _Patience:
 class OpenAIEmbedder:
     """An `Embedder` over HTTP. Thread-safe.
 
-    Raises `Unavailable` (`embedding-server-unavailable`) when the server does not answer or is too busy, `ServiceError`
-    with `embedding-failed` when it refuses or does not send vectors, and with `dimension-mismatch` when the length of
-    its vectors changes.
+    Raises `Unavailable` (`embedding-server-unavailable`) when the server does not answer or is too busy. Raises
+    `ServiceError` (`embedding-failed`) when it refuses the request or does not send vectors, and `ServiceError`
+    (`dimension-mismatch`) when the length of its vectors has changed.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class OpenAIEmbedder:
     ) -> None:
         """Ask the server for one vector, to learn the dimension.
 
-        `model` is the name with its prefix, `base_url` ends in `/v1`, `max_tokens` is how much of a text the model
-        reads, which the protocol does not tell. `timeout` and `question_timeout` are the seconds that one request for
-        passages and for questions may take; `sleep` waits between attempts. Raises `InvalidRequest`
-        (`unknown-embedding-model`) without a `base_url`.
+        `model` is the name with its prefix. `base_url` ends in `/v1`. `api_key` is the server's key; empty: none.
+        `max_tokens` is the number of tokens that the model reads of a text; the protocol does not tell it. `timeout`
+        and `question_timeout` are the seconds that one request for passages and one for questions may take. `sleep`
+        waits between attempts. Raises `InvalidRequest` (`unknown-embedding-model`) without a `base_url`.
         """
         if not base_url:
             raise InvalidRequest(
                 "unknown-embedding-model",
-                f"The model {model} is asked of a server, and ZHIWEN_EMBEDDING_BASE_URL does not say which.",
+                f"The model {model} needs an embedding server, and ZHIWEN_EMBEDDING_BASE_URL is not set.",
             )
         self.model = model
         self.max_tokens = max_tokens
@@ -94,7 +94,7 @@ class OpenAIEmbedder:
 
     @classmethod
     def of(cls, model: str, settings: EmbeddingSettings) -> Self:
-        """Return the embedder of a model on the server that the settings name."""
+        """Return the embedder of a model on the server of the settings."""
         return cls(
             model,
             base_url=settings.embedding_base_url,
@@ -110,20 +110,21 @@ class OpenAIEmbedder:
             return self._embed(texts, patience)
 
     def count_tokens(self, text: str) -> int:
-        """Estimate the tokens: one for each Chinese character and for each 3 other ones begun. English has fewer."""
+        """Return an estimate: a token per Chinese character and per 3 other characters. English text has fewer."""
         han = len(_HAN.findall(text))
         return han + -(-(len(text) - han) // LETTERS_A_TOKEN)
 
     def close(self) -> None:
+        """Close the connections to the server."""
         self._client.close()
 
     @contextmanager
     def _patience_for_questions(self) -> Iterator[_Patience]:
         """Yield how long a question may wait.
 
-        When the server did not answer the last question in time, one question at a time asks it again, and the others
-        fail at once. Otherwise every question to its knowledge bases would hold a thread for as long, and the questions
-        to other knowledge bases would wait behind them. The one that asks waits as long as passages do, since the
+        If the server did not answer the last question in time, only one question at a time asks the server, and all
+        others fail at once. Otherwise each of them would hold a thread for the whole timeout, and questions to other
+        knowledge bases would get no thread. The one question that asks has the long timeout of passages, because the
         server may be loading its model.
         """
         probes = self._silent
@@ -169,7 +170,7 @@ class OpenAIEmbedder:
         return self._vectors_of(response, len(texts))
 
     def _vectors_of(self, response: httpx.Response, count: int) -> Vectors:
-        """Return the `count` vectors of a response, checked."""
+        """Return the `count` vectors of a response. Raises `ServiceError` unless they are what was asked for."""
         try:
             rows: list[dict[str, Any]] = sorted(response.json()["data"], key=lambda row: int(row["index"]))
             places = [int(row["index"]) for row in rows]

@@ -1,4 +1,4 @@
-"""Which embedder a model's name means.
+"""Finds and loads the embedder of a model's name.
 
 - `zhiwen-static-v1` is the built-in table of word vectors.
 - `openai:NAME` is the model NAME of an OpenAI-compatible server.
@@ -30,9 +30,9 @@ FAILURE_SECONDS = 5.0
 def describe_model(model: str, settings: EmbeddingSettings) -> ModelDescription:
     """Return the vector length and the token limit of a model without loading it into this process.
 
-    The process may be an API that has no torch. A server is asked, and of a folder the files are read. Only a name that
-    these do not settle is loaded, in a process of its own. Raises `InvalidRequest` (`unknown-embedding-model`), and
-    what `OpenAIEmbedder` raises.
+    This process may be an API without torch. For a server's model, it asks the server. For a folder, it reads the
+    files. If that is not enough, another process loads the model. Raises `InvalidRequest` (`unknown-embedding-model`),
+    and what `OpenAIEmbedder` raises.
     """
     if model == BUILT_IN_MODEL:
         return describe_artifact()
@@ -52,10 +52,10 @@ def load_embedder(model: str, settings: EmbeddingSettings) -> Embedder:
 
 
 class Embedders:
-    """Loads each model once, when it is first asked for, and keeps it.
+    """Loads each model once, at its first use, and keeps it.
 
-    A model that loads slowly holds up no other. A failure is remembered for `FAILURE_SECONDS`, so that the threads that
-    waited for the model do not all try the same again, one after the other.
+    A model that loads slowly does not delay others. A failure is remembered for `FAILURE_SECONDS`, so the threads that
+    waited for the model do not repeat the attempt one after the other.
     """
 
     def __init__(self, load: Callable[[str], Embedder], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -75,7 +75,7 @@ class Embedders:
             return self._loaded[model]
 
     def preload(self, model: str) -> None:
-        """Load a model before anyone waits for it. A failure is logged here, and raised when the model is asked for."""
+        """Load a model before its first use. A failure is only logged here; `get` raises it."""
         try:
             self.get(model)
         except ServiceError as exc:
@@ -93,7 +93,7 @@ class Embedders:
 
 
 def embedders_from(settings: EmbeddingSettings, *, batched: bool = False) -> Embedders:
-    """Return the loader of the models that the settings allow. `batched` joins the passages of several threads."""
+    """Return the loader of models with these settings. `batched` embeds the passages of several threads together."""
 
     def load(model: str) -> Embedder:
         embedder = load_embedder(model, settings)

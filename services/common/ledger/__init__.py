@@ -1,7 +1,7 @@
-"""The ledger: the truth about knowledge bases, documents, versions, originals, jobs, keys and usage.
+"""The ledger: the source of truth about knowledge bases, documents, versions, originals, jobs, keys and usage.
 
-Its methods block and are short; asynchronous code calls them in a thread. SQLAlchemy appears only in this package. The
-request id that a queued job carries is that of the context (`zhiwen.common.telemetry.current_request_id`).
+Its methods block for a short time; asynchronous code calls them in a thread. SQLAlchemy appears only in this package. A
+queued job carries the id of the current request (`zhiwen.common.telemetry.current_request_id`).
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ class Ledger:
 
 
 def open_ledger(url: str, *, clock: Callable[[], float] = time.time) -> Ledger:
-    """Connect to the ledger at a SQLAlchemy URL; `clock` gives the time in seconds since 1970.
+    """Open the ledger at a SQLAlchemy URL; `clock` returns the time in seconds since 1970.
 
-    This creates no tables; `ledger.database.migrate()` does.
+    It creates no tables: `ledger.database.migrate()` does that.
     """
     database = Database(url, clock=clock)
     return Ledger(

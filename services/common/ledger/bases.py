@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from zhiwen.common.errors import Conflict, NotFound
-from zhiwen.common.ledger.database import Database, from_driver, moment
+from zhiwen.common.ledger.database import Database, from_driver, utc_datetime
 from zhiwen.common.ledger.jobs import add_job, cancel_jobs
 from zhiwen.common.ledger.schema import api_keys, generations, jobs, knowledge_bases
 from zhiwen.common.models import ChunkingSpec, Generation, IndexSpec, JobKind, KnowledgeBase
@@ -19,7 +19,7 @@ from zhiwen.common.models import ChunkingSpec, Generation, IndexSpec, JobKind, K
 
 @dataclass(frozen=True, slots=True)
 class NewGeneration:
-    """A generation before it has a number."""
+    """A generation before the ledger has recorded it and given it a number."""
 
     collection: str
     embedding_model: str
@@ -44,10 +44,10 @@ class KnowledgeBases:
         generation: NewGeneration,
         cross_language: bool | None = None,
     ) -> KnowledgeBase:
-        """Add a knowledge base with this `id` and `name`, whose `generation` has a collection already.
+        """Add a knowledge base with this `id` and `name`. The collection of its first `generation` already exists.
 
-        `description` is shown to users. `prompt_template` None stands for the service's own, and `cross_language` None
-        for the service's setting. Raises `Conflict` (`knowledge-base-exists`) when the name is taken.
+        `description` is shown to users. `prompt_template` None means the service's own template, and `cross_language`
+        None the service's setting. Raises `Conflict` (`knowledge-base-exists`) when the name is taken.
         """
         now = self.database.now()
         try:
@@ -75,17 +75,17 @@ class KnowledgeBases:
             raise Conflict("knowledge-base-exists", f"There is already a knowledge base named {name}.") from exc
 
     def get(self, name: str) -> KnowledgeBase:
-        """Return a knowledge base by name. Raises `NotFound`, also for one that is being deleted."""
+        """Return a knowledge base by name. Raises `NotFound`, also when it is being deleted."""
         found = self.database.look_up(_NAMED, name=name)
         return _one(found[0] if found else None, name)
 
     def get_by_id(self, id: str) -> KnowledgeBase:
-        """Return a knowledge base by id, also one that is being deleted. Raises `NotFound`."""
+        """Return a knowledge base by id, even while it is being deleted. Raises `NotFound`."""
         with self.database.read() as c:
             return read_knowledge_base(c, knowledge_bases.c.id == id, id)
 
     def list(self, *, after: str = "", limit: int = 50) -> list[KnowledgeBase]:
-        """Return up to `limit` knowledge bases in order of name, from the first one after the name `after`."""
+        """Return up to `limit` knowledge bases in order of name, beginning after the name `after`."""
         with self.database.read() as c:
             listed = _BASES.where(knowledge_bases.c.name > after, ~knowledge_bases.c.deleting)
             return [_to_base(row) for row in c.execute(listed.order_by(knowledge_bases.c.name).limit(limit)).mappings()]
@@ -115,9 +115,9 @@ class KnowledgeBases:
             return read_knowledge_base(c, knowledge_bases.c.id == base.id)
 
     def begin_drop(self, name: str) -> None:
-        """Hide a knowledge base and queue the removal of all it holds; its name is free at once. Raises `NotFound`.
+        """Hide a knowledge base and queue the removal of its content. Its name is free at once. Raises `NotFound`.
 
-        API keys for this base alone are revoked: they hold its name, and would open the next base of that name.
+        API keys for this base alone are revoked: a key holds the name, and would open the next base of that name.
         """
         now = self.database.now()
         with self.database.write() as c:
@@ -137,22 +137,22 @@ class KnowledgeBases:
 
 
 def lock_base(c: Connection, knowledge_base_id: str) -> None:
-    """Let one transaction at a time change which versions and jobs the documents of a knowledge base have.
+    """Lock a knowledge base: one transaction at a time changes the versions and jobs of its documents.
 
-    Every transaction locks in this order, so that none waits in a circle: knowledge base, jobs, documents.
+    Every transaction locks in this order, which prevents deadlocks: knowledge base, jobs, documents.
     """
     row = sa.select(knowledge_bases.c.id).where(knowledge_bases.c.id == knowledge_base_id)
     c.execute(row.with_for_update(key_share=True))
 
 
 def bump_revision(c: Connection, knowledge_base_id: str) -> None:
-    """Tell readers that what answers has changed."""
+    """Increase the revision of a knowledge base: caches are stale because searches find something else now."""
     changed = knowledge_bases.c.id == knowledge_base_id
     c.execute(knowledge_bases.update().where(changed).values(revision=knowledge_bases.c.revision + 1))
 
 
 def insert_generation(c: Connection, knowledge_base_id: str, new: NewGeneration, now: float) -> int:
-    """Add a generation; return its number."""
+    """Insert a generation and return its number."""
     statement = generations.insert().values(
         knowledge_base_id=knowledge_base_id,
         collection=new.collection,
@@ -177,13 +177,13 @@ _BASES = (
     )
 )
 _NAMED = _BASES.where(knowledge_bases.c.name == sa.bindparam("name"), ~knowledge_bases.c.deleting)
-"""Built once, because every question begins with it."""
+"""Built once, because every question runs it."""
 
 
 def read_knowledge_base(c: Connection, condition: sa.ColumnElement[bool], name: str = "") -> KnowledgeBase:
-    """Return the one knowledge base that fits.
+    """Return the one knowledge base that meets `condition`.
 
-    Raises `NotFound`, whose text names the base; without a `name` it says that the base was deleted meanwhile.
+    Raises `NotFound`. The error names the base by `name`; without a name it says that the base was deleted meanwhile.
     """
     return _one(c.execute(_BASES.where(condition)).mappings().one_or_none(), name)
 
@@ -207,8 +207,8 @@ def _to_base(row: Mapping[Any, Any]) -> KnowledgeBase:
         rebuild_error=row["rebuild_error"],
         deleting=bool(row["deleting"]),
         revision=row["revision"],
-        created_at=moment(row["created_at"]),
-        updated_at=moment(row["updated_at"]),
+        created_at=utc_datetime(row["created_at"]),
+        updated_at=utc_datetime(row["updated_at"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""The connection to the ledger's database, which is SQLite in WAL mode or PostgreSQL, with one write path for both."""
+"""The connection to the ledger's database: SQLite in WAL mode or PostgreSQL, with one write path for both."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class Database:
     """Short transactions on the ledger's database.
 
-    `clock` gives the time in seconds since 1970. Every method raises `Unavailable` (`ledger-unavailable`) when the
+    `clock` returns the time in seconds since 1970. Every method raises `Unavailable` (`ledger-unavailable`) when the
     database does not answer, and `Unavailable` (`disk-full`) when it has no space left. Any other database error is a
     defect and passes through.
     """
@@ -42,7 +42,7 @@ class Database:
     def now(self) -> float:
         """Return the time in seconds since 1970, rounded to microseconds.
 
-        `datetime` holds no more than that, and a time that was shown to a client must find its row again.
+        `datetime` is no more exact than that, and a client must find a row again by the time that it was shown.
         """
         return round(self._clock(), 6)
 
@@ -53,10 +53,10 @@ class Database:
             yield connection
 
     def look_up(self, statement: sa.Select[Any], **values: Any) -> list[dict[str, Any]]:
-        """Run a statement past SQLAlchemy; return its rows as the driver gives them (see `from_driver`).
+        """Run a statement on the driver, without SQLAlchemy; return its rows as the driver gives them.
 
-        The statement is compiled once and kept. Every question asks such statements, and for them SQLAlchemy takes
-        several times as long as the query.
+        `from_driver` converts JSON columns. The statement is compiled once and cached. Every question runs such
+        statements, and SQLAlchemy would take several times as long as the query itself.
         """
         text, names, order = self._texts.get(statement) or self._text_of(statement)
         dialect = self.engine.dialect.loaded_dbapi
@@ -77,10 +77,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Yield a connection in a transaction that is committed when the block ends and rolled back when it raises.
+        """Yield a connection in a transaction. It is committed when the block ends, and rolled back when it raises.
 
-        On SQLite the transaction holds the only write lock from its beginning, so that reading and then writing is
-        atomic. On PostgreSQL the code locks the rows on which it decides.
+        On SQLite the transaction holds the only write lock from its beginning, so reading and then writing is atomic.
+        On PostgreSQL the caller locks the rows that its decision depends on.
         """
         with (
             _translated(),
@@ -179,8 +179,8 @@ def _migration_lock(database: Database) -> Iterator[None]:
 
 
 _NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "53100"})
-"""The names of a full disk: SQLite's, that of the file through which processes share its WAL, and PostgreSQL's
-(`disk_full`)."""
+"""The error codes of a full disk: two of SQLite (the database, and the shared-memory file of its WAL), and
+PostgreSQL's `disk_full`."""
 
 
 @contextmanager
@@ -198,14 +198,14 @@ def _translated() -> Iterator[None]:
 
 
 def _outage(error: BaseException | None) -> Unavailable:
-    """Return the error to raise when the driver says that the database is full or away."""
+    """Return the error to raise when the driver says that the disk is full or that the database does not answer."""
     if _NO_ROOM & {getattr(error, "sqlite_errorname", None), getattr(error, "sqlstate", None)}:
         return Unavailable("disk-full", "There is no space left for the ledger; nothing was stored.", status=507)
     return Unavailable("ledger-unavailable", "The ledger's database does not answer; try again shortly.")
 
 
 def from_driver(value: Any) -> Any:
-    """Return the value of a JSON column in a row of `look_up`: SQLite's driver gives text, PostgreSQL's the value."""
+    """Return the value of a JSON column of `look_up`: SQLite's driver gives text, PostgreSQL's driver the value."""
     return orjson.loads(value) if isinstance(value, str) else value
 
 
@@ -214,6 +214,6 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def moment(seconds: float) -> datetime:
+def utc_datetime(seconds: float) -> datetime:
     """Return seconds since 1970 as a UTC time."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -1,4 +1,4 @@
-"""Documents: reading them and their versions, and what a client asks for: retry, cancel, delete."""
+"""Documents: reading them and their versions, and the requests of clients: retry, cancel, delete."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from sqlalchemy.engine import Connection
 from zhiwen.common.errors import Conflict, NotFound
 from zhiwen.common.ledger import lifecycle
 from zhiwen.common.ledger.bases import bump_revision, lock_base
-from zhiwen.common.ledger.database import Database, moment
+from zhiwen.common.ledger.database import Database, utc_datetime
 from zhiwen.common.ledger.jobs import add_job, cancel_ingests, cancel_jobs
 from zhiwen.common.ledger.schema import documents, indexed, jobs, knowledge_bases, versions
 from zhiwen.common.models import Document, DocumentStatus, JobKind, Progress
 
 ACTIVE = documents.c.status.not_in(sorted(lifecycle.GONE))
-"""Fits the documents that are not going away."""
+"""Matches documents that are neither being deleted nor deleted."""
 
 _LIVE = sa.select(documents.c.id, documents.c.live_version).where(documents.c.live_version.is_not(None))
 _LIVE_OF_ARRAY = _LIVE.where(documents.c.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.String))))
 _LIVE_OF_JSON = _LIVE.where(
     documents.c.id.in_(sa.select(sa.func.json_each(sa.bindparam("ids")).table_valued("value").c.value))
 )
-"""The same on SQLite, which has no arrays. Every search ends with one of the two."""
+"""The same on SQLite, which has no arrays. Every search runs one of the two."""
 
 
 class Documents:
@@ -41,7 +41,7 @@ class Documents:
             return _owned_document(c, knowledge_base_id, document_id)
 
     def version(self, document_id: str, version: int) -> Document:
-        """Return a document as it is in one of its versions. Raises `NotFound` when that version is gone."""
+        """Return a document with the data of one of its versions. Raises `NotFound` when that version is gone."""
         query = _document_query(versions.c.version == version).where(documents.c.id == document_id)
         with self.database.read() as c:
             row = c.execute(query).one_or_none()
@@ -58,15 +58,16 @@ class Documents:
         after: tuple[float, str] | None = None,
         limit: int = 50,
     ) -> list[Document]:
-        """Return up to `limit` documents in order of arrival.
+        """Return up to `limit` documents of the knowledge base `knowledge_base_id`, in order of creation.
 
-        `name` matches exactly, or by prefix when it ends with `*`. Without a `status` the documents that are going away
-        are left out. `after` is the time of arrival, in seconds since 1970, and the id of the document to begin after.
+        `name` matches exactly, or by prefix when it ends with `*`. Without a `status`, documents that are being deleted
+        or are deleted are left out. The list begins after the document that `after` names, by the time of its creation
+        (seconds since 1970) and its id.
         """
         condition = documents.c.knowledge_base_id == knowledge_base_id
         condition &= (documents.c.status == status) if status else ACTIVE
         if name is not None:
-            prefix = name[:-1]  # not with LIKE, which on SQLite takes a for A
+            prefix = name[:-1]  # not LIKE: on SQLite it ignores the case of letters
             condition &= (
                 sa.func.substr(documents.c.name, 1, len(prefix)) == prefix
                 if name.endswith("*")
@@ -81,7 +82,7 @@ class Documents:
             return [_to_document(row) for row in c.execute(query)]
 
     def count(self, knowledge_base_id: str) -> dict[str, int]:
-        """Return the number of documents by status, and `chunks`: how many chunks answer."""
+        """Return the number of documents by status, and as `chunks` the number of searchable chunks."""
         with self.database.read() as c:
             by_status = c.execute(
                 sa.select(documents.c.status, sa.func.count())
@@ -100,7 +101,7 @@ class Documents:
         return {**{str(status): int(count) for status, count in by_status}, "chunks": int(chunks or 0)}
 
     def live_versions(self, document_ids: Iterable[str]) -> dict[str, int]:
-        """Return the number of the version that answers, by document id, for the documents that have one."""
+        """Return the number of the live version by document id. Documents without a live version are left out."""
         ids = list(set(document_ids))
         if self.database.is_sqlite:
             rows = self.database.look_up(_LIVE_OF_JSON, ids=orjson.dumps(ids).decode())
@@ -108,8 +109,8 @@ class Documents:
             rows = self.database.look_up(_LIVE_OF_ARRAY, ids=ids)
         return {row["id"]: row["live_version"] for row in rows}
 
-    def live_sets(self, generation_id: int) -> set[tuple[str, int]]:
-        """Return the (document, version) pairs that answer in a generation."""
+    def live_pairs(self, generation_id: int) -> set[tuple[str, int]]:
+        """Return the (document, version) pairs that are live in a generation."""
         with self.database.read() as c:
             rows = c.execute(
                 sa.select(indexed.c.document_id, indexed.c.version)
@@ -119,7 +120,7 @@ class Documents:
             return {(str(id), int(version)) for id, version in rows}
 
     def indexed_chunks(self, generation_id: int) -> dict[tuple[str, int], int]:
-        """Return the number of chunks of each (document, version) that stands in a generation."""
+        """Return the number of chunks in a generation by (document, version)."""
         with self.database.read() as c:
             rows = c.execute(
                 sa.select(indexed.c.document_id, indexed.c.version, indexed.c.chunks).where(
@@ -129,7 +130,7 @@ class Documents:
             return {(str(id), int(version)): int(chunks) for id, version, chunks in rows}
 
     def terms(self, generation_id: int, document_ids: Sequence[str]) -> dict[tuple[str, int], bytes]:
-        """Return the term statistics, by (document, version), of documents indexed in a generation."""
+        """Return the term statistics of documents in a generation, by (document, version)."""
         with self.database.read() as c:
             rows = c.execute(
                 sa.select(indexed.c.document_id, indexed.c.version, indexed.c.terms).where(
@@ -141,7 +142,7 @@ class Documents:
             return {(str(id), int(version)): bytes(terms) for id, version, terms in rows}
 
     def retry(self, knowledge_base_id: str, document_id: str) -> Document:
-        """Queue the indexing of a failed or cancelled document again.
+        """Queue the indexing of a failed or cancelled document once more.
 
         Raises `NotFound`, or `Conflict` (`not-retryable`) for any other document.
         """
@@ -154,7 +155,7 @@ class Documents:
             return retry_document(c, self.database.now(), document)
 
     def cancel(self, knowledge_base_id: str, document_id: str) -> Document:
-        """Stop the indexing of a document; the version that answers goes on answering.
+        """Stop the indexing of a document. Its live version stays searchable.
 
         Raises `NotFound`, or `Conflict` (`not-cancellable`) when it is not being indexed.
         """
@@ -189,9 +190,9 @@ def read_document(c: Connection, document_id: str) -> Document:
 
 
 def find_document(c: Connection, condition: sa.ColumnElement[bool], *, lock: bool = False) -> Document | None:
-    """Return the oldest document that fits, or None.
+    """Return the oldest document that meets `condition`, or None.
 
-    `lock` locks its jobs and its row until the transaction ends; the caller has locked its knowledge base.
+    `lock` locks its jobs and its row until the transaction ends. The caller has already locked the knowledge base.
     """
     query = _document_query().where(condition).order_by(documents.c.created_at).limit(1)
     row = c.execute(query).one_or_none()
@@ -203,7 +204,7 @@ def find_document(c: Connection, condition: sa.ColumnElement[bool], *, lock: boo
 
 
 def retry_document(c: Connection, now: float, document: Document) -> Document:
-    """Queue the indexing of a document's newest version again; return the document as it is then."""
+    """Queue the indexing of a document's newest version once more; return the changed document."""
     lifecycle.retry(c, now, document.id)
     queue_indexing(c, now, document, document.version)
     return read_document(c, document.id)
@@ -265,11 +266,11 @@ def _to_document(row: Any) -> Document:
         error_code=row.error_code,
         error_detail=row.error_detail,
         attempts=row.attempts,
-        created_at=moment(row.created_at),
-        updated_at=moment(row.updated_at),
+        created_at=utc_datetime(row.created_at),
+        updated_at=utc_datetime(row.updated_at),
     )
 
 
 def _is_live() -> sa.ColumnElement[bool]:
-    """Join what is indexed with the documents whose live version it is."""
+    """Match the rows of `indexed` that belong to the live version of their document."""
     return (indexed.c.document_id == documents.c.id) & (indexed.c.version == documents.c.live_version)

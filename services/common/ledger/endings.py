@@ -1,7 +1,7 @@
-"""How a worker's hold on a job ends: commit, fail, put off, abandon, or the end of a purge, a delete or a drop.
+"""The ends of a worker's claim on a job: commit, fail, put off, abandon, or the end of a purge, a delete or a drop.
 
-Rebuild and retire jobs end in `rebuilds`. A method that ends a job raises `LeaseLost` when the worker does not hold the
-job any more; then nothing has changed.
+Rebuild and retire jobs end in `rebuilds`. A method that ends a job raises `LeaseLost` when the worker no longer holds
+the job. In that case nothing has changed. A function with a parameter `c` runs in the transaction of that connection.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class Endings:
     # Indexing
 
     def commit(self, job: Job, generation_id: int, chunks: int, terms: bytes | None = None) -> None:
-        """End an ingest well: from this commit on its version answers, and the one before does not.
+        """End a successful ingest: its version becomes the live version, in place of the one before.
 
-        `chunks` is how many chunks of the version stand in the generation with the number `generation_id`, and `terms`
-        its term statistics. Raises `LeaseLost`, or `Unavailable` (`generation-moved`) when another generation answers
-        since the work began; then nothing has changed.
+        `chunks` is the number of its chunks in the generation with the number `generation_id`. `terms` is its term
+        statistics. Raises `LeaseLost`, or `Unavailable` (`generation-moved`) when another generation became live after
+        the work began. In both cases nothing has changed.
         """
         now = self.database.now()
         with self.database.write() as c:
-            # The base's row is the lock on which a commit meets the switch to another generation.
+            # Commits and the switch to another generation both lock the row of the base, so they do not run at once.
             base = c.execute(
                 sa.select(knowledge_bases).where(knowledge_bases.c.id == job.knowledge_base_id).with_for_update()
             ).one_or_none()
@@ -61,7 +61,7 @@ class Endings:
                 follow_up(c, now, JobKind.PURGE, job, version)
 
     def fail(self, job: Job, code: str, detail: str) -> None:
-        """End an ingest for good: the document says why, and what the ingest left in the index is removed."""
+        """End a failed ingest. The document shows the error, and the chunks that the ingest has written are removed."""
         with self.database.write() as c:
             require_held(c, job)
             now = self.database.now()
@@ -69,7 +69,7 @@ class Endings:
             _turn_into_purge(c, now, job.id)
 
     def put_off(self, job: Job, retry: Retry, code: str, detail: str) -> None:
-        """Give a job back for another try; `code` and `detail` say what went wrong."""
+        """Give a job back for another try. `code` and `detail` are the error that the document shows until then."""
         with self.database.write() as c:
             require_held(c, job)
             now = self.database.now()
@@ -88,15 +88,15 @@ class Endings:
                 lifecycle.put_off(c, now, job, code, detail)
 
     def abandon(self, job: Job) -> None:
-        """Let go of a job after `LeaseLost`; raises nothing when the worker does not hold it any more.
+        """Release a job after `LeaseLost`. Raises nothing when the worker no longer holds it.
 
-        A cancelled job ends. A job whose lease was not renewed in time is given back. If another worker took the job
-        or ended it, the worker may have written to the index since then; work is queued that mends this.
+        A cancelled job ends. A job whose lease was not renewed in time is given back. If another worker has taken or
+        ended the job, this worker may have written to the index after that. Then a job that repairs this is queued.
         """
         with self.database.write() as c:
             held = c.execute(sa.select(jobs.c.cancelled).where(is_held(job)).with_for_update()).one_or_none()
             if held is None:
-                _mend_late_work(c, self.database.now(), job)
+                _repair_late_work(c, self.database.now(), job)
             elif not held.cancelled:
                 attempts = RETRY_POLICY.after_lost_lease(job).attempts
                 released = {"lease_owner": None, "lease_until": 0.0, "attempts": attempts}
@@ -109,9 +109,9 @@ class Endings:
     # Removals
 
     def collections_to_clear(self, job: Job) -> Sequence[str]:
-        """Return the names of the collections from which a purge or a delete has to remove chunks.
+        """Return the names of the collections from which a purge or a delete must remove chunks.
 
-        There is none when the version answers: it was queued again after the purge was.
+        There is none if the version is live: it was indexed again after the purge was queued.
         """
         with self.database.read() as c:
             if job.kind is JobKind.PURGE:
@@ -125,9 +125,10 @@ class Endings:
             )
 
     def finish_purge(self, job: Job) -> list[str]:
-        """Forget that a version is indexed, unless it answers; forget the version itself when it is superseded.
+        """End a purge: remove the record that a version is indexed, unless the version is live.
 
-        Returns the sha256 of originals that may be unreferenced now.
+        If a newer version exists, the purged version is removed, too. Returns the sha256 of originals that may be
+        unreferenced now.
         """
         with self.database.write() as c:
             require_held(c, job)
@@ -138,14 +139,14 @@ class Endings:
                 c.execute(
                     indexed.delete().where(indexed.c.document_id == job.document_id, indexed.c.version == job.version)
                 )
-                if document.version != job.version:  # superseded: nobody can ask for it again
+                if document.version != job.version:  # a newer version exists: no request can name this one
                     mine = (versions.c.document_id == job.document_id) & (versions.c.version == job.version)
                     released = release_versions(c, now, mine)
             end_job(c, job.id)
             return released
 
     def finish_delete(self, job: Job) -> list[str]:
-        """Report a document as deleted, and remove its versions and jobs; return the sha256 of their originals."""
+        """End a delete: mark the document as deleted, remove its versions and jobs, return their sha256."""
         with self.database.write() as c:
             require_held(c, job)
             now = self.database.now()
@@ -156,7 +157,7 @@ class Endings:
             return released
 
     def finish_drop(self, job: Job) -> list[str]:
-        """Remove all rows of a knowledge base; return the sha256 of its originals."""
+        """End a drop: remove all rows of a knowledge base; return the originals (their sha256)."""
         with self.database.write() as c:
             require_held(c, job)
             now = self.database.now()
@@ -168,9 +169,10 @@ class Endings:
     # Reconciling
 
     def reconcile(self) -> int:
-        """End what no worker ends; return how many documents have failed because their workers died too often.
+        """End the jobs whose workers are dead, where no worker will; return the number of documents that failed so.
 
-        Cancelled jobs of dead workers end too, and the rows of documents deleted long ago are removed.
+        A document fails when its workers died too often. Cancelled jobs of dead workers end. The rows of documents that
+        were deleted long ago are removed.
         """
         now = self.database.now()
         expired = jobs.c.lease_until <= now
@@ -201,9 +203,9 @@ class Endings:
 
 
 def mark_indexed(c: Connection, job: Job, generation_id: int, chunks: int, terms: bytes | None) -> None:
-    """Note, in the caller's transaction, that the complete set of a version's chunks stands in a generation.
+    """Record, in the transaction of `c`, that a generation holds all chunks of the version that `job` has indexed.
 
-    `chunks` is their number and `terms` their term statistics; the job says which document and version it is.
+    `generation_id` is the number of the generation, `chunks` the number of chunks, and `terms` their term statistics.
     """
     document_id, version = str(job.document_id), int(job.version or 0)
     where = (
@@ -220,7 +222,7 @@ def mark_indexed(c: Connection, job: Job, generation_id: int, chunks: int, terms
 
 
 def _turn_into_purge(c: Connection, now: float, job_id: str) -> None:
-    """Make an ingest the removal of what it wrote. Nobody holds it from now on."""
+    """Turn an ingest into the purge of what it wrote. No worker holds it from now on."""
     c.execute(
         jobs.update()
         .where(jobs.c.id == job_id)
@@ -237,27 +239,28 @@ def _turn_into_purge(c: Connection, now: float, job_id: str) -> None:
     )
 
 
-def _mend_late_work(c: Connection, now: float, job: Job) -> None:
-    """Queue what mends the index after a worker that went on writing when its job was another's already.
+def _repair_late_work(c: Connection, now: float, job: Job) -> None:
+    """Queue a job that repairs the index after a late worker, which may have written without holding its job.
 
-    The ledger is fenced and Milvus is not. The queued job waits for whoever works on the document.
+    A fencing number stops late writes to the ledger, but not to Milvus. The queued job waits until no other worker has
+    a job of the document.
     """
     if job.kind in {JobKind.INGEST, JobKind.REBUILD}:
         if c.scalar(sa.select(documents.c.id).where(documents.c.id == job.document_id)) is not None:
-            follow_up(c, now, JobKind.PURGE, job, int(job.version or 0))  # a purge leaves alone what answers
+            follow_up(c, now, JobKind.PURGE, job, int(job.version or 0))  # a purge does not touch a live version
     elif job.kind is JobKind.PURGE:
         _index_again(c, now, job)
 
 
 def _index_again(c: Connection, now: float, job: Job) -> None:
-    """Queue the indexing of a version whose chunks a late purge may have removed; it runs if the version answers."""
+    """Queue the indexing of a version whose chunks a late purge may have removed. It runs if the version is live."""
     bases = sa.select(knowledge_bases).where(knowledge_bases.c.id == job.knowledge_base_id)
     base = c.execute(bases.with_for_update()).one_or_none()
     mine = (versions.c.document_id == job.document_id) & (versions.c.version == job.version)
     if base is None or c.scalar(sa.select(versions.c.version).where(mine)) is None:
         return
     follow_up(c, now, JobKind.REBUILD, job, int(job.version or 0), base.live_generation)
-    # A version that is not marked as indexed in the generation that is being built is indexed there by the rebuild.
+    # Without this record, the rebuild indexes the version into the new generation once more.
     c.execute(
         indexed.delete().where(
             indexed.c.document_id == job.document_id,

@@ -1,8 +1,10 @@
-"""Jobs: the queue of work, who works on what, and the fencing that keeps late workers from writing.
+"""Jobs: the queue of work, the leases of workers, and the fencing that keeps late workers from writing.
 
 A worker claims a job for `lease_seconds` and gets a fencing number that grows with every claim. It renews the lease
 while it works, and ends the job through `endings` or `rebuilds`. Every write that ends a job checks the number, so a
-worker whose job was given to another changes nothing.
+worker that has lost its job changes nothing.
+
+A function with a parameter `c` runs in the transaction of that connection. `now` is the time in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ PRIORITIES: Mapping[JobKind, int] = {
     JobKind.INGEST: 1,
     JobKind.REBUILD: 2,
 }
-"""The lowest number goes first, within a knowledge base."""
+"""Within a knowledge base, jobs with the lowest number go first."""
 
 
 class LeaseLost(Exception):
@@ -43,8 +45,8 @@ class Jobs:
     def claim(self, owner: str, lease_seconds: float) -> Job | None:
         """Claim the next job for `owner`, or return None when no job is due.
 
-        Knowledge bases take turns, so that a large upload to one does not hold back another. A job whose document is
-        being worked on waits, so that a delete never runs beside an ingest.
+        Knowledge bases take turns, so a large upload to one does not delay another. A job waits while another job of
+        its document runs, so a delete never runs at the same time as an ingest.
         """
         now = self.database.now()
         with self.database.write() as c:
@@ -73,7 +75,7 @@ class Jobs:
         )
 
     def renew(self, held: Iterable[Job], lease_seconds: float) -> set[str]:
-        """Renew the leases of jobs that are still held; return the ids of those that are lost or cancelled."""
+        """Renew the leases of the jobs in `held`; return the ids of those that are lost or cancelled."""
         now = self.database.now()
         lost = set()
         with self.database.write() as c:
@@ -91,28 +93,25 @@ class Jobs:
             require_held(c, job)
             lifecycle.advance(c, self.database.now(), job, status, done, total)
 
-    def release_owner(self, owner_prefix: str) -> int:
-        """Expire the leases of workers that are known to be dead; `owner_prefix` begins their names.
-
-        Returns the number of leases.
-        """
+    def expire_leases_of(self, owner_prefix: str) -> int:
+        """Expire the leases of dead workers whose names begin with `owner_prefix`; return the number of leases."""
         with self.database.write() as c:
             held = jobs.c.lease_owner.startswith(owner_prefix, autoescape=True)
             return int(c.execute(jobs.update().where(held).values(lease_until=0.0)).rowcount)
 
     def any_due(self) -> bool:
-        """True when a job could be claimed now."""
+        """Return whether a job can be claimed now."""
         with self.database.read() as c:
             return c.execute(_ANY_DUE, {"now": self.database.now()}).first() is not None
 
     def any_due_of(self, document_id: str) -> bool:
-        """True when a job of the document could be claimed now."""
+        """Return whether a job of the document can be claimed now."""
         values = {"now": self.database.now(), "document_id": document_id}
         with self.database.read() as c:
             return c.execute(_ANY_DUE_OF, values).first() is not None
 
     def waiting(self) -> int:
-        """Return the length of the queue: how many jobs are not finished."""
+        """Return the length of the queue: the number of unfinished jobs."""
         with self.database.read() as c:
             return int(c.scalar(sa.select(sa.func.count()).select_from(jobs)) or 0)
 
@@ -137,10 +136,10 @@ def add_job(
     generation_id: int | None = None,
     delay: float = 0.0,
 ) -> None:
-    """Queue a job that is due after `delay` seconds, on behalf of the request that is being served.
+    """Queue a job of a `kind` for the knowledge base `knowledge_base_id`. It is due after `delay` seconds.
 
-    `document_id`, `version` and `generation_id` name what the job is about, as far as its kind needs them. A worker
-    serves the request that queued its job, so the jobs that follow from a job carry the same request id.
+    `document_id`, `version` and `generation_id` say what the job works on; a kind that does not need one leaves it out.
+    The job carries the id of the current request. In a worker this is the request that queued the worker's own job.
     """
     c.execute(
         jobs.insert().values(
@@ -166,15 +165,15 @@ def add_job(
 def follow_up(
     c: Connection, now: float, kind: JobKind, job: Job, version: int, generation_id: int | None = None
 ) -> None:
-    """Queue a job of another `kind` about the document of `job`.
+    """Queue a job of another `kind` for the document of `job`.
 
-    It is about `version`, and about the generation with the number `generation_id` where its kind needs one.
+    It works on `version`, and on the generation with the number `generation_id` if its kind needs one.
     """
     add_job(c, now, kind, job.knowledge_base_id, job.document_id, version=version, generation_id=generation_id)
 
 
 def cancel_jobs(c: Connection, which: sa.ColumnElement[bool]) -> None:
-    """Remove the jobs that fit and that no worker holds; ask the workers of the others to stop."""
+    """Cancel the jobs that meet `which`: remove those that no worker holds, and mark the others as cancelled."""
     c.execute(jobs.delete().where(which, jobs.c.lease_owner.is_(None)))
     c.execute(jobs.update().where(which).values(cancelled=True))
 
@@ -185,7 +184,7 @@ def cancel_ingests(c: Connection, document_id: str) -> None:
 
 
 def end_job(c: Connection, job_id: str) -> None:
-    """Remove a finished job: the queue holds unfinished work only."""
+    """Remove a finished job. The queue holds unfinished jobs only."""
     c.execute(jobs.delete().where(jobs.c.id == job_id))
 
 
@@ -193,7 +192,7 @@ def end_job(c: Connection, job_id: str) -> None:
 
 
 def is_held(job: Job) -> sa.ColumnElement[bool]:
-    """Fit the job's row as long as this claim is its last one and was not released."""
+    """Match the job's row, as long as this claim is its newest one and was not released."""
     return (jobs.c.id == job.id) & (jobs.c.fence == job.fence) & jobs.c.lease_owner.is_not(None)
 
 
@@ -208,7 +207,7 @@ def require_held(c: Connection, job: Job) -> None:
 
 
 def _claimable() -> sa.ColumnElement[bool]:
-    """Fit the jobs that can be claimed at `:now`."""
+    """Match the jobs that can be claimed at `:now`."""
     now = sa.bindparam("now", type_=sa.Double)
     other = jobs.alias("other")
     busy = (

@@ -1,4 +1,4 @@
-"""API keys, of which the ledger keeps only hashes."""
+"""API keys. The ledger keeps only their hashes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from zhiwen.common.errors import NotFound
-from zhiwen.common.ledger.database import Database, moment, new_id
+from zhiwen.common.ledger.database import Database, new_id, utc_datetime
 from zhiwen.common.ledger.schema import api_keys
 from zhiwen.common.models import Scope
 
@@ -35,9 +35,9 @@ class ApiKeys:
         self.database = database
 
     def create(self, *, name: str, scope: Scope, knowledge_base: str | None) -> tuple[ApiKey, str]:
-        """Create an API key; return it and its secret, which is not kept and cannot be shown again.
+        """Create an API key; return it and its secret. The secret is not kept and cannot be shown again.
 
-        `knowledge_base` is the name of the only base that the key opens, None when it opens all.
+        `knowledge_base` is the name of the only knowledge base that the key opens; None: it opens all.
         """
         secret = f"zw_{secrets.token_urlsafe(32)}"
         with self.database.write() as c:
@@ -61,20 +61,20 @@ class ApiKeys:
             return [_to_key(row) for row in c.execute(sa.select(api_keys).order_by(api_keys.c.created_at))]
 
     def find(self, secret: str) -> ApiKey | None:
-        """Return the key with this secret, None when there is none or it is revoked."""
+        """Return the key with this secret; None when there is none or it is revoked."""
         with self.database.read() as c:
             row = c.execute(
                 sa.select(api_keys).where(api_keys.c.sha256 == hash_key(secret), api_keys.c.revoked_at.is_(None))
             ).one_or_none()
         return _to_key(row) if row else None
 
-    def any(self) -> bool:
-        """True when at least one key is in force."""
+    def any_valid(self) -> bool:
+        """Return whether a key exists that is not revoked."""
         with self.database.read() as c:
             return c.scalar(sa.select(api_keys.c.id).where(api_keys.c.revoked_at.is_(None)).limit(1)) is not None
 
-    def ever(self) -> bool:
-        """True when a key was made at any time, even if it is revoked now: from then on every request needs a key."""
+    def any_ever_made(self) -> bool:
+        """Return whether a key was ever created, even if it is revoked now. From then on every request needs a key."""
         with self.database.read() as c:
             return c.scalar(sa.select(api_keys.c.id).limit(1)) is not None
 
@@ -89,9 +89,11 @@ class ApiKeys:
 
 
 def hash_key(secret: str) -> str:
-    """Return the hash to keep for a secret: it has 256 random bits, so one round of SHA-256 is enough."""
+    """Return the hash of a secret. A secret has 256 random bits, so one round of SHA-256 is enough."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _to_key(row: Any) -> ApiKey:
-    return ApiKey(row.id, row.name, row.scope, row.knowledge_base, moment(row.created_at), row.revoked_at is not None)
+    return ApiKey(
+        row.id, row.name, row.scope, row.knowledge_base, utc_datetime(row.created_at), row.revoked_at is not None
+    )

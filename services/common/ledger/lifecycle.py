@@ -1,4 +1,4 @@
-"""The status of a document: one function for each change of it.
+"""The status of a document: one function for each change of status.
 
     create            nothing -> queued
     claim             queued, counted as an attempt
@@ -13,9 +13,10 @@
     finish_delete     deleting -> deleted
     forget_deleted    deleted -> nothing
 
-Every function works in the caller's transaction and changes the document's row alone. The caller has made sure that
-the change is allowed: a client's request reads the status under the row's lock, and a worker proves by its fencing
-number that it holds the job. The sets below say which status allows which request.
+Every function changes only the document's row, in the transaction of the connection `c`. `now` is the time in seconds
+since 1970. The caller has checked that the change is allowed: a client's request reads the status under the lock of the
+row, and a worker proves by its fencing number that it holds the job. The sets below say which status allows which
+request.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ CANCELLABLE = frozenset(
     {DocumentStatus.QUEUED, DocumentStatus.PARSING, DocumentStatus.EMBEDDING, DocumentStatus.INDEXING}
 )
 GONE = frozenset({DocumentStatus.DELETING, DocumentStatus.DELETED})
-"""A document that is going away is hidden and does not hold its name."""
+"""A document that is being deleted, or is deleted, is hidden, and another document may take its name."""
 
 TOMBSTONE_SECONDS = 24 * 3600.0
 """How long a deleted document is still shown as deleted."""
@@ -64,22 +65,22 @@ def create(c: Connection, now: float, knowledge_base_id: str, name: str) -> str:
 
 
 def replace(c: Connection, now: float, document_id: str, version: int) -> None:
-    """Give a document a new version; the version that answers goes on answering."""
+    """Give a document a new version. Its live version stays searchable."""
     _update(c, documents.c.id == document_id, now, version=version, **_from_start(DocumentStatus.QUEUED))
 
 
 def retry(c: Connection, now: float, document_id: str) -> None:
-    """Let the indexing of the newest version begin again."""
+    """Queue the newest version for indexing once more."""
     _update(c, documents.c.id == document_id, now, **_from_start(DocumentStatus.QUEUED))
 
 
 def cancel(c: Connection, now: float, document_id: str) -> None:
-    """Stop the indexing of the newest version; the version that answers goes on answering."""
+    """Cancel the indexing of the newest version. The live version stays searchable."""
     _update(c, documents.c.id == document_id, now, **_from_start(DocumentStatus.CANCELLED))
 
 
 def begin_delete(c: Connection, now: float, document_id: str) -> None:
-    """Hide a document: from now on no version of it answers."""
+    """Hide a document: from now on searches find no version of it."""
     _update(c, documents.c.id == document_id, now, live_version=None, **_from_start(DocumentStatus.DELETING))
 
 
@@ -87,17 +88,20 @@ def begin_delete(c: Connection, now: float, document_id: str) -> None:
 
 
 def claim(c: Connection, now: float, document_id: str, attempts: int) -> None:
-    """Show how many attempts at indexing were begun; the status changes with the first progress."""
+    """Set the number of attempts that have begun. The status changes with the first progress."""
     _update(c, documents.c.id == document_id, now, attempts=attempts)
 
 
 def advance(c: Connection, now: float, job: Job, status: DocumentStatus, done: int, total: int) -> None:
-    """Show that the stage `status` has done `done` of `total`: bytes while parsing, chunks after that."""
+    """Set the progress of the document of `job`: `done` of `total` in the stage `status`.
+
+    The unit is bytes while parsing, and chunks after that.
+    """
     _update(c, _version_of(job.document_id, job.version), now, status=status, stage_done=done, stage_total=total)
 
 
 def put_off(c: Connection, now: float, job: Job, code: str, detail: str) -> None:
-    """Let the indexing wait for its next try, and show why: the `code` and sentence of an error."""
+    """Queue the document of `job` for its next try, and show why: the error's `code` and its sentence `detail`."""
     _update(
         c,
         _version_of(job.document_id, job.version),
@@ -111,7 +115,7 @@ def put_off(c: Connection, now: float, job: Job, code: str, detail: str) -> None
 
 
 def commit(c: Connection, now: float, job: Job, chunks: int) -> None:
-    """Let the version that the job indexed answer, with all its chunks."""
+    """Make the version that the job has indexed the live version; `chunks` is the number of its chunks."""
     _update(
         c,
         documents.c.id == job.document_id,
@@ -126,7 +130,7 @@ def commit(c: Connection, now: float, job: Job, chunks: int) -> None:
 
 
 def fail(c: Connection, now: float, document_id: str, version: int, code: str, detail: str) -> None:
-    """End the indexing of a version for good, and show why: the `code` and sentence of an error."""
+    """Mark a `version` of the document `document_id` as failed: the error's `code` and its sentence `detail`."""
     _update(
         c,
         _version_of(document_id, version),
@@ -138,7 +142,7 @@ def fail(c: Connection, now: float, document_id: str, version: int, code: str, d
 
 
 def finish_delete(c: Connection, now: float, document_id: str | None) -> None:
-    """Report that nothing is left of a document but its row."""
+    """Mark a document as deleted: only its row is left."""
     _update(c, documents.c.id == document_id, now, status=DocumentStatus.DELETED)
 
 
@@ -164,7 +168,7 @@ def _from_start(status: DocumentStatus) -> dict[str, Any]:
 
 
 def _version_of(document_id: str | None, version: int | None) -> sa.ColumnElement[bool]:
-    """Fit the document as long as this is its newest version."""
+    """Match the document as long as this is its newest version."""
     return (documents.c.id == document_id) & (documents.c.version == version)
 
 

@@ -1,9 +1,9 @@
-"""Which versions name which original bytes, and when bytes may be removed because no version names them.
+"""The references from versions to original bytes. Bytes without a reference may be removed.
 
-The bytes themselves are kept by `zhiwen.common.originals`, under their sha256. A version's row names its bytes:
-`uploads` writes the row, and `release_versions` removes it. Uploads and removals of the same bytes meet on a lock,
-which is the row of these bytes in the table `originals`. The row also says when the bytes were last used, so that bytes
-are found whose uploader or remover died halfway.
+`zhiwen.common.originals` stores the bytes under their sha256. The row of a version names its bytes: `uploads` writes
+the row, and `release_versions` removes it. An upload and a removal of the same bytes lock the same row of the table
+`originals`, so they do not run at once. This row also holds the time of the last use: it leads to bytes that a killed
+process left behind.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class OriginalReferences:
         self.database = database
 
     def expect(self, sha256: str) -> None:
-        """Note that bytes are about to be stored; if no version ever names them, `unreferenced` finds them."""
+        """Record that bytes are about to be stored. If no version ever names them, `unreferenced` returns them."""
         with self.database.write() as c:
             lock_originals(c, self.database.now(), [sha256])
 
@@ -36,10 +36,10 @@ class OriginalReferences:
             return set(c.scalars(sa.select(versions.c.sha256).distinct()))
 
     def unreferenced(self, *, since: float, before: float) -> Sequence[str]:
-        """Return the sha256 of bytes that no version names and that were last used in a span of time.
+        """Return the sha256 of bytes that no version names, last used from `since` until before `before`.
 
-        `since` and `before` are seconds since 1970. The process that stored or released these bytes died before it
-        could finish, or is about to finish.
+        Both are seconds since 1970. A process has stored or released these bytes. It died before it finished, or it is
+        still at work.
         """
         named = sa.exists().where(versions.c.sha256 == originals.c.sha256)
         used = (originals.c.touched_at >= since) & (originals.c.touched_at < before)
@@ -47,9 +47,9 @@ class OriginalReferences:
             return c.scalars(sa.select(originals.c.sha256).where(used, ~named)).all()
 
     def remove_if_unreferenced(self, sha256: str, remove: Callable[[], None]) -> bool:
-        """Call `remove` if no version names the bytes, under the lock that an upload of them takes.
+        """Call `remove` if no version names the bytes; return whether it was called.
 
-        Returns whether it was called.
+        The call runs under the lock that an upload of the same bytes takes.
         """
         with self.database.write() as c:
             lock_originals(c, self.database.now(), [sha256])
@@ -61,10 +61,10 @@ class OriginalReferences:
 
 
 def lock_originals(c: Connection, now: float, sha256s: Iterable[str]) -> None:
-    """Lock bytes until the caller's transaction ends, and note that they were used at `now`.
+    """Lock bytes until the caller's transaction ends, and record that they were used at `now`.
 
-    A row that does not exist cannot be locked, so it is written. All writers go in one order, so that none wait for
-    each other in a circle.
+    A row that does not exist cannot be locked, so it is written. All writers lock in sorted order, which prevents
+    deadlocks.
     """
     rows = [{"sha256": sha256, "touched_at": now} for sha256 in sorted(set(sha256s))]
     if not rows:
@@ -75,11 +75,11 @@ def lock_originals(c: Connection, now: float, sha256s: Iterable[str]) -> None:
 
 
 def release_versions(c: Connection, now: float, which: sa.ColumnElement[bool]) -> list[str]:
-    """Remove the versions that fit, within the caller's transaction; return the sha256 of the bytes they named.
+    """Remove the versions that meet `which`, in the caller's transaction; return the sha256 of their bytes.
 
-    These bytes are removed after the commit, where no other version names them (`remove_if_unreferenced`).
+    After the commit, the caller removes the bytes that no other version names (`remove_if_unreferenced`).
     """
     released = list(c.scalars(sa.select(versions.c.sha256).where(which).distinct()))
     c.execute(versions.delete().where(which))
-    lock_originals(c, now, released)  # the process that is to remove them may die before it does
+    lock_originals(c, now, released)  # the process may die before it removes them
     return released

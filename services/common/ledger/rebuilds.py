@@ -1,7 +1,7 @@
-"""Rebuilds: a new generation of a knowledge base is filled beside the live one, then answers in its place.
+"""Rebuilds: a new generation of a knowledge base is filled beside the live one, and then takes its place.
 
-Each live document is a job of its own, so leases, fairness, retries and resumption are those of every job. The
-transaction that indexes the last missing document also switches to the new generation.
+Each live document is a job of its own, with the leases, fairness and retries of every job. The transaction that records
+the last missing document also switches to the new generation.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from zhiwen.common.ledger.schema import documents, generations, indexed, jobs, k
 from zhiwen.common.models import Generation, Job, JobKind, KnowledgeBase, Rebuild
 
 RETIRE_DELAY = 10.0
-"""Seconds for which a search that began on the old generation may still read it."""
+"""Seconds until the old generation is removed: a search that began before the switch may still read it."""
 
 
 class Rebuilds:
-    """Rebuilds, and the jobs that they are made of. Every method but `reconcile` is one transaction."""
+    """Rebuilds and their jobs. Every method but `reconcile` is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     def begin(self, base: KnowledgeBase, new: NewGeneration) -> KnowledgeBase:
-        """Start building `new`, whose collection exists; return the knowledge base as it is then.
+        """Begin to build the generation `new`, whose collection exists; return the changed knowledge base.
 
-        Raises `Conflict` (`rebuild-running`) while another is built, `NotFound` when the base was dropped meanwhile.
+        Raises `Conflict` (`rebuild-running`) while another rebuild runs, and `NotFound` when the base was dropped
+        meanwhile.
         """
         with self.database.write() as c:
             current = self._locked(c, base.id, base.name)
@@ -67,7 +68,7 @@ class Rebuilds:
             self._give_up(c, building, error=None)
 
     def progress(self, base: KnowledgeBase) -> Rebuild | None:
-        """Return how many documents the generation that is being built has; None when none is being built."""
+        """Return the running rebuild with its number of indexed documents; None when no rebuild runs."""
         if base.building is None:
             return None
         with self.database.read() as c:
@@ -76,7 +77,7 @@ class Rebuilds:
         return Rebuild(base.building, done=total - int(missing or 0), total=total)
 
     def change_search_params(self, base: KnowledgeBase, params: dict[str, int]) -> KnowledgeBase:
-        """Change how the live index is searched, which needs no rebuild."""
+        """Change the search parameters of the live index. This needs no rebuild."""
         index = replace(base.live.index, search=params)
         spec = {"type": index.type, "metric": index.metric, "params": dict(index.params), "search": params}
         with self.database.write() as c:
@@ -86,7 +87,7 @@ class Rebuilds:
     # The ends of rebuild and retire jobs
 
     def target(self, job: Job) -> Generation:
-        """Return the generation that a rebuild or retire job is about. Raises `NotFound` when it is gone."""
+        """Return the generation that a rebuild or retire job works on. Raises `NotFound` when it is gone."""
         with self.database.read() as c:
             found = c.scalar(sa.select(generations.c.id).where(generations.c.id == job.generation_id))
             if found is None:
@@ -94,9 +95,9 @@ class Rebuilds:
             return read_generation(c, found)
 
     def finish(self, job: Job, chunks: int, terms: bytes | None) -> None:
-        """End a rebuild job well: the version stands in the generation, with so many chunks and these statistics.
+        """End a successful rebuild job: the generation holds all chunks of the version.
 
-        Raises `LeaseLost`; then nothing has changed.
+        `chunks` is their number and `terms` their term statistics. Raises `LeaseLost`; then nothing has changed.
         """
         with self.database.write() as c:
             self._locked(c, job.knowledge_base_id)
@@ -106,14 +107,14 @@ class Rebuilds:
             bump_revision(c, job.knowledge_base_id)
 
     def skip(self, job: Job) -> None:
-        """End a rebuild job without work: its version or generation is gone, or its version answers no more."""
+        """End a rebuild job without work: its version or generation is gone, or its version is no longer live."""
         with self.database.write() as c:
             self._locked(c, job.knowledge_base_id)
             require_held(c, job)
             self._end(c, job)
 
     def fail(self, job: Job, detail: str) -> None:
-        """Give up the whole rebuild because of one document; the old generation goes on answering."""
+        """Give up the whole rebuild because of one document. The live generation stays."""
         with self.database.write() as c:
             base = self._locked(c, job.knowledge_base_id)
             require_held(c, job)
@@ -122,14 +123,17 @@ class Rebuilds:
                 self._give_up(c, base.building, error=detail)
 
     def finish_retire(self, job: Job) -> None:
-        """End a retire job: remove a generation whose collection is dropped."""
+        """End a retire job: remove the row of a generation whose collection was dropped."""
         with self.database.write() as c:
             require_held(c, job)
             end_job(c, job.id)
             c.execute(generations.delete().where(generations.c.id == job.generation_id))
 
     def reconcile(self) -> None:
-        """Give up rebuilds whose workers died too often; queue what the others lack; switch those that lack nothing."""
+        """Give up rebuilds whose workers died too often.
+
+        For each other rebuild, queue the documents that are missing, or switch to the new generation when none is.
+        """
         with self.database.read() as c:
             dead = c.execute(
                 sa.select(jobs.c.id, jobs.c.knowledge_base_id, jobs.c.generation_id).where(
@@ -158,7 +162,7 @@ class Rebuilds:
                     self._switch_if_complete(c, base_id, generation_id)
 
     def reindex(self, base: KnowledgeBase, document_id: str, version: int) -> None:
-        """Queue the indexing of a live version into the live generation again: `fsck` repairs with it."""
+        """Queue the indexing of a live version into the live generation once more. `fsck` repairs with this."""
         with self.database.write() as c:
             add_job(
                 c,
@@ -235,7 +239,7 @@ def _live_in(base_id: str) -> sa.ColumnElement[bool]:
 
 
 def _missing(base_id: str, generation_id: int) -> sa.Select[Any]:
-    """Select the (document, live version) pairs that do not stand in a generation."""
+    """Select the (document, live version) pairs that a generation does not hold."""
     stands = sa.exists().where(
         indexed.c.document_id == documents.c.id,
         indexed.c.version == documents.c.live_version,

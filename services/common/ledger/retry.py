@@ -1,6 +1,6 @@
-"""The retry policy: when a job that did not succeed is tried again, and when it is given up.
+"""The retry policy: when a failed job is tried again, and when it is given up.
 
-It is pure: it reads no clock and no database. The ledger counts and selects by it, and the worker decides by it.
+It is pure: it reads no clock and no database. The ledger and the worker both use it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from zhiwen.common.models import Job, JobKind
 
 UNLIMITED_KINDS = frozenset({JobKind.DELETE, JobKind.PURGE, JobKind.DROP, JobKind.RETIRE})
-"""Removals are never given up: what should be gone must not stay."""
+"""Removals are never given up: data that a user has deleted must not stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +39,26 @@ class RetryPolicy:
     def count_claim(self, attempts: int) -> int:
         """Return a job's attempts after it is claimed.
 
-        The claim is counted and not the end, because a document that kills its worker leaves nobody who could count.
+        Claims are counted, not ends: a worker that a document kills cannot count anything afterwards.
         """
         return attempts + 1
 
     def exhausted(self, kind: JobKind, attempts: int) -> bool:
-        """True when a job of this kind has no attempt left."""
+        """Return whether a job of this kind has no attempt left."""
         return kind not in UNLIMITED_KINDS and attempts >= self.max_attempts
 
     def after_error(self, job: Job) -> Retry | None:
-        """Return the next try after the work itself went wrong; None when the job is to be given up."""
+        """Return the next try after the work itself failed; None when the job must be given up."""
         if self.exhausted(job.kind, job.attempts):
             return None
         return Retry(self._pause(self.error_base, job.attempts), job.attempts, job.waits)
 
     def after_outage(self, job: Job) -> Retry:
-        """Return the next try after a dependency did not answer: that is a wait and no attempt."""
+        """Return the next try after a dependency did not answer. This counts as a wait, not as an attempt."""
         return Retry(self._pause(self.outage_base, job.waits), job.attempts - 1, job.waits + 1)
 
     def after_lost_lease(self, job: Job) -> Retry:
-        """Return the next try after the lease was not renewed in time: it is due at once, and it was no attempt."""
+        """Return the next try after the lease was not renewed in time. It is due at once, and counts as no attempt."""
         return Retry(0.0, job.attempts - 1, job.waits)
 
     def _pause(self, base: float, times: int) -> float:
@@ -66,4 +66,4 @@ class RetryPolicy:
 
 
 RETRY_POLICY = RetryPolicy()
-"""The policy of this service: the only place where its numbers are set."""
+"""The policy that ledger and worker use: the only place where its numbers are set."""

@@ -1,6 +1,6 @@
 """The tables of the ledger. A change here needs an Alembic revision in `services/common/ledger/migrations/versions`.
 
-Times are seconds since 1970 (UTC): portable, comparable, and the clock can be passed in.
+Times are seconds since 1970 (UTC): both databases compare them in the same way, and tests can pass a clock.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ knowledge_bases = Table(
     Column("name", String(64), nullable=False, unique=True),
     Column("description", Text, nullable=False, server_default=""),
     Column("prompt_template", Text),
-    # Whether a question finds texts in the other language. NULL stands for the service's setting.
+    # Whether a question finds texts in the other language. NULL means the service's setting.
     Column("cross_language", Boolean),
     Column("live_generation", Integer),
     Column("building_generation", Integer),
     # Why the last rebuild was given up.
     Column("rebuild_error", Text),
     Column("deleting", Boolean, nullable=False, default=False),
-    # Grows with every change of what answers, so that readers know when their sums are stale.
+    # Grows with every change of what searches find, so that caches know when they are stale.
     Column("revision", Integer, nullable=False, default=0),
-    # When a worker last claimed a job of this base. The base that has waited longest is next.
+    # The time at which a worker last claimed a job of this base. The base that has waited longest is next.
     Column("served_at", Double, nullable=False, default=0.0),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
@@ -76,7 +76,7 @@ documents = Table(
     Column("knowledge_base_id", ID, ForeignKey("knowledge_bases.id", ondelete="CASCADE"), nullable=False),
     Column("name", String(1024), nullable=False),
     Column("version", Integer, nullable=False),
-    # The version that answers; NULL hides the document from search.
+    # The version that searches find; NULL hides the document from search.
     Column("live_version", Integer),
     Column("status", String(16), nullable=False),
     Column("stage_done", Integer, nullable=False, default=0),
@@ -87,7 +87,7 @@ documents = Table(
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     Index("ix_documents_listing", "knowledge_base_id", "created_at", "id"),
-    # A document is identified by its knowledge base and its name. One that is going away does not hold its name.
+    # Knowledge base and name identify a document. A document that is being deleted does not hold its name.
     Index(
         "uq_documents_identity",
         "knowledge_base_id",
@@ -110,7 +110,7 @@ versions = Table(
     Column("created_at", Double, nullable=False),
 )
 
-# A row says that the complete set of chunks of this version stands in this generation's collection.
+# A row says that the collection of this generation holds all chunks of this version.
 indexed = Table(
     "indexed",
     metadata,
@@ -128,7 +128,7 @@ indexed = Table(
     Column("terms", LargeBinary),
 )
 
-# One row for each stored original. Uploads and removals of the same bytes meet on its lock.
+# One row for each stored original. An upload and a removal of the same bytes both lock this row.
 originals = Table(
     "originals",
     metadata,
@@ -153,7 +153,7 @@ jobs = Table(
     Column("lease_until", Double, nullable=False, default=0.0),
     Column("fence", Integer, nullable=False, default=0),
     Column("attempts", Integer, nullable=False, default=0),
-    # How often the job waited because a dependency did not answer. Such a wait is no attempt.
+    # How often the job waited because a dependency did not answer. A wait does not count as an attempt.
     Column("waits", Integer, nullable=False, default=0),
     Column("cancelled", Boolean, nullable=False, default=False),
     Column("request_id", String(128)),

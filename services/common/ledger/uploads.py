@@ -1,4 +1,4 @@
-"""Recording an upload: it becomes a new document, a new version of one, the document that is there, or nothing."""
+"""Records uploads: an upload creates a document, adds a version to one, or changes nothing."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from zhiwen.common.ledger.schema import documents, knowledge_bases, versions
 from zhiwen.common.models import Document, JobKind
 
 OnDuplicate = Literal["keep", "skip", "error"]
-"""What to do with bytes that another document of the knowledge base has already."""
+"""What to do with bytes that another document of the knowledge base already has."""
 Outcome = Literal["created", "replaced", "unchanged", "duplicate"]
 
 TRIES = 3
-"""How often a recording is tried while other clients create documents of the same name at the same moment."""
+"""How often an upload is recorded anew when another client creates a document of the same name at that moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Bytes that have arrived: their identity, and what the uploader says about them."""
+    """A complete upload: its bytes by their sha256, and what the client says about them."""
 
     name: str
     sha256: str
     bytes: int
     media_type: str
-    metadata: Mapping[str, Any] | None  # None: as before
+    metadata: Mapping[str, Any] | None  # None: keep the present metadata
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of an upload; `document` is the one that now stands for it."""
+    """The outcome of an upload; `document` is the document that holds its bytes."""
 
     outcome: Outcome
     document: Document
 
 
 class Uploads:
-    """The recording of uploads. Every method is one transaction."""
+    """Records uploads. Every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -55,17 +55,17 @@ class Uploads:
     def record(
         self, knowledge_base_id: str, upload: Upload, *, on_duplicate: OnDuplicate, keep_original: Callable[[], None]
     ) -> Recorded:
-        """Make an upload part of the ledger and queue its indexing.
+        """Record an upload and queue its indexing.
 
-        `keep_original` is called inside the transaction, under the lock that a removal of the same bytes takes, and
-        returns when the bytes are durably stored. Raises `NotFound` when the knowledge base is being dropped, and
+        `keep_original` stores the bytes durably. It is called inside the transaction, under the lock that a removal of
+        the same bytes takes. Raises `NotFound` when the knowledge base is being dropped, and
         `Conflict` (`duplicate-content`) when another document has the same bytes and `on_duplicate` is `error`.
         """
         for attempt in range(1, TRIES + 1):
             try:
                 with self.database.write() as c:
                     return self._record(c, knowledge_base_id, upload, on_duplicate, keep_original)
-            except IntegrityError:  # another client created the same name between our look and our insert
+            except IntegrityError:  # another client has inserted the same name after we looked
                 if attempt == TRIES:
                     raise
         raise AssertionError("unreachable")
@@ -93,7 +93,7 @@ class Uploads:
                 raise _duplicate_of(holder)
         lock_originals(c, self.database.now(), [upload.sha256])
         keep_original()
-        now = self.database.now()  # keeping the bytes may have taken long
+        now = self.database.now()  # storing the bytes may have taken long
         if current is None:
             return Recorded("created", _create(c, now, knowledge_base_id, upload))
         if unchanged:
@@ -109,7 +109,7 @@ def _is_unchanged(current: Document, upload: Upload) -> bool:
 def _duplicate_of(holder: Document) -> Conflict:
     return Conflict(
         "duplicate-content",
-        f"The same bytes are already here as {holder.name}.",
+        f"The same bytes are already stored as {holder.name}.",
         errors=[{"document_id": holder.id, "name": holder.name}],
     )
 
@@ -126,7 +126,7 @@ def _replace(c: Connection, now: float, current: Document, upload: Upload) -> Do
     _insert_version(c, now, current.id, version, upload, current.metadata)
     lifecycle.replace(c, now, current.id, version)
     cancel_ingests(c, current.id)
-    if current.version != current.live_version:  # it will never be live: nobody needs it any more
+    if current.version != current.live_version:  # it will never be live, so nothing needs its chunks
         add_job(c, now, JobKind.PURGE, current.knowledge_base_id, current.id, version=current.version)
     queue_indexing(c, now, current, version)
     return read_document(c, current.id)

@@ -1,1 +1,1 @@
-"""The lexical half of retrieval: `analysis` turns a text into terms, `bm25` weighs them."""
+"""Full-text retrieval: `analysis` turns a text into terms, and `bm25` weighs them."""

@@ -1,8 +1,8 @@
-"""How a text becomes terms: folded, cut into words, English words stemmed, and without grammar where it is a question.
+"""Turns a text into terms: folds it, cuts it into words, stems English words, and drops the stop words of questions.
 
-Documents and questions go through the same steps, so that 「後裡」 finds 「后里」, "Ｍｉｌｖｕｓ" finds "milvus" and
-"née" finds "nee". Terms serve for matching only: stored and shown text stays as it is. An index holds the terms of its
-documents, so that a change here puts every index out of step with its questions.
+Documents and questions go through the same steps, so 「後裡」 finds 「后里」, "Ｍｉｌｖｕｓ" finds "milvus" and
+"née" finds "nee". Terms are for matching only: the stored text does not change. An index holds the terms of its
+documents, so after a change here every index must be built again.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from zlib import crc32
 
 FOLDING_TABLE: Final = Path(__file__).parents[1] / "data" / "folding" / "traditional_to_simplified.txt"
 HAN: Final = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-"""The Chinese characters, to be put in a character class of a regular expression."""
+"""The ranges of Chinese characters, for a character class of a regular expression."""
 
 _COMBINING_MARKS: Final = re.compile("[\u0300-\u036f]+")
 _RUNS: Final = re.compile(f"([{HAN}]+)|([^\\W_{HAN}]+)")
 _CHINESE: Final = re.compile(f"[{HAN}]")
 _LONGEST_WORD: Final = 64
-_CHARACTERS_A_WORD: Final = 1.7  # how long a Chinese word is on average
+_CHARACTERS_A_WORD: Final = 1.7  # the average length of a Chinese word
 _LONGEST_PHRASE: Final = 3
-_LARGEST_ID: Final = 2**32 - 2  # Milvus keeps 2**32 - 1 for itself
+_LARGEST_ID: Final = 2**32 - 2  # Milvus reserves 2**32 - 1
 _threads: Final = local()
 
-# Stop words: grammar and question words, which do not tell what a question is about. They are left out of questions
-# only, and only while other words remain. The English ones are Snowball stems, the Chinese ones are Simplified.
+# Stop words: grammar and question words, which do not tell what a question is about. Only questions lose them, and only
+# if other words remain. The English ones are Snowball stems, the Chinese ones are Simplified.
 ENGLISH_STOPWORDS: Final = frozenset(
     """a about after all also am an and ani are as at be becaus been befor be but by can could d did do doe dure each
     for from had has have he her him his how i if in into is it ll m mani me more most much my no nor not of on one or
@@ -45,12 +45,12 @@ CHINESE_STOPWORDS: Final = frozenset(
     这些 那些 它 他 她 它们 他们 她们 我 你 您 我们 你们 请问 请 个 一个 中 上 下 里 时 时候 是否 有没有""".split()  # noqa: SIM905
 )
 FUNCTION_CHARACTERS: Final = frozenset("的了是在和与及或吗呢吧啊呀嘛么什哪谁怎何几些这那它他她我你您")
-"""A pair of neighbouring characters with one of these is grammar and no word (`是谁`, `的人`)."""
+"""A pair of neighbouring characters that holds one of these is grammar, not a word (`是谁`, `的人`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """The terms of a text in order, with repeats, and the length of the text in words of either language."""
+    """The terms of a text in order, with repeats, and the length of the text in words, Chinese or other."""
 
     terms: tuple[str, ...]
     length: float
@@ -58,7 +58,7 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The distinct terms of a question, and the distinct words and phrases in it that may be translated."""
+    """The distinct terms of a question, and its distinct words and phrases to translate."""
 
     terms: tuple[str, ...]
     phrases: tuple[str, ...]
@@ -67,8 +67,8 @@ class Question:
 def analyze(text: str) -> Analysis:
     """Return the terms of a document: Chinese words and character pairs, stems of other words, digits.
 
-    The pairs find what the segmenter cut differently in question and document. A word of two characters is both a word
-    and a pair, and counts twice.
+    The pairs match where the segmenter cuts a question and a document differently. A word of two characters is both a
+    word and a pair, so it counts twice.
     """
     terms: list[str] = []
     length = 0.0
@@ -84,9 +84,9 @@ def analyze(text: str) -> Analysis:
 
 
 def analyze_question(text: str) -> Question:
-    """Return the terms of a question without stop words, or all of its terms when it has no other words.
+    """Return the terms of a question without stop words; if it has only stop words, return all of its terms.
 
-    Phrases are its words, and two or three neighbouring stems joined by spaces, stop words among them.
+    The phrases are its words, and two or three neighbouring stems joined by spaces. Stems of stop words are included.
     """
     terms: list[str] = []
     phrases: list[str] = []
@@ -124,25 +124,25 @@ def term_id(term: str) -> int:
 
 
 def runs(text: str) -> list[tuple[str, str]]:
-    """Return the runs of the folded text in order, each as (Chinese characters, "") or ("", other word or number)."""
+    """Return the runs of the folded text in order: (Chinese characters, "") or ("", another word or a number)."""
     return _RUNS.findall(fold_text(text))
 
 
 def segmented(han: str) -> list[str]:
-    """Return the words of a run of Chinese characters, and the shorter words in long ones (jieba's search mode)."""
-    import rjieba  # takes a quarter of a second, and the processes that only count or describe do without
+    """Return the words of a run of Chinese characters, and shorter words inside long ones (jieba's search mode)."""
+    import rjieba  # it takes 0.25 s, and not every process needs it
 
     return list(rjieba.cut_for_search(han, True))
 
 
 def character_pairs(run: str) -> list[str]:
-    """Return every two neighbouring characters."""
+    """Return every pair of neighbouring characters."""
     return [run[i : i + 2] for i in range(len(run) - 1)]
 
 
 @lru_cache(maxsize=100_000)
 def stem(word: str) -> str:
-    """Return the English Snowball stem of a folded word, cut to 64 characters. Digits stay as they are."""
+    """Return the English Snowball stem of a folded word, cut to 64 characters. Digits do not change."""
     if not hasattr(_threads, "stemmer"):
         import Stemmer  # the ingest API is installed without it
 
@@ -158,7 +158,7 @@ def is_chinese(text: str) -> bool:
 
 
 def starts_chinese(term: str) -> bool:
-    """Return whether the first character of a term is a Chinese one."""
+    """Return whether the first character of a term is Chinese."""
     return _CHINESE.match(term) is not None
 
 
@@ -166,10 +166,10 @@ def starts_chinese(term: str) -> bool:
 
 
 def fold_text(text: str) -> str:
-    """Return the text in lower case, compatibility-normalised, without Latin accents, Traditional as Simplified.
+    """Return the text in lower case, compatibility-normalised, without Latin accents, and in Simplified Chinese.
 
-    Folding twice changes nothing more. Only the combining marks U+0300-036F are dropped (Unicode NFKD, then NFC), so
-    that Hangul and kana keep their parts.
+    Folding a folded text changes nothing. Only the combining marks U+0300-036F are dropped (Unicode NFKD, then NFC), so
+    Hangul and kana keep their parts.
     """
     if text.isascii():
         return text.lower()
@@ -182,8 +182,8 @@ def fold_text(text: str) -> str:
 def traditional_to_simplified() -> dict[int, int]:
     """Return the code-point table {Traditional: Simplified} for `str.translate`.
 
-    Its file has two lines of equal length, made from OpenCC's `TSCharacters` (Apache-2.0). A character that is good
-    Simplified text as well (乾, 著, 瞭) stays as it is.
+    Its file has two lines of equal length, made from OpenCC's `TSCharacters` (Apache-2.0). The table leaves out
+    characters that are also correct in Simplified text (乾, 著, 瞭).
     """
     traditional, simplified = FOLDING_TABLE.read_text(encoding="utf-8").splitlines()
     return {ord(old): ord(new) for old, new in zip(traditional, simplified, strict=True)}

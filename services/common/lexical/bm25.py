@@ -1,11 +1,13 @@
 """BM25 as sparse vectors, for questions and documents in two languages, with an absolute relevance in 0..1.
 
-The vector of a document holds saturated term frequencies, and the vector of a question inverse document frequencies.
-Their inner product is BM25 (Robertson and Zaragoza 2009) without the constant factor k1 + 1. Divided by the most that
-the question could reach, which is the idf of all its terms together, known or not, it is a share in 0..1 that means the
-same in every collection. The words of a question are looked up in a Chinese-English table as well, and all translations
-of a word count together as one term (structured queries: Pirkola 1998). The functions are pure: the statistics of the
-collection and the table are arguments.
+The vector of a document holds saturated term frequencies, and the vector of a question inverse document frequencies
+(idf). Their inner product is BM25 (Robertson and Zaragoza 2009) without the constant factor k1 + 1. The largest value
+that a question can reach is the sum of the idf of all its terms, known or not. The inner product divided by this sum is
+the relevance: a share in 0..1 that means the same in every collection.
+
+The words of a question are also looked up in a Chinese-English table. All translations of a word together count as one
+term (structured queries: Pirkola 1998). The functions are pure: the statistics of the collection and the table are
+arguments.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import Translations
 
 ACROSS_LANGUAGES: Final = 0.6
-"""The part of a threshold that a text in the other language must reach, where only translations can match."""
+"""The part of a threshold that a text in the other language must reach, because only translations can match it."""
 _BILINGUAL_SHARE: Final = 0.1
 _ENGLISH_MARKS: Final = ("the", "of", "to", "and", "in", "a")
 _CHINESE_MARKS: Final = ("的", "在", "是", "和", "了", "一")
@@ -41,7 +43,7 @@ _CHINESE_MARKS: Final = ("的", "在", "是", "和", "了", "一")
 
 @dataclass(frozen=True, slots=True)
 class Bm25:
-    """BM25's constants. `average_length` is in words, and fixed, so that a chunk's vector never has to be rewritten."""
+    """BM25's constants. `average_length` is in words. It is fixed, so a chunk's vector never changes."""
 
     k1: float = 1.2
     b: float = 0.75
@@ -52,9 +54,9 @@ class Bm25:
 class QueryWeighting:
     """How the terms of a question are weighed.
 
-    `translation_weight` is what a full translation counts beside the word itself; 0 searches the question's own
-    language only. `prior_chunks` is a number of general chunks that are counted in with those of every collection, so
-    that in a collection of a few documents not every word is rare.
+    `translation_weight` is the weight of a full translation; the word itself has weight 1. With 0, only texts in the
+    question's own language are found. `prior_chunks` is a number of general chunks that are counted as part of every
+    collection. Without them, every word would be rare in a collection of a few documents.
     """
 
     translation_weight: float = 0.9
@@ -63,13 +65,13 @@ class QueryWeighting:
 
 @dataclass(frozen=True, slots=True)
 class SparseQuery:
-    """A question as weights by term id. `normaliser` is the largest inner product that it could reach."""
+    """A question as weights by term id. `normaliser` is the largest inner product that it can reach."""
 
     weights: Mapping[int, float]
     normaliser: float
 
     def relevance(self, inner_product: float) -> float:
-        """Return the share of the question, 0..1, that a document with this inner product answers."""
+        """Return the relevance of a document with this inner product: the share of the question it matches, 0..1."""
         return min(1.0, max(0.0, inner_product / self.normaliser)) if self.normaliser else 0.0
 
 
@@ -91,8 +93,9 @@ def query_vector(
 ) -> SparseQuery:
     """Return a question's sparse vector for a collection with these statistics.
 
-    A term weighs its idf. Those translations of a word that the collection holds share the idf of all of them together:
-    the likeliest has it in full, the others have as much of it as they are likely beside that one.
+    The weight of a term is its idf. The translations of a word count as one term, whose frequency is their weighted
+    sum. The likeliest translation has this idf in full, and the others a part of it: their likelihood
+    relative to the likeliest. Translations that the collection does not hold are left out.
     """
     question = analyze_question(text)
     idf = _Idf(statistics, translations, weighting.prior_chunks)
@@ -118,7 +121,7 @@ def is_relevant(question: str, text: str, relevance: float, threshold: float) ->
 
 @dataclass(frozen=True, slots=True)
 class _Idf:
-    """Inverse document frequencies ln(1 + (N - n + .5) / (n + .5)), with `prior` general chunks counted in."""
+    """Inverse document frequencies ln(1 + (N - n + .5) / (n + .5)). N and n include `prior` general chunks."""
 
     statistics: TermStatistics
     background: Translations | None
@@ -130,14 +133,14 @@ class _Idf:
         return (own > 0).tolist(), self.weigh(own + shared).tolist()
 
     def frequencies(self, ids: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the number of chunks that hold each term: in the collection `(n,)`, and of the general ones `(n,)`."""
+        """Return the number of chunks with each term: of the collection `(n,)`, and of the general chunks `(n,)`."""
         keys = np.asarray(ids, np.uint32)
         own = self.statistics.document_frequencies(keys).astype(np.float64)
         shares = self.background.general_shares(keys) if self.background else np.zeros(len(keys), np.float32)
         return own, self.prior * shares.astype(np.float64)
 
     def weigh(self, frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the idf of terms that so many chunks hold, the general ones among them."""
+        """Return the idf of terms with these numbers of chunks, general chunks included."""
         total = self.statistics.chunks + (self.prior if self.background else 0.0)
         held = np.minimum(frequencies, total)
         return np.log1p((total - held + 0.5) / (held + 0.5))
@@ -147,10 +150,10 @@ class _Idf:
 
 
 def _translation_scale(question: Question, idf: Sequence[float], statistics: TermStatistics) -> float:
-    """Return the factor by which translations are raised, so that the other language can answer all of a question.
+    """Return the factor for translations: a text in the other language can then match a whole question.
 
-    A Chinese character pair that is no word has no translation. In a collection that is written in both languages, at
-    least one chunk in ten in the other one, the idf of these pairs goes to the words that have translations.
+    A Chinese character pair that is not a word has no translation. The factor gives the idf of these pairs to the words
+    that have one. It is full in a collection with at least one chunk in ten in the other language.
     """
     phrases = set(question.phrases)
     words = math.fsum(value for term, value in zip(question.terms, idf, strict=True) if term in phrases)
@@ -162,7 +165,7 @@ def _translation_scale(question: Question, idf: Sequence[float], statistics: Ter
 
 
 def _share_written(statistics: TermStatistics, marks: Sequence[str]) -> float:
-    """Return the share of chunks that hold the most frequent of `marks`, the commonest words of a language."""
+    """Return the share of chunks with the most frequent of `marks`, which are the commonest words of a language."""
     frequencies = statistics.document_frequencies([term_id(mark) for mark in marks])
     return float(frequencies.max()) / max(1, statistics.chunks)
 
@@ -184,7 +187,7 @@ def _translated(phrases: Sequence[str], table: Translations, idf: _Idf) -> list[
 
 @lru_cache(maxsize=4096)  # questions share most of their words
 def _candidates(phrase: str, table: Translations) -> tuple[tuple[tuple[int, ...], float], ...]:
-    """Return a phrase's translations, each as ids and weight: first the id of the word, then those of its pairs."""
+    """Return a phrase's translations as (ids, weight): the id of the word, then the ids of its character pairs."""
     found = table.of_source(phrase)
     if not found and len(phrase) > 2 and not phrase.isascii():
         found = [translation for pair in character_pairs(phrase) for translation in table.of_source(pair)]
@@ -198,7 +201,7 @@ def _pair_ids(word: str) -> tuple[int, ...]:
 def _as_one_term(
     candidates: Sequence[tuple[tuple[int, ...], float]], frequency: Mapping[int, tuple[float, float]]
 ) -> tuple[dict[int, float], float]:
-    """Return the shares of those terms that the collection holds, the largest share 1, and their joint frequency."""
+    """Return the shares of the terms that the collection holds, the largest as 1, and their joint frequency."""
     shares: dict[int, float] = {}
     for (word, *pairs), weight in candidates:
         for term, share in _held(word, pairs, weight, frequency):
@@ -211,7 +214,7 @@ def _as_one_term(
 def _held(
     word: int, pairs: Sequence[int], weight: float, frequency: Mapping[int, tuple[float, float]]
 ) -> list[tuple[int, float]]:
-    """Return a translation as terms of the collection: the word, else all of its character pairs, else nothing."""
+    """Return a translation as terms of the collection: the word, or all of its character pairs, or nothing."""
     if frequency[word][0] > 0:
         return [(word, weight)]
     if pairs and all(frequency[pair][0] > 0 for pair in pairs):

@@ -1,4 +1,4 @@
-"""How many chunks hold each term, counted for a document version and added up for a knowledge base."""
+"""Term statistics: the number of chunks that hold each term, per document version and summed per knowledge base."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Counts = NDArray[np.int64]
 class TermStatistics:
     """Document frequencies by term id: `ids` `(n,)` ascending, `counts` `(n,)` positive, over `chunks` chunks.
 
-    Adding and removing return new statistics, so that readers need no lock.
+    `add` and `remove` return new statistics, so readers need no lock.
     """
 
     chunks: int
@@ -37,7 +37,7 @@ class TermStatistics:
 
     @classmethod
     def of(cls, chunks: Iterable[Collection[int]]) -> Self:
-        """Count the chunks that hold each term. A chunk is its term ids, the keys of its sparse vector."""
+        """Return the statistics of chunks. A chunk is given by its term ids: the keys of its sparse vector."""
         parts = [np.fromiter(set(terms), np.uint32) for terms in chunks]
         if not parts:
             return cls.empty()
@@ -46,15 +46,15 @@ class TermStatistics:
 
     @classmethod
     def total(cls, parts: Sequence[TermStatistics]) -> Self:
-        """Add up many statistics with one sort."""
+        """Return the sum of many statistics, with a single sort."""
         return cls._summed(sum(part.chunks for part in parts), [(part.ids, part.counts) for part in parts])
 
     def add(self, other: TermStatistics) -> TermStatistics:
-        """Return the statistics of the chunks of both."""
+        """Return the statistics of the chunks of both together."""
         return TermStatistics.total([self, other])
 
     def remove(self, other: TermStatistics) -> TermStatistics:
-        """Return the statistics without the chunks of `other`. No number falls below 0."""
+        """Return the statistics without the chunks of `other`. No count becomes negative."""
         parts = [(self.ids, self.counts), (other.ids, -other.counts)]
         return TermStatistics._summed(max(0, self.chunks - other.chunks), parts)
 
@@ -67,7 +67,7 @@ class TermStatistics:
         return np.where(self.ids[places] == wanted, self.counts[places], 0)
 
     def to_bytes(self) -> bytes:
-        """Return the statistics in some 3 bytes a term: differences of ids, and counts, as deflated byte planes."""
+        """Return the statistics in about 3 bytes per term: differences of ids, and counts, as deflated byte planes."""
         deltas = np.diff(self.ids, prepend=np.uint32(0)).astype("<u4")
         planes = [_planes(deltas), _planes(self.counts.astype("<u4"))]
         return _HEADER.pack(_FORMAT, self.chunks, len(self.ids)) + zlib.compress(b"".join(planes), 6)
@@ -98,7 +98,7 @@ class TermStatistics:
 
 
 def _planes(numbers: NDArray[np.uint32]) -> bytes:
-    """Return all lowest bytes, then all second bytes, and so on: similar bytes side by side deflate better."""
+    """Return all lowest bytes, then all second bytes, and so on: similar bytes next to each other deflate better."""
     return numbers.view(np.uint8).reshape(-1, _TERM_BYTES).T.tobytes()
 
 

@@ -22,7 +22,7 @@ _FULL_WEIGHT: Final = 255
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """A word of the other language, and how likely it is beside the likeliest translation, 0..1."""
+    """A word of the other language, and its likelihood relative to the likeliest translation, 0..1."""
 
     word: str
     weight: float
@@ -30,13 +30,13 @@ class Translation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Translations:
-    """The translations of a source: a folded Chinese word, an English stem, or up to three stems joined by spaces.
+    """A table of translations. A source is a folded Chinese word, an English stem, or two or three stems with spaces.
 
-    `words` is one UTF-8 string of all words, `word_ends` `(words,)` says where each ends. `sources` `(sources,)` are
-    sorted hashes, and source i has the translations `starts[i]` to `starts[i + 1]` of `targets` and `weights`
-    `(translations,)`, numbers of words and 255ths. So a translation takes some 10 bytes instead of 100.
-    `background_ids` and `background_shares` `(terms,)` say which share of general texts of the term's own language
-    holds a term.
+    The table is kept in arrays, so a translation takes about 10 bytes instead of 100. `words` is one UTF-8 string of
+    all words, and `word_ends` `(words,)` holds the end of each. `sources` `(sources,)` holds the sorted hashes of
+    sources. The translations of source i are the entries `starts[i]` to `starts[i + 1]` of `targets` and `weights`
+    `(translations,)`: numbers of words, and weights in 255ths. `background_ids` and `background_shares` `(terms,)`
+    hold, for each term, the share of general texts in its own language that contain it.
     """
 
     words: bytes
@@ -50,7 +50,7 @@ class Translations:
 
     @classmethod
     def load(cls, path: Path = DEFAULT_TABLE) -> Self:
-        """Read the table from its file, in some 20 ms."""
+        """Read the table from its file, in about 20 ms."""
         with np.load(path) as arrays:
             return cls(
                 arrays["words"].tobytes(),
@@ -65,7 +65,7 @@ class Translations:
 
     @classmethod
     def of(cls, table: Mapping[str, Sequence[Translation]], background: Mapping[int, float] | None = None) -> Self:
-        """Build the table. `table` maps sources to translations, `background` term ids to shares of general texts."""
+        """Build a table. `table` maps sources to translations, and `background` term ids to shares of general texts."""
         distinct = dict.fromkeys(t.word for found in table.values() for t in found)
         words = {word: number for number, word in enumerate(distinct)}
         rows = sorted({source_id(source): list(found) for source, found in table.items()}.items(), key=itemgetter(0))
@@ -97,7 +97,7 @@ class Translations:
         )
 
     def of_source(self, source: str) -> list[Translation]:
-        """Return the translations of a word or phrase, none for an unknown one."""
+        """Return the translations of a word or phrase; an empty list if it is unknown."""
         wanted = source_id(source)
         place = int(np.searchsorted(self.sources, np.uint32(wanted)))
         if place == len(self.sources) or self.sources[place] != wanted:
@@ -107,7 +107,7 @@ class Translations:
         return [Translation(self._word(target), weight / _FULL_WEIGHT) for target, weight in found]
 
     def general_shares(self, ids: NDArray[np.uint32]) -> NDArray[np.float32]:
-        """Return for each term id the share of general texts that hold it, `(n,) float32`; 0 for a rare one."""
+        """Return the share of general texts that hold each term, `(n,) float32`; 0 for a rare term."""
         if not len(self.background_ids):
             return np.zeros(len(ids), np.float32)
         places = np.minimum(np.searchsorted(self.background_ids, ids), len(self.background_ids) - 1)
@@ -119,5 +119,5 @@ class Translations:
 
 
 def source_id(source: str) -> int:
-    """Return the 32-bit hash under which a word or phrase is found."""
+    """Return the 32-bit hash of a word or phrase: its key in the table."""
     return crc32(source.encode())

@@ -1,4 +1,4 @@
-"""Where chunks and their vectors are kept and searched: Milvus. Only this package imports pymilvus."""
+"""The store of chunks and their vectors: Milvus. Only this package imports pymilvus."""
 
 from zhiwen.common.store.aliases import alias_of
 from zhiwen.common.store.capabilities import Capabilities, CollectionGone, require_full_text

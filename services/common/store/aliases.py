@@ -1,4 +1,4 @@
-"""Aliases of collections, for people who look at Milvus with Attu. No code reads them."""
+"""Aliases of collections, for people who browse Milvus with Attu. No code reads the aliases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class Aliases:
-    """Points aliases with the names of knowledge bases to collections, where the server has aliases."""
+    """Points aliases with the names of knowledge bases to collections. Does nothing if the server has no aliases."""
 
     def __init__(self, connection: Connection, timeout: float) -> None:
         self._connection = connection
@@ -30,7 +30,7 @@ class Aliases:
                 return
             try:
                 client.alter_alias(collection, alias, timeout=self._timeout)
-            except MilvusException:  # there is no such alias, which each engine says with another code
+            except MilvusException:  # the alias does not exist; each engine has another code for this
                 client.create_alias(collection, alias, timeout=self._timeout)
 
         try:
@@ -40,13 +40,13 @@ class Aliases:
             log.warning("alias_not_pointed", alias=alias, collection=collection, exc_info=exc)
 
     def of(self, collection: str) -> list[str]:
-        """Return the aliases of a collection, none where the server has no aliases."""
+        """Return the aliases of a collection; an empty list if the server has no aliases."""
         if not self._connection.capabilities().aliases:
             return []
         return self._connection.call(lambda client: self._of(client, collection))
 
     def drop(self, client: Any, collection: str) -> None:
-        """Drop the aliases of a collection, if it is there."""
+        """Drop the aliases of a collection, if the collection exists."""
         if self._connection.capabilities().aliases and client.has_collection(collection, timeout=self._timeout):
             for alias in self._of(client, collection):
                 client.drop_alias(alias, timeout=self._timeout)
@@ -56,7 +56,7 @@ class Aliases:
 
 
 def alias_of(name: str) -> str:
-    """Return the alias of a knowledge base: its name, in which code points stand for what Milvus refuses.
+    """Return the alias of a knowledge base: its name, with code points in place of characters that Milvus refuses.
 
     Milvus accepts ASCII letters, digits and `_`, at most 255 of them: https://milvus.io/docs/limitations.md
     """

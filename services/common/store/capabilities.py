@@ -1,4 +1,4 @@
-"""What the engine behind the store can do, and what its errors mean."""
+"""The capabilities of the Milvus engine, and the translation of its errors."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ RATE_LIMIT = 8
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the connected engine can do.
+    """The capabilities of the connected engine.
 
-    `version` is empty for Milvus Lite 2. `sparse` and `aliases` say whether it has sparse vectors and aliases,
-    `index_types` which indexes it has.
+    `version` is empty for Milvus Lite 2. `sparse` and `aliases` say whether the engine has sparse vectors and aliases.
+    `index_types` are the index types that it has.
     """
 
     version: str
@@ -35,16 +35,16 @@ class Capabilities:
 
     @property
     def default_index(self) -> str:
-        """HNSW where the engine has it, else AUTOINDEX, which is exact at the sizes that Milvus Lite is for."""
+        """HNSW if the engine has it, else AUTOINDEX, which is exact at the sizes that suit Milvus Lite."""
         return "HNSW" if "HNSW" in self.index_types else "AUTOINDEX"
 
 
 class CollectionGone(ServiceError):
-    """The collection does not exist, or no longer."""
+    """The collection does not exist, or was dropped."""
 
 
 def require_full_text(capabilities: Capabilities) -> None:
-    """Raise `InvalidRequest` (`full-text-not-available`) where the server has no sparse vectors."""
+    """Raise `InvalidRequest` (`full-text-not-available`) if the server has no sparse vectors."""
     if not capabilities.sparse:
         raise InvalidRequest(
             "full-text-not-available", f"Milvus {capabilities.version} has no full-text search; it needs 2.4 or newer."
@@ -52,27 +52,25 @@ def require_full_text(capabilities: Capabilities) -> None:
 
 
 def probe(client: Any) -> Capabilities:
-    """Ask an engine, through a connected `MilvusClient`, what it can do."""
+    """Return the capabilities of the engine that a `MilvusClient` is connected to."""
     try:
         version = str(client.get_server_version(timeout=5)).removeprefix("v")
     except grpc.RpcError as exc:
         if exc.code() != grpc.StatusCode.UNIMPLEMENTED:
             raise
         return Capabilities(version="", sparse=True, aliases=False, index_types=LITE_INDEXES)
-    if version.startswith("milvus_lite-"):  # 3.x; 2.x does not tell its version
+    if version.startswith("milvus_lite-"):  # 3.x; 2.x does not report its version
         return Capabilities(version=version, sparse=True, aliases=True, index_types=LITE_3_INDEXES)
     numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
     return Capabilities(version=version, sparse=numbers >= (2, 4), aliases=True, index_types=SERVER_INDEXES)
 
 
 def translated(exc: Exception) -> ServiceError:
-    """Return the error that our callers know for one of gRPC or of pymilvus. An unexpected one is logged."""
+    """Return our error for an error of gRPC or pymilvus. An unexpected error is logged."""
     if _is_unauthorized(exc):
-        return Unavailable(
-            "milvus-unauthorized", "Milvus does not take the token it was given; see ZHIWEN_MILVUS_TOKEN."
-        )
+        return Unavailable("milvus-unauthorized", "Milvus refuses the token in ZHIWEN_MILVUS_TOKEN.")
     if is_busy(exc):
-        return Unavailable("milvus-unavailable", "The vector store (Milvus) takes no more calls; try again shortly.")
+        return Unavailable("milvus-unavailable", "The vector store (Milvus) is over its rate limit; try again shortly.")
     if _is_outage(exc):
         return _away()
     refused = CollectionGone if getattr(exc, "code", None) == COLLECTION_NOT_FOUND else ServiceError
@@ -86,19 +84,19 @@ def _away() -> Unavailable:
 
 
 def _is_unauthorized(exc: Exception) -> bool:
-    for error in (exc, exc.__cause__):  # when connecting fails, only the cause has the code
+    for error in (exc, exc.__cause__):  # when a connection fails, only the cause has the code
         if isinstance(error, grpc.RpcError):
             return error.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
     return False
 
 
 def timed_out(exc: BaseException | None) -> bool:
-    """Return whether the error is that of a call that had no answer in time."""
+    """Return whether an error means that a call had no answer in time."""
     return isinstance(exc, grpc.RpcError) and exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def is_busy(exc: BaseException | None) -> bool:
-    """Return whether the error is that of a call beyond the server's rate limits."""
+    """Return whether an error means that a call was over the server's rate limit."""
     return getattr(exc, "code", None) == RATE_LIMIT
 
 
@@ -107,7 +105,7 @@ def _is_outage(exc: Exception) -> bool:
         return exc.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
     if isinstance(exc, ValueError):
         return "closed channel" in str(exc).lower()
-    # 1: deadline or unexpected error, 2: no connection, the others: a collection not loaded or a node not ready yet.
+    # 1: deadline or unexpected error; 2: no connection; the others: a collection or a node is not ready yet.
     return getattr(exc, "code", None) in {1, 2, 101, 106, 503, 700} or isinstance(
         exc, pymilvus.exceptions.ConnectError | pymilvus.exceptions.MilvusUnavailableException
     )

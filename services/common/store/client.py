@@ -1,8 +1,8 @@
 """The chunk store: Milvus, a real server or Milvus Lite.
 
-It holds what can be rebuilt from ledger and originals at any time. Reads that decide something, counts and listings,
-ask for strong consistency, since the default may be seconds behind. Rows are only ever upserted, since inserting a key
-that is there makes a second row of it.
+Everything in it can be rebuilt from the ledger and the originals. Counts and listings decide what happens next, so they
+ask for strong consistency; the default may be seconds behind. Rows are upserted and never inserted: to insert a key
+that exists would make a second row.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ UPSERT_ROWS = 256
 PAGE = 1000
 
 Ranking = dict[str, float]
-"""Scores by chunk id, best first. `parse_chunk_id` says whose chunk an id is, `ChunkStore.hits` reads the rest."""
+"""Scores by chunk id, best first. `parse_chunk_id` gives the document of an id; `ChunkStore.hits` reads the chunks."""
 
 
 class ChunkStore:
-    """Collections of chunks. Thread-safe. Connects when it is first used, and again after a connection was lost.
+    """Collections of chunks. Thread-safe. It connects at its first use, and again after the connection was lost.
 
-    Every call raises what `Connection` raises.
+    Every method raises what `Connection` raises.
     """
 
     def __init__(self, url: str, *, token: str = "", timeout: float = 30.0) -> None:
-        """`url` is Milvus's address, or `unix:/path`. `timeout` is the seconds that one call may take."""
+        """`url` is Milvus's address, or `unix:/path`. One call may take `timeout` seconds."""
         self.url = url
         self._timeout = timeout
         self._connection = Connection(url, token, timeout)
@@ -63,16 +63,17 @@ class ChunkStore:
         self._connection.call(lambda client: client.list_collections(timeout=3))
 
     def capabilities(self) -> Capabilities:
-        """Return what the server can do. It is asked once."""
+        """Return the capabilities of the server. The server is asked once."""
         return self._connection.capabilities()
 
     def close(self) -> None:
+        """Close the connection to Milvus."""
         self._connection.close()
 
     # Collections
 
     def create(self, collection: str, dimension: int, index: IndexSpec) -> None:
-        """Create a collection with its indexes, and load it. One that is there already is left as it is."""
+        """Create a collection with its indexes, and load it. A collection that exists is not changed."""
         sparse = self.capabilities().sparse
 
         def create(client: Any) -> None:
@@ -89,7 +90,7 @@ class ChunkStore:
         self._connection.call(create)
 
     def drop(self, collection: str) -> None:
-        """Remove a collection, if it is there. Its aliases go first, since Milvus drops none that has any."""
+        """Drop a collection, if it exists. Its aliases go first: Milvus keeps a collection that has any."""
 
         def drop(client: Any) -> None:
             self._aliases.drop(client, collection)
@@ -105,26 +106,26 @@ class ChunkStore:
     # Writing
 
     def upsert(self, collection: str, rows: Sequence[ChunkRow]) -> None:
-        """Write rows. A row replaces the one with its id. Raises `ServiceError` (`bad-vector`) for NaN or infinity."""
+        """Write rows; each replaces the row with its id. Raises `ServiceError` (`bad-vector`) for NaN or infinity."""
         sparse = self.capabilities().sparse
         import_scipy()
         for start in range(0, len(rows), UPSERT_ROWS):
             self._upsert(collection, [to_row(row, sparse=sparse) for row in rows[start : start + UPSERT_ROWS]])
 
     def _upsert(self, collection: str, data: list[dict[str, Any]]) -> None:
-        self._connection.on(collection, lambda client: client.upsert(collection, data, timeout=self._timeout))
+        self._connection.call_loaded(collection, lambda client: client.upsert(collection, data, timeout=self._timeout))
 
     def flush(self, collection: str) -> None:
-        """Seal what was written, so that searches are fast. Written rows are durable without it."""
+        """Seal the written rows, so that searches are fast. Rows are durable even before this."""
         self._connection.call(lambda client: client.flush(collection, timeout=self._timeout))
 
     def delete(self, collection: str, document_id: str, version: int | None = None) -> None:
-        """Delete the chunks of a document, or of one version of it, and count that none is left.
+        """Delete the chunks of a document, or of one version of it, and check by a count that none is left.
 
-        Raises `Unavailable` (`delete-not-visible`) when some are still counted: try again.
+        Raises `Unavailable` (`delete-not-visible`) if some are still counted; the caller tries again.
         """
         expression = of_document(document_id, version)
-        self._connection.on(
+        self._connection.call_loaded(
             collection, lambda client: client.delete(collection, filter=expression, timeout=self._timeout)
         )
         if left := self.count(collection, document_id, version):
@@ -133,23 +134,27 @@ class ChunkStore:
     # Reading
 
     def count(self, collection: str, document_id: str | None = None, version: int | None = None) -> int:
-        """Return the number of rows of a collection, of a document, or of one version of it, strongly consistent."""
+        """Return the number of rows of a collection, a document, or one version of it. Strongly consistent."""
         expression = of_document(document_id, version) if document_id else ""
-        rows = self._connection.on(
+        rows = self._connection.call_loaded(
             collection, lambda client: self._query(client, collection, expression, ["count(*)"], limit=None)
         )
         return int(rows[0]["count(*)"])
 
     def chunks(self, collection: str, document_id: str, version: int, *, first: int, count: int) -> list[Hit]:
-        """Return those chunks `first` to `first + count - 1` of a document that exist, in order."""
+        """Return the chunks of a version of a document in a collection, in order.
+
+        They are the chunks with the ordinals `first` to `first + count - 1`, as far as they exist. `document_id` and
+        `version` name the version.
+        """
         expression = f"{of_document(document_id, version)} and ordinal >= {first} and ordinal < {first + count}"
-        rows = self._connection.reading(
+        rows = self._connection.read(
             collection, lambda client: self._query(client, collection, expression, OUTPUT, limit=count)
         )
         return sorted((to_hit(row, 1.0) for row in rows), key=lambda hit: hit.ordinal)
 
     def keys(self, collection: str) -> Iterator[ChunkKey]:
-        """Yield the key of every row in order of id, strongly consistent."""
+        """Yield the key of every row in order of id. Strongly consistent."""
         last = ""
         fields = ["id", "document_id", "version", "ordinal"]
         while page := self._page(collection, f"id > {quoted(last)}", fields):
@@ -158,19 +163,19 @@ class ChunkStore:
             last = page[-1]["id"]
 
     def vectors(self, collection: str) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-        """Yield all rows in order of id, page by page: ids, and their vectors `(rows, dimension) float32`."""
+        """Yield the ids of all rows in order, page by page, with their vectors `(rows, dimension) float32`."""
         last = ""
         while page := self._page(collection, f"id > {quoted(last)}", ["id", "dense"]):
             yield _vectors_of(page)
             last = page[-1]["id"]
 
     def vectors_of(self, collection: str, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
-        """Return the rows of these ids, at most `PAGE`, as `vectors` does."""
+        """Return the ids and vectors of the rows with these ids, at most `PAGE`, as `vectors` does."""
         return _vectors_of(self._page(collection, with_ids(ids), ["id", "dense"]))
 
     def _page(self, collection: str, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
         """Return at most `PAGE` rows in order of id."""
-        rows = self._connection.on(
+        rows = self._connection.call_loaded(
             collection, lambda client: self._query(client, collection, expression, fields, limit=PAGE)
         )
         return sorted(rows, key=lambda row: str(row["id"]))
@@ -178,7 +183,7 @@ class ChunkStore:
     def _query(
         self, client: Any, collection: str, expression: str, fields: Sequence[str], *, limit: int | None
     ) -> Sequence[dict[str, Any]]:
-        """Return the given fields of the rows that an expression selects, strongly consistent."""
+        """Return the given fields of the rows that an expression selects. Strongly consistent."""
         limits = {} if limit is None else {"limit": limit}
         rows: Sequence[dict[str, Any]] = client.query(
             collection,
@@ -202,12 +207,12 @@ class ChunkStore:
         params: Mapping[str, Any] | None = None,
         strong: bool = False,
     ) -> Ranking:
-        """Return the nearest chunks. A score is the cosine similarity, a negative one 0.
+        """Return the `limit` chunks of a `generation` nearest to `vector`, a unit vector `(dimension,) float32`.
 
-        All three metrics rank alike and convert to the cosine exactly, since stored vectors and `vector`, `(dimension,)
-        float32`, have length 1. `expression` selects chunks in Milvus's filter language, `params` go over the search
-        parameters of the generation's index. `strong` sees all that was written before, where a server may otherwise be
-        seconds behind.
+        A score is the cosine similarity; a negative one counts as 0. All vectors have length 1, so all three metrics
+        rank alike and convert to the cosine exactly. `expression` selects chunks in Milvus's filter language. `params`
+        replace search parameters of the generation's index. A `strong` search sees everything that was written before
+        it; otherwise a server may be seconds behind.
         """
         index = generation.index
         ids, distances = self._nearest(
@@ -233,10 +238,10 @@ class ChunkStore:
         expression: str = "",
         strong: bool = False,
     ) -> Ranking:
-        """Return the chunks with the largest inner product, which is the score.
+        """Return the `limit` chunks of a `generation` with the largest inner product with `vector`: their score.
 
-        `expression` and `strong` are those of `search_dense`. Raises `InvalidRequest` (`full-text-not-available`) where
-        the server has no sparse vectors.
+        `expression` and `strong` are as in `search_dense`. Raises `InvalidRequest` (`full-text-not-available`) if the
+        server has no sparse vectors.
         """
         require_full_text(self.capabilities())
         if not vector:
@@ -249,15 +254,15 @@ class ChunkStore:
         return dict(zip(ids, products, strict=True))
 
     def _nearest(self, search: VectorSearch) -> Nearest:
-        return self._connection.reading(
+        return self._connection.read(
             search.collection, lambda client: calls_of(client).nearest(search, timeout=self._timeout)
         )
 
     def hits(self, collection: str, ranking: Ranking) -> list[Hit]:
-        """Return ranked chunks as hits, in the order of the ranking. Chunks that are gone are left out.
+        """Return the hits of a ranking, in its order. Chunks that are gone are left out.
 
-        A search may have found what another read does not see yet. So chunks that seem gone are read again, strongly
-        consistent.
+        A search may find rows that the next read does not see yet. So chunks that seem to be gone are read again with
+        strong consistency.
         """
         found = self._rows(collection, ranking)
         if missing := [id for id in ranking if id not in found]:
@@ -268,7 +273,7 @@ class ChunkStore:
         wanted = list(ids)
         if not wanted:
             return {}
-        rows = self._connection.reading(
+        rows = self._connection.read(
             collection,
             lambda client: calls_of(client).rows(collection, wanted, strong=strong, timeout=self._timeout),
         )
@@ -277,11 +282,11 @@ class ChunkStore:
     # Aliases
 
     def point_alias(self, name: str, collection: str) -> None:
-        """Point the alias of a knowledge base to a collection, where the server has aliases."""
+        """Point the alias of a knowledge base to a collection, if the server has aliases."""
         self._aliases.point(name, collection)
 
     def aliases(self, collection: str) -> list[str]:
-        """Return the aliases of a collection, none where the server has no aliases."""
+        """Return the aliases of a collection; an empty list if the server has no aliases."""
         return self._aliases.of(collection)
 
 

@@ -1,4 +1,4 @@
-"""Which vector indexes exist, and the bounds of their parameters, checked before anything is created. Pure.
+"""The index types and the bounds of their parameters. They are checked before anything is created. Pure.
 
 Names and ranges are Milvus's: https://milvus.io/docs/index.md and the page of each index there.
 """
@@ -18,7 +18,7 @@ Range = tuple[int, int]
 NLIST: Range = (1, 65536)
 NPROBE: Range = (1, 65536)
 
-# Whole numbers by name, with the smallest and the largest that is allowed: when an index is built, and in a search.
+# Parameters by name, with the smallest and the largest allowed number: BUILD to build an index, SEARCH to search it.
 BUILD: Mapping[str, Mapping[str, Range]] = {
     "AUTOINDEX": {},
     "FLAT": {},
@@ -39,7 +39,7 @@ SEARCH: Mapping[str, Mapping[str, Range]] = {
     "SCANN": {"nprobe": NPROBE, "reorder_k": (1, 16384)},
     "DISKANN": {"search_list": (1, 65535)},
 }
-# Which of these is the number of rows that a search keeps in sight.
+# The search parameter that must be at least the number of rows asked for.
 BREADTH: Mapping[str, str] = {"HNSW": "ef", "SCANN": "reorder_k", "DISKANN": "search_list"}
 DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "IVF_FLAT": {"nlist": 128},
@@ -53,8 +53,8 @@ DEFAULTS: Mapping[str, Mapping[str, int]] = {
 def validated_index(spec: IndexSpec, *, dimension: int, available: frozenset[str]) -> IndexSpec:
     """Return `spec` with the defaults of its index.
 
-    `dimension` is the length of the vectors, `available` are the index types that the server has. Raises
-    `InvalidRequest` with a code that says what is wrong: `unknown-index-type`, `unknown-metric`,
+    `dimension` is the length of the vectors, and `available` are the index types that the server has. Raises
+    `InvalidRequest` with a code for what is wrong: `unknown-index-type`, `unknown-metric`,
     `index-not-available`, `bad-index-parameter`, `bad-search-parameter`.
     """
     if spec.type not in BUILD:
@@ -82,9 +82,10 @@ def validated_index(spec: IndexSpec, *, dimension: int, available: frozenset[str
 
 
 def validated_search(index: IndexSpec, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the search parameters of a request.
+    """Return the search parameters of a request, checked.
 
-    Raises `InvalidRequest` (`bad-search-parameter`) for one that the index does not have or that is out of bounds.
+    Raises `InvalidRequest` (`bad-search-parameter`) for a parameter that the index does not have or that is out of
+    bounds.
     """
     _check(params, SEARCH[index.type], f"{index.type} search parameter", "bad-search-parameter")
     lists = index.params.get("nlist")
@@ -96,9 +97,9 @@ def validated_search(index: IndexSpec, params: Mapping[str, Any]) -> dict[str, A
 
 
 def fitted_search(index: IndexSpec, params: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    """Return the search parameters of an index with those of a request over them, for a search for `limit` rows.
+    """Return the search parameters of an index, replaced by those of a request, for a search for `limit` rows.
 
-    Milvus refuses a graph search whose breadth is below the number of rows asked for, so that it is raised to that.
+    Milvus refuses a search whose breadth is smaller than `limit`, so the breadth is raised to it.
     """
     fitted = {**index.search, **params}
     breadth = BREADTH.get(index.type)

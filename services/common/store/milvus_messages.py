@@ -1,10 +1,10 @@
-"""The two calls of a search in Milvus's own messages: `milvus.proto` of the repository milvus-io/milvus-proto.
+"""The two calls of a search as Milvus's own messages: `milvus.proto` of the repository milvus-io/milvus-proto.
 
-`MilvusClient` builds and reads these messages field by field, for every option there is, which costs more than the rest
-of a search. So the messages that pymilvus generates are filled and read here, and sent over its connection. An error is
-raised as gRPC or pymilvus has it, and nothing is tried again.
+`MilvusClient` builds and reads these messages field by field for every possible option, which costs more than the rest
+of a search. So this module fills and reads the message classes of pymilvus directly, and sends them over its
+connection. Errors of gRPC and pymilvus pass unchanged, and no call is repeated.
 
-Connection and database are private names of pymilvus, whose version is therefore pinned in `pyproject.toml`.
+The connection and the database are private names of pymilvus, so `pyproject.toml` pins its version.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from pymilvus.grpc_gen.milvus_pb2 import QueryRequest, SearchRequest
 from zhiwen.common.store.rows import OUTPUT, Nearest, Vector, VectorSearch, with_ids
 
 EVENTUALLY: Final = 1
-"""A guaranteed timestamp that every server has passed, so that the collection's own consistency level counts."""
-_EXPRESSION: Final = 1  # what a filter is, of `DslType`
+"""A guarantee timestamp that every server has passed, so the consistency level of the collection applies."""
+_EXPRESSION: Final = 1  # the `DslType` of a filter
 
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """The `SearchCalls` of a connection: its gRPC stub, and the database it names, empty for the default one."""
+    """The `SearchCalls` of a connection: its gRPC stub, and the name of its database; empty: the default database."""
 
     stub: Any
     database: str
 
     @classmethod
     def over(cls, client: Any) -> Self:
-        """Return the calls of a `MilvusClient`. Raises `AttributeError` when pymilvus has renamed what is private."""
+        """Return the calls over a `MilvusClient`. Raises `AttributeError` if pymilvus has renamed its private names."""
         return cls(client._get_connection()._stub, str(client._config.db_name))
 
     def nearest(self, search: VectorSearch, *, timeout: float) -> Nearest:
@@ -88,7 +88,7 @@ def _consistency(strong: bool) -> dict[str, Any]:
 
 
 def _placeholder(vector: Vector) -> bytes:
-    """Return the vector as Milvus reads it: float32, or ascending pairs of uint32 and float32, little endian."""
+    """Return the bytes of a vector: float32, or ascending pairs of uint32 and float32, little endian."""
     if isinstance(vector, Mapping):
         pairs = np.array(sorted(vector.items()), [("term", "<u4"), ("weight", "<f4")])
         value = PlaceholderValue(tag="$0", type=PlaceholderType.SparseFloatVector, values=[pairs.tobytes()])
@@ -98,7 +98,7 @@ def _placeholder(vector: Vector) -> bytes:
 
 
 def _values(scalars: Any) -> Sequence[Any]:
-    """Return a column of texts, integers or JSON."""
+    """Return the values of a column of texts, integers or JSON."""
     match scalars.WhichOneof("data"):
         case "json_data":
             return [orjson.loads(value) for value in scalars.json_data.data]

@@ -1,4 +1,4 @@
-"""Chunks as rows of a collection: its schema, how a row is written and read, and the expressions that select rows."""
+"""Chunks as rows of a collection: the schema, writing and reading a row, and the expressions that select rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zhiwen.common.models import Chunk, Hit, IndexSpec, chunk_id
 
 OUTPUT = ["id", "document_id", "version", "ordinal", "text", "source", "page", "heading", "metadata"]
 STRONG = "Strong"
-"""The consistency level of a read that sees all that was written before it."""
+"""The consistency level of a read that sees everything that was written before it."""
 LEAST_WEIGHT = 1e-9
 
 SparseVector = Mapping[int, float]
@@ -27,7 +27,7 @@ Nearest = tuple[Sequence[str], Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """A chunk as it is stored. `source` is the document's name, `dense` `(dimension,) float32` of length 1."""
+    """A chunk to store. `source` is the document's name, and `dense` a unit vector `(dimension,) float32`."""
 
     document_id: str
     version: int
@@ -40,7 +40,7 @@ class ChunkRow:
 
 @dataclass(frozen=True, slots=True)
 class ChunkKey:
-    """Which chunk of which document a stored row is: what `fsck` compares."""
+    """The key of a stored row: its document, version and ordinal. `fsck` compares these."""
 
     id: str
     document_id: str
@@ -50,9 +50,10 @@ class ChunkKey:
 
 @dataclass(frozen=True, slots=True)
 class VectorSearch:
-    """A search for the `limit` rows nearest to a vector, among those that `expression` selects; empty: all.
+    """A search for the `limit` rows nearest to a vector, among the rows that `expression` selects; empty: all rows.
 
-    `metric` is Milvus's name, `params` are the index's search parameters. `strong` sees all that was written before.
+    `metric` is Milvus's name, and `params` are the search parameters of the index. A `strong` search sees everything
+    that was written before it.
     """
 
     collection: str
@@ -66,7 +67,7 @@ class VectorSearch:
 
 
 def schema_of(client: Any, dimension: int, *, sparse: bool) -> Any:
-    """Return the schema of a collection. `sparse` adds the sparse vectors, where the server has them."""
+    """Return the schema of a collection. `sparse` adds a field for sparse vectors."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
     schema.add_field("document_id", DataType.VARCHAR, max_length=32)
@@ -84,7 +85,7 @@ def schema_of(client: Any, dimension: int, *, sparse: bool) -> Any:
 
 
 def index_params_of(client: Any, index: IndexSpec, *, sparse: bool) -> Any:
-    """Return the parameters of a collection's indexes. `sparse` as for `schema_of`."""
+    """Return the parameters of a collection's indexes; `sparse` is as in `schema_of`."""
     params = client.prepare_index_params()
     params.add_index("dense", index_type=index.type, metric_type=index.metric, params=dict(index.params))
     if sparse:
@@ -93,7 +94,7 @@ def index_params_of(client: Any, index: IndexSpec, *, sparse: bool) -> Any:
 
 
 def to_row(row: ChunkRow, *, sparse: bool) -> dict[str, Any]:
-    """Return a chunk as Milvus takes it, `sparse` as for `schema_of`.
+    """Return a chunk as a row for Milvus; `sparse` is as in `schema_of`.
 
     Raises `ServiceError` (`bad-vector`) for NaN or infinity.
     """
@@ -113,12 +114,12 @@ def to_row(row: ChunkRow, *, sparse: bool) -> dict[str, Any]:
         "metadata": dict(row.metadata),
     }
     if sparse:
-        data["sparse"] = dict(row.sparse) or {0: LEAST_WEIGHT}  # an empty sparse vector is refused
+        data["sparse"] = dict(row.sparse) or {0: LEAST_WEIGHT}  # Milvus refuses an empty sparse vector
     return data
 
 
 def to_hit(row: Mapping[str, Any], score: float) -> Hit:
-    """Return the hit of a row that was read, with this score."""
+    """Return a row that was read as a hit with this score."""
     return Hit(
         chunk_id=row["id"],
         document_id=row["document_id"],
@@ -134,7 +135,7 @@ def to_hit(row: Mapping[str, Any], score: float) -> Hit:
 
 
 def similarities(distances: Sequence[float], metric: str) -> list[float]:
-    """Return the cosines of unit vectors that have these distances in a metric, negative ones as 0."""
+    """Return the cosines for distances of unit vectors in a metric; a negative cosine counts as 0."""
     found = np.asarray(distances, np.float64)
     cosines = 1.0 - found / 2.0 if metric == "L2" else found  # |a-b|² = 2 - 2 a·b for unit vectors
     return cast(list[float], np.clip(cosines, 0.0, 1.0).tolist())
@@ -151,6 +152,6 @@ def with_ids(ids: Iterable[str]) -> str:
 
 
 def of_document(document_id: str, version: int | None) -> str:
-    """Return the expression for the chunks of a document, of one version if given."""
+    """Return the expression for the chunks of a document, or of one version of it."""
     expression = f"document_id == {quoted(document_id)}"
     return expression if version is None else f"{expression} and version == {int(version)}"

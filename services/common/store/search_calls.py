@@ -1,4 +1,4 @@
-"""The two calls that every search makes: the ids nearest to a vector, and the rows of the best of them."""
+"""The two calls of every search: find the ids nearest to a vector, and read the rows of the best ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 class SearchCalls(Protocol):
-    """The calls, over one connection. A call may take `timeout` seconds, and raises what gRPC or pymilvus raises."""
+    """The calls over one connection. A call may take `timeout` seconds, and raises what gRPC or pymilvus raises."""
 
     def nearest(self, search: VectorSearch, *, timeout: float) -> Nearest:
         """Return the ids of the nearest rows and their distances, nearest first."""
@@ -26,28 +26,28 @@ class SearchCalls(Protocol):
 
 
 def calls_of(client: Any) -> SearchCalls:
-    """Return the fastest calls that a `MilvusClient` lets us make.
+    """Return the fastest available calls over a `MilvusClient`.
 
-    Those of `milvus_messages` need private names of pymilvus. When a pymilvus lacks one, the log says so once, and the
-    public methods of the client are called: the same hits, for more CPU time.
+    The calls of `milvus_messages` need private names of pymilvus. If one is missing, this is logged once, and the
+    public methods of the client are used: they give the same hits and take more CPU time.
     """
     try:
         from zhiwen.common.store.milvus_messages import Messages
 
         return Messages.over(client)
     except (ImportError, AttributeError) as exc:
-        _say_once(str(exc))
+        _log_once(str(exc))
         return PublicCalls(client)
 
 
 @cache
-def _say_once(reason: str) -> None:
+def _log_once(reason: str) -> None:
     log.warning("milvus_searched_by_public_methods", reason=reason, pymilvus=pymilvus.__version__)
 
 
 @dataclass(frozen=True, slots=True)
 class PublicCalls:
-    """The `SearchCalls` of a `MilvusClient`, by its public methods."""
+    """The `SearchCalls` over the public methods of a `MilvusClient`."""
 
     client: Any
 
@@ -73,5 +73,5 @@ class PublicCalls:
 
 
 def _consistency(strong: bool) -> dict[str, str]:
-    """Return the option for a strong read; without it the collection's own consistency level counts."""
+    """Return the option for a strong read; without it the consistency level of the collection applies."""
     return {"consistency_level": STRONG} if strong else {}

@@ -1,4 +1,4 @@
-"""What every FastAPI service is built on: errors, request ids, health, metrics, and how it runs."""
+"""The base of every FastAPI service: errors, request ids, health, metrics, and running as a process."""
 
 from zhiwen.common.web.application import add_docs, install, new_app
 from zhiwen.common.web.middlewares import MAX_BODY_BYTES, BodyLimit, CatchAll, RequestContext

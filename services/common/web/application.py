@@ -1,4 +1,4 @@
-"""How a FastAPI application is put together: the rendering of errors, the middlewares, and its documentation."""
+"""Builds a FastAPI application: error rendering, middlewares, and the documentation page."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from zhiwen.common.web.problems import Problem, render_problem
 
 
 def new_app(title: str, lifespan: Lifespan[FastAPI]) -> FastAPI:
-    """Return an application that documents its errors, and itself at `/docs`.
+    """Return an application with its documentation at `/docs`, which also describes the errors.
 
-    What `lifespan` yields is the state that each request has (`request.state`).
+    `lifespan` yields the state that each request gets as `request.state`.
     """
     responses: dict[int | str, dict[str, Any]] = {422: {"model": Problem}}
     app = FastAPI(
@@ -35,7 +35,7 @@ def new_app(title: str, lifespan: Lifespan[FastAPI]) -> FastAPI:
 
 
 def add_docs(app: FastAPI) -> None:
-    """Add `/docs`. The application serves the files of Swagger UI, which FastAPI's own page fetches from a CDN."""
+    """Add `/docs`. The application serves the files of Swagger UI itself; FastAPI's own page loads them from a CDN."""
     files = StaticFiles(directory=str(importlib.resources.files("fastapi_offline") / "static"))
     app.mount("/docs/files", files, name="docs-files")
 
@@ -56,15 +56,15 @@ def install(
     service: str,
     *,
     render: Callable[[Request, Exception], Awaitable[Response]] = render_problem,
-    uncounted: re.Pattern[str] | None = None,
+    unlimited_paths: re.Pattern[str] | None = None,
 ) -> None:
-    """Give `app` the rendering of errors, request ids, and a limit on the size of bodies.
+    """Add error rendering, request ids, metrics, and a limit on the size of bodies to `app`.
 
-    `service` is its name in metrics. `render` returns the response to an error; unless given, it is problem+json.
-    `uncounted` matches the paths whose routes limit the body themselves.
+    `service` is its name in metrics. `render` returns the response to an error; by default it is problem+json.
+    `unlimited_paths` matches the paths whose routes have their own limit.
     """
     for kind in (ServiceError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, render)
-    app.add_middleware(BodyLimit, uncounted=uncounted)
+    app.add_middleware(BodyLimit, unlimited_paths=unlimited_paths)
     app.add_middleware(CatchAll, render=render)
     app.add_middleware(RequestContext, service=service)

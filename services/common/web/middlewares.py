@@ -1,6 +1,6 @@
-"""The middlewares of every service: request ids and metrics, a rendered answer to any defect, a limit on bodies.
+"""The middlewares of every service: request ids and metrics, responses to unexpected errors, a limit on bodies.
 
-All are plain ASGI. Starlette's `BaseHTTPMiddleware` buffers streams and hides that a client went away.
+All are plain ASGI. Starlette's `BaseHTTPMiddleware` buffers streams and hides that a client has disconnected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_BODY_BYTES = 2**20
 
 
 class RequestContext:
-    """Gives each request its id, writes its log line and counts it."""
+    """Gives each request an id, writes its log line, and counts it."""
 
     def __init__(self, app: ASGIApp, service: str) -> None:
         self.app = app
@@ -66,12 +66,12 @@ class RequestContext:
 
 @lru_cache(maxsize=1024)
 def _metrics_of(service: str, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-    """Return the counter and the histogram of these labels, which prometheus_client looks up more slowly."""
+    """Return the counter and the histogram with these labels. This cache is faster than prometheus_client's lookup."""
     return REQUESTS.labels(service, method, route, str(status)), REQUEST_SECONDS.labels(service, method, route)
 
 
 class CatchAll:
-    """Renders an unexpected exception as a 500. It stands inside `RequestContext`, so that the log line has the id."""
+    """Renders an unexpected exception as a 500. It runs inside `RequestContext`, so its log line has the request id."""
 
     def __init__(self, app: ASGIApp, render: Callable[[Request, Exception], Awaitable[Response]]) -> None:
         self.app = app
@@ -89,10 +89,10 @@ class CatchAll:
             await send(message)
 
         try:
-            if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # PostgreSQL takes no text with it
+            if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # PostgreSQL cannot store NUL
                 raise InvalidRequest("invalid-request", "An address cannot hold the character NUL.")
             await self.app(scope, receive, note_start)
-        except Exception as exc:  # whatever it is: the log says what, the client learns that
+        except Exception as exc:  # `render` logs what it is; the client gets a plain 500
             response = await self.render(Request(scope, receive), exc)
             if started:
                 raise
@@ -100,18 +100,18 @@ class CatchAll:
 
 
 class BodyLimit:
-    """Refuses a body that is larger than `MAX_BODY_BYTES` before any code reads it. It stands inside `CatchAll`.
+    """Refuses a body that is larger than `MAX_BODY_BYTES` before any code reads it. It runs inside `CatchAll`.
 
-    `uncounted` matches the paths whose routes have limits of their own. FastAPI's `max_body_size` would answer in plain
-    text and without a request id.
+    `unlimited_paths` matches the paths whose routes have their own limit. FastAPI's `max_body_size` is not used: its
+    response is plain text without a request id.
     """
 
-    def __init__(self, app: ASGIApp, uncounted: re.Pattern[str] | None = None) -> None:
+    def __init__(self, app: ASGIApp, unlimited_paths: re.Pattern[str] | None = None) -> None:
         self.app = app
-        self.uncounted = uncounted
+        self.unlimited_paths = unlimited_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (self.uncounted and self.uncounted.fullmatch(scope["path"])):
+        if scope["type"] != "http" or (self.unlimited_paths and self.unlimited_paths.fullmatch(scope["path"])):
             await self.app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
@@ -128,7 +128,7 @@ class BodyLimit:
 
 
 async def _whole_body(receive: Receive) -> Message:
-    """Return the body as one message, or the message that the client went away. Raises `TooLarge`."""
+    """Return the whole body as one message, or the message that the client has disconnected. Raises `TooLarge`."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -144,4 +144,4 @@ async def _whole_body(receive: Receive) -> Message:
 
 
 def _body_too_large() -> TooLarge:
-    return TooLarge("request-too-large", f"The body of this request may be {MAX_BODY_BYTES} bytes long.")
+    return TooLarge("request-too-large", f"The body of this request is larger than {MAX_BODY_BYTES} bytes.")

@@ -1,4 +1,4 @@
-"""What operators ask a service: whether it lives, whether its dependencies answer, what it has counted."""
+"""The routes for operators: liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from zhiwen.common.errors import ServiceError
 log = structlog.get_logger(__package__)
 
 Check = Callable[[], Coroutine[Any, Any, None]]
-"""A readiness check: returns when the dependency answers, raises when it does not."""
+"""A readiness check. It returns when the dependency answers, and raises when it does not."""
 
 CHECK_SECONDS = 3.0
 
 
 def add_operations_routes(app: FastAPI, checks: Callable[[Request], Mapping[str, Check]]) -> None:
-    """Add `/healthz`, `/readyz` and `/metrics`. `checks` returns the check of each dependency, at every call."""
+    """Add `/healthz`, `/readyz` and `/metrics`. `checks` returns the readiness checks by the names of dependencies."""
 
     @app.get("/healthz", tags=["operations"], summary="The process lives")
     async def healthz() -> dict[str, str]:
@@ -67,9 +67,9 @@ async def _outcome(check: Check) -> str:
 
 
 def in_thread(function: Callable[[], object]) -> Check:
-    """Return a readiness check that calls a blocking function in a thread of its own.
+    """Return a readiness check that calls a blocking function in its own thread.
 
-    A function that hangs holds up no other check. Checks that come meanwhile wait for the same call.
+    A function that hangs does not delay other checks. A check that starts while the function runs waits for that run.
     """
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="readiness")
     running: asyncio.Future[object] | None = None
@@ -79,7 +79,9 @@ def in_thread(function: Callable[[], object]) -> Check:
         loop = asyncio.get_running_loop()
         if running is None or running.done() or running.get_loop() is not loop:
             running = loop.run_in_executor(pool, function)
-            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # read even if no check waits
+            running.add_done_callback(
+                lambda done: done.cancelled() or done.exception()
+            )  # mark an exception as seen, even if no check waits
         await asyncio.shield(running)
 
     return check

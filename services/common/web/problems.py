@@ -1,4 +1,4 @@
-"""Errors as problem+json (RFC 9457): the schema of the body, and the error that any exception becomes."""
+"""Errors as problem+json (RFC 9457): the schema of the body, and the conversion of exceptions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Problem(BaseModel):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI `responses` of the given error statuses, and of 401, 403, 413 and 422."""
+    """Return the OpenAPI `responses` for the given error statuses and for 401, 403, 413 and 422."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
@@ -45,7 +45,7 @@ class _ProblemResponse(JSONResponse):
     media_type = "application/problem+json"
 
     def render(self, content: Any) -> bytes:
-        # The detail may quote the request, which may have half of a surrogate pair.
+        # The detail may quote the request, and the request may hold half of a surrogate pair.
         return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
 
 
@@ -65,9 +65,9 @@ def problem_response(request: Request, error: ServiceError) -> JSONResponse:
 
 
 def service_error_of(exc: Exception) -> ServiceError:
-    """Return the error that stands for an exception of ours, FastAPI, Starlette or a defect.
+    """Return the `ServiceError` for an exception of ours, of FastAPI or of Starlette, or for an unexpected one.
 
-    The text of a defect goes to the log only.
+    The text of an unexpected exception goes to the log only.
     """
     match exc:
         case ServiceError():
@@ -99,7 +99,7 @@ def service_error_of(exc: Exception) -> ServiceError:
             log.error("unexpected_error", exc_info=exc)
             return ServiceError(
                 "internal-error",
-                f"Something went wrong here. It is logged under request id {current_request_id()}.",
+                f"An unexpected error occurred. It is logged under request id {current_request_id()}.",
             )
 
 

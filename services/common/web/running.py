@@ -1,4 +1,4 @@
-"""How a service runs as a process: from its settings to uvicorn, and one sentence instead of a traceback."""
+"""Runs a service as a process: reads its settings, starts uvicorn, and reports wrong settings in one sentence."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def run_service(
     find_ledger: Callable[[SettingsT], LedgerT],
     port: Callable[[SettingsT], int],
 ) -> None:
-    """Run one service as its settings say, until SIGTERM or SIGINT: what every entry point does.
+    """Run one service as its settings say, until SIGTERM or SIGINT. Every entry point of a service calls this.
 
-    `name` stands in each log line. `read_settings` reads the environment. `find_ledger` opens the ledger and migrates
-    it (`migrated_ledger`), or returns None where the service runs without one. `create_app` builds the application,
-    which closes the ledger when it ends. `port` picks the service's port from its settings.
+    `name` is the service's name in log lines. `read_settings` reads the environment. `find_ledger` opens the ledger and
+    migrates it (`migrated_ledger`), or returns None if the service runs without one. `create_app` builds the
+    application, which closes the ledger when it ends. `port` returns the service's port from its settings.
 
-    Wrong settings end the process with exit code 2 and one sentence. So does an address beyond this machine while no
-    API key exists.
+    Wrong settings end the process with exit code 2 and one sentence. The same happens when the service would listen
+    beyond this machine while no API key exists.
     """
     from zhiwen.common.auth.keyring import KeyRing  # not at the top: the page imports this module without SQLAlchemy
 
@@ -59,7 +59,7 @@ def migrated_ledger(settings: CommonSettings) -> Ledger:
 
 
 def serve(create_app: Callable[[], FastAPI], *, host: str, port: int) -> None:
-    """Run one application with uvicorn until SIGTERM or SIGINT; open requests get 10 s to end."""
+    """Run an application with uvicorn until SIGTERM or SIGINT. Open requests then have 10 s to end."""
     uvicorn.run(
         create_app(),
         host=host,
@@ -73,7 +73,7 @@ def serve(create_app: Callable[[], FastAPI], *, host: str, port: int) -> None:
 
 @contextlib.contextmanager
 def configuration_errors_end_the_process() -> Iterator[None]:
-    """Print a `ConfigurationError` as one sentence and exit with 2, no traceback."""
+    """Print a `ConfigurationError` as one sentence, and exit with code 2 and without a traceback."""
     try:
         yield
     except ConfigurationError as exc:

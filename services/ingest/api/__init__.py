@@ -1,1 +1,1 @@
-"""The ingest API: the application and its routes, a file for each kind of thing."""
+"""The ingest API: the application, and one module of routes for each kind of resource."""

@@ -1,4 +1,4 @@
-"""The ingest API, through which documents come in. Composition root and entry point `zhiwen-ingest`."""
+"""The ingest API: uploads, documents and knowledge bases. Composition root and entry point `zhiwen-ingest`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zhiwen.ingest.upload.archives import ArchiveLimits
 from zhiwen.ingest.worker.broker import Broker, make_celery, redis_url_for_celery
 
 UPLOADS = re.compile(r"/v1/knowledge-bases/[^/]+/documents(/by-name/.*)?")
-"""The paths whose routes limit their bodies themselves."""
+"""The paths whose routes have their own limit on the body."""
 ARCHIVE_RATIO = 200.0
 
 
@@ -38,8 +38,8 @@ def create_app(
 ) -> FastAPI:
     """Build the application.
 
-    `settings` are by default the environment's. `ledger`, `store`, `originals` and `broker` are by default built from
-    the settings. The application closes the ledger and the store when it ends.
+    `settings` come from the environment by default. `ledger`, `store`, `originals` and `broker` are built from the
+    settings by default. The application closes the ledger and the store when it ends.
     """
     settings = settings or IngestSettings()
     ingest = _parts(
@@ -62,7 +62,7 @@ def create_app(
 
     app = new_app("Zhiwen ingest", lifespan)
     app.state.keys = KeyRing(ingest.ledger, settings.api_key.get_secret_value())
-    install(app, "ingest", uncounted=UPLOADS)
+    install(app, "ingest", unlimited_paths=UPLOADS)
     for routes in (knowledge_bases, uploads, documents, events, fsck):
         app.include_router(routes.router)
     checks = _checks(ingest)
@@ -71,7 +71,7 @@ def create_app(
 
 
 def _parts(settings: IngestSettings, ledger: Ledger, store: ChunkStore, originals: Originals, broker: Broker) -> Ingest:
-    """Put the parts together; connects to nothing."""
+    """Return the application's parts. This connects to nothing."""
     limits = UploadLimits(
         file_bytes=settings.max_upload_bytes,
         request_bytes=settings.max_request_bytes,

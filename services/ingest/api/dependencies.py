@@ -1,4 +1,4 @@
-"""What routes depend on: the application's parts, and the knowledge base that the path names."""
+"""The dependencies of routes: the application's parts, and the knowledge base that the path names."""
 
 from __future__ import annotations
 

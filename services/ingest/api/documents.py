@@ -1,4 +1,4 @@
-"""Routes of documents: they are listed, shown, downloaded, retried, cancelled and deleted."""
+"""Routes of documents: list, show, download, retry, cancel and delete."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def list_documents(
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> DocumentPage:
-    """List documents in order of arrival."""
+    """List documents in order of creation."""
     after = decode_cursor(cursor, float, str) if cursor else None
     found = ingest.ledger.documents.list(
         base.id, status=status, name=name, after=(after[0], after[1]) if after else None, limit=limit + 1
@@ -73,7 +73,7 @@ def get_content(ingest: IngestDep, base: BaseDep, id: str) -> Response:
         media_type=document.media_type,
         headers={
             "Content-Length": str(document.bytes),
-            # RFC 6266; an uploaded page must never run as one of ours.
+            # RFC 6266. A browser must never run an uploaded page as a page of this service.
             "Content-Disposition": f"attachment; filename*=UTF-8''{quote(base_name, safe='')}",
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "sandbox",
@@ -95,7 +95,7 @@ def list_chunks(
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> ChunkPage:
-    """List the chunks of the version that answers, in order; none while no version does."""
+    """List the chunks of the live version, in order; none while no version is live."""
     document = ingest.ledger.documents.get(base.id, id)
     if document.live_version is None:
         return ChunkPage(items=[], next_cursor=None)
@@ -115,7 +115,7 @@ def retry_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
 
 @router.post("/{id}/cancel", status_code=202, responses=problems(404, 409, 503), dependencies=[Depends(Needs("write"))])
 def cancel_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
-    """Stop the indexing of a document; an older version that answers goes on answering."""
+    """Stop the indexing of a document. An older version that is live stays searchable."""
     document = ingest.ledger.documents.cancel(base.id, id)
     ingest.broker.wake()
     return document_out(document)
@@ -123,7 +123,7 @@ def cancel_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
 
 @router.delete("/{id}", status_code=202, responses=problems(404, 503), dependencies=[Depends(Needs("write"))])
 def delete_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
-    """Hide a document from search at once; chunks and original are removed, then it is reported as `deleted`."""
+    """Hide a document from search at once. It is `deleted` when its chunks and its original are removed."""
     document = ingest.ledger.documents.begin_delete(base.id, id)
     ingest.broker.wake()
     return document_out(document)

@@ -40,12 +40,12 @@ EVENTS: dict[str, Any] = {
 
 
 def get_document(ingest: IngestDep, base: BaseDep, id: str) -> DocumentOut:
-    """Return the document that the path names. Raises `NotFound`: before the stream begins, so it is a problem."""
+    """Return the document that the path names. Raises `NotFound`, which the client sees before a stream begins."""
     return document_out(ingest.ledger.documents.get(base.id, id))
 
 
 def forbid_storing(response: Response) -> None:
-    """Let no cache keep the stream. FastAPI itself only says `no-cache`."""
+    """Forbid caches to store the stream. FastAPI itself only sets `no-cache`."""
     response.headers["Cache-Control"] = "no-store"
 
 
@@ -58,7 +58,7 @@ def forbid_storing(response: Response) -> None:
 async def document_events(
     ingest: IngestDep, base: BaseDep, document: Annotated[DocumentOut, Depends(get_document)]
 ) -> AsyncIterator[ServerSentEvent]:
-    """Follow a document: an event at each change, the end when it is settled."""
+    """Follow a document: one event for each change. The stream ends when the document is settled."""
     async for shown in states_of(document, ingest.ledger.documents, base.id):
         yield ServerSentEvent(event="document", data=shown)
 
@@ -66,15 +66,15 @@ async def document_events(
 async def states_of(
     document: DocumentOut, documents: Documents, base_id: str, *, pause: float = LOOK_SECONDS
 ) -> AsyncIterator[DocumentOut]:
-    """Yield a document as it is, and again at each change until it is settled; look every `pause` seconds."""
+    """Yield a document, and yield it again after each change until it is settled. Look every `pause` seconds."""
     yield document
     while not document.status.settled:
         await asyncio.sleep(pause)
         try:
             now = document_out(await asyncio.to_thread(documents.get, base_id, document.id))
-        except NotFound:  # its knowledge base is gone
+        except NotFound:  # its knowledge base was dropped
             now = document.model_copy(update={"status": DocumentStatus.DELETED})
-        except Unavailable:  # FastAPI would end the stream as if the document were settled
+        except Unavailable:  # an error here would end the stream as if the document were settled
             continue
         if now != document:
             document = now

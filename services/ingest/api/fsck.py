@@ -21,7 +21,7 @@ def check(ingest: IngestDep) -> FsckReport:
 
 @router.post("", responses=problems(503), dependencies=[Depends(Needs("admin"))])
 def repair(ingest: IngestDep) -> FsckReport:
-    """Compare and mend: what no document owns is removed, what is missing is indexed again from the originals."""
+    """Compare and repair: remove what no document owns, and index missing chunks again from the originals."""
     findings = ingest.fsck.run(repair=True)
     ingest.broker.wake()
     return _report(findings)

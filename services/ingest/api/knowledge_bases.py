@@ -75,9 +75,9 @@ def get_knowledge_base(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
 def update_knowledge_base(
     ingest: IngestDep, base: BaseDep, body: Annotated[UpdateKnowledgeBase, Body(openapi_examples=UPDATE_EXAMPLES)]
 ) -> KnowledgeBaseOut:
-    """Change what is sent; what is not sent stays.
+    """Change the fields that are sent. All others stay as they are.
 
-    Another embedding model, index or chunking starts a rebuild: the old index answers until the new one is complete.
+    A new embedding model, index or chunking starts a rebuild. Searches use the old index until the new one is complete.
     """
     return _shown(ingest, ingest.knowledge_bases.update(base, body))
 
@@ -86,7 +86,7 @@ def update_knowledge_base(
     "/{kb}/rebuild", status_code=202, responses=problems(404, 409, 503), dependencies=[Depends(Needs("admin"))]
 )
 def cancel_rebuild(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
-    """Give up the rebuild that is running; what answers now goes on answering."""
+    """Give up the running rebuild. The present index stays in use."""
     return _shown(ingest, ingest.knowledge_bases.cancel_rebuild(base))
 
 
@@ -98,6 +98,6 @@ def cancel_rebuild(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
     dependencies=[Depends(Needs("admin"))],
 )
 def delete_knowledge_base(ingest: IngestDep, kb: str) -> Response:
-    """Hide a knowledge base at once; its chunks, originals and rows are removed in the background."""
+    """Hide a knowledge base at once. Its chunks, originals and rows are removed in the background."""
     ingest.knowledge_bases.drop(kb)
     return Response(status_code=202)

@@ -1,4 +1,4 @@
-"""The typed state of the application: what its lifespan yields, and what each request brings to its route."""
+"""The typed state of the application: its lifespan yields the state, and each request carries it to its route."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Ingest:
 
 
 class State(TypedDict):
-    """What the lifespan yields (`request.state`)."""
+    """The state that the lifespan yields: `request.state` of each request."""
 
     ingest: Ingest
 
 
 class IngestRequest(Request[State]):
-    """A request whose state is typed. FastAPI passes its own `Request`; it takes no `Request[State]` as annotation."""
+    """A request with a typed state. FastAPI refuses `Request[State]` as an annotation, and passes its own `Request`."""

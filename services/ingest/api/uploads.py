@@ -1,4 +1,4 @@
-"""Routes through which documents come in."""
+"""Routes that accept uploads."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ RAW_BODY: dict[str, Any] = {
     dependencies=[Depends(Needs("write"))],
 )
 async def upload_documents(request: Request, ingest: IngestDep, base: BaseDep) -> Uploaded:
-    """Upload files (field `file`, repeated; a zip is unpacked). Answers when all bytes are safely kept.
+    """Upload files (field `file`, repeated; a zip is unpacked). The response comes when all bytes are stored durably.
 
     Each file has its own outcome: one bad file never fails the others.
     """
@@ -76,5 +76,5 @@ async def put_document(
     on_duplicate: OnDuplicate = "keep",
     metadata: Annotated[str | None, Query(description="A JSON object.")] = None,
 ) -> UploadItem:
-    """Upload one file under a name: the raw body is the file."""
+    """Upload one file under a name. The raw body is the file."""
     return await ingest.uploads.accept_body(request, base, name, checked_options(metadata, on_duplicate))

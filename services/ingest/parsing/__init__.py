@@ -1,7 +1,7 @@
-"""Documents in, blocks of text out: the only package that reads file formats.
+"""Turns documents into blocks of text. Only this package reads file formats.
 
-`ParserPool.parse` does the work in a child process with limits (`sandbox`), so that a hostile file fails its own
-document only. `detect_media_type` is cheap and safe, and may be called in the API process.
+`ParserPool.parse` works in a child process with limits (`sandbox`), so a hostile file makes only its own document fail.
+`detect_media_type` is cheap and safe, and may run in the API process.
 """
 
 from __future__ import annotations

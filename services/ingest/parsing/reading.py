@@ -1,4 +1,4 @@
-"""From a file to its blocks: tell its type, look inside its container, read it, normalise the text."""
+"""Reads a document: detects its type, inspects its container, reads it, and normalises its text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zhiwen.ingest.parsing.text.normalise import clean_text, one_line
 
 
 def read_document(path: Path, name: str) -> Iterator[Block]:
-    """Yield the blocks of a document, their text normalised; raises DocumentError and whatever its reader raises."""
+    """Yield the blocks of a document with normalised text. Raises DocumentError, and any error of its reader."""
     with path.open("rb") as file:
         head = file.read(media.LOOK_BYTES)
     media_type = media.detect_media_type(head, name)
@@ -30,7 +30,9 @@ def read_document(path: Path, name: str) -> Iterator[Block]:
 
 def _reader(media_type: str, name: str) -> Reader:
     if media_type == media.ZIP:
-        raise DocumentError("unsupported-type", "An archive inside an archive is not opened. Upload its files alone.")
+        raise DocumentError(
+            "unsupported-type", "An archive inside an archive is not opened. Upload its files one by one."
+        )
     reader = find_reader(media_type)
     if reader is None:
         raise media.unsupported(PurePosixPath(name).suffix.lower())

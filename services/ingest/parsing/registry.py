@@ -1,4 +1,4 @@
-"""Every file format in one table: its media type, its suffixes, its reader, and what tells it from others.
+"""All file formats in one table: the media type, the suffixes, the reader, and the marks of each.
 
 To add a format, add a module with its reader to `formats`, and a line here.
 """
@@ -20,7 +20,7 @@ WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 SLIDES = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 SHEETS = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument"
-# Excel before 97 writes no OLE container ([MS-XLS] 2.4.21 and its ancestors BIFF2-4).
+# Excel before 97 writes no OLE container ([MS-XLS] 2.4.21, and the older formats BIFF2-4).
 OLD_EXCEL = (b"\x09\x08\x10\x00\x00\x06\x05\x00", b"\x09\x04\x06\x00", b"\x09\x02\x06\x00", b"\x09\x00\x04\x00")
 
 
@@ -28,10 +28,10 @@ OLD_EXCEL = (b"\x09\x08\x10\x00\x00\x06\x05\x00", b"\x09\x04\x06\x00", b"\x09\x0
 class Format:
     """A file format.
 
-    `reader` is `module:function` in the package `formats`; None for what the upload unpacks. `container` says what its
-    bytes are. `magic` are its possible first bytes. `marks` are found inside of it, the surest first: in a zip the
-    beginnings of the names of members, in an OLE container the names of streams, lower case. A zip that names its
-    media type in a member `mimetype` needs no marks.
+    `reader` is `module:function` in the package `formats`; None: the upload unpacks the file. `container` is the kind
+    of its bytes. `magic` are its possible first bytes. `marks` are names inside the container, in lower case, the
+    surest first: beginnings of member names in a zip, names of streams in an OLE container. A zip that names its media
+    type in a member `mimetype` needs no marks.
     """
 
     media_type: str
@@ -54,7 +54,7 @@ FORMATS = (
     Format("text/x-rst", (".rst",), "pandoc:read_rst"),
     Format("text/org", (".org",), "pandoc:read_org"),
     Format("message/rfc822", (".eml",), "mail:read_mail"),
-    Format("application/pdf", (".pdf",), "pdf:read_pdf", "binary"),  # `%PDF-` may stand behind other bytes
+    Format("application/pdf", (".pdf",), "pdf:read_pdf", "binary"),  # `%PDF-` may come after other bytes
     Format("application/rtf", (".rtf",), "pandoc:read_rtf", "binary", (b"{\\rtf",)),
     Format("image/png", (".png",), "image:read_image", "binary", (b"\x89PNG\r\n\x1a\n",)),
     Format("image/jpeg", (".jpg", ".jpeg"), "image:read_image", "binary", (b"\xff\xd8\xff",)),
@@ -76,12 +76,12 @@ BY_SUFFIX = {suffix: known for known in FORMATS for suffix in known.suffixes}
 
 
 def formats_in(container: Container) -> Iterator[Format]:
-    """Yield the formats with such a container, in the order of the table."""
+    """Yield the formats with this kind of container, in the order of the table."""
     return (known for known in FORMATS if known.container == container)
 
 
 def find_reader(media_type: str) -> Reader | None:
-    """Return the reader of a media type, None where there is none; its module is imported now and not before."""
+    """Return the reader of a media type; None if there is none. This imports the module of the reader."""
     known = BY_MEDIA_TYPE.get(media_type)
     if known is None or known.reader is None:
         return None

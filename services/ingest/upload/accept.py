@@ -1,7 +1,7 @@
-"""The road of an upload, from top to bottom: receive, stage, unpack, check, record, wake.
+"""The steps of an upload, from top to bottom: receive, stage, unpack, check, record, wake a worker.
 
-Each step has its type: a `StagedFile` has arrived on disk, an `Upload` has a name and a type that are right, a
-`Recorded` stands in the ledger, an `UploadItem` tells the client.
+Each step has its own type: a `StagedFile` is complete on disk, an `Upload` has a checked name and media type, a
+`Recorded` is in the ledger, and an `UploadItem` tells the client the outcome.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from zhiwen.ingest.upload.staging import StagedFile, remove_leftovers, stage_bod
 from zhiwen.ingest.worker.broker import Broker
 
 HEAD_BYTES = 8192
-MAX_NAME_BYTES = 1024  # of UTF-8: what an index of PostgreSQL holds with room to spare, four times a file name
+MAX_NAME_BYTES = 1024  # in UTF-8: fits into an index of PostgreSQL, and is four times the limit of a file name
 RETRY_SECONDS = 30
 ZIP = "application/zip"
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """How large a file and a request may be (bytes), what a zip may hold, and how many jobs may wait."""
+    """The largest file and the largest request (bytes), the limits of a zip, and the number of jobs that may wait."""
 
     file_bytes: int
     request_bytes: int
@@ -63,7 +63,7 @@ class Uploads:
         """Accept the files of a multipart form. Each has its own item: a bad file never fails the others.
 
         Raises `TooMany` (`queue-full`), `InvalidRequest` (`no-file`), what `receive_form` and `checked_options` raise,
-        and `Unavailable` when the bytes cannot be kept.
+        and `Unavailable` when the bytes cannot be stored.
         """
         await asyncio.to_thread(self._refuse_when_full)
         async with staging_folder(self.folder) as folder:
@@ -76,10 +76,10 @@ class Uploads:
             return await asyncio.to_thread(self.accept, base, form.files, options)
 
     async def accept_body(self, request: Request, base: KnowledgeBase, name: str, options: UploadOptions) -> UploadItem:
-        """Accept the raw body of a request as one file, which is no archive, under a name.
+        """Accept the raw body of a request as one file under a name. A zip archive is refused.
 
         Raises `TooMany` (`queue-full`), `InvalidRequest` (`bad-name`, `archive-by-name`), what `stage_body` raises, and
-        `Unavailable` when the bytes cannot be kept.
+        `Unavailable` when the bytes cannot be stored.
         """
         await asyncio.to_thread(self._refuse_when_full)
         async with staging_folder(self.folder) as folder:
@@ -98,13 +98,13 @@ class Uploads:
             )
 
     def remove_leftovers(self) -> None:
-        """Remove what requests have staged whose process was killed."""
+        """Remove the staged files of requests whose process was killed."""
         remove_leftovers(self.folder)
 
     # Unpack, check, record, wake
 
     def accept(self, base: KnowledgeBase, files: Sequence[StagedFile], options: UploadOptions) -> list[UploadItem]:
-        """Record staged files, with those that are zips unpacked, and wake a worker. Blocking."""
+        """Record staged files, unpack those that are zips, and wake a worker. Blocking."""
         items = [item for file in files for item in self._accept_file(base, file, options)]
         self.broker.wake()
         return items
@@ -116,7 +116,7 @@ class Uploads:
                 return list(self._accept_archive(base, file, options))
             return [self._record(base, upload, file.path, options)]
         except ServiceError as exc:
-            if not _is_the_files_fault(exc):
+            if not _is_error_of_file(exc):
                 raise
             return [_rejected(file.name, exc)]
 
@@ -129,7 +129,7 @@ class Uploads:
                     else:
                         yield self._accept_member(base, member, options)
                         member.path.unlink(missing_ok=True)
-        except DocumentError as exc:  # the rest of the archive; the files before it are kept
+        except DocumentError as exc:  # the rest of the archive is refused; the files before it are kept
             yield _rejected(archive.name, exc)
 
     def _accept_member(self, base: KnowledgeBase, file: StagedFile, options: UploadOptions) -> UploadItem:
@@ -141,19 +141,19 @@ class Uploads:
                 )
             return self._record(base, upload, file.path, options)
         except ServiceError as exc:
-            if not _is_the_files_fault(exc):
+            if not _is_error_of_file(exc):
                 raise
             return _rejected(file.name, exc)
 
     def _record(self, base: KnowledgeBase, upload: Upload, path: Path, options: UploadOptions) -> UploadItem:
-        """Keep the bytes at `path`, then make them part of the ledger."""
+        """Store the bytes at `path`, and then record the upload."""
 
         def keep_original() -> None:
-            if not self.originals.exists(upload.sha256):  # removed since, by a delete of the same bytes
+            if not self.originals.exists(upload.sha256):  # a delete of the same bytes has removed them meanwhile
                 self.originals.put(upload.sha256, path)
 
         self.ledger.originals.expect(upload.sha256)
-        self.originals.put(upload.sha256, path)  # the slow part, outside of the transaction
+        self.originals.put(upload.sha256, path)  # the slow part runs outside the transaction
         recorded = self.ledger.uploads.record(
             base.id, upload, on_duplicate=options.on_duplicate, keep_original=keep_original
         )
@@ -189,7 +189,7 @@ def _is_archive(file: StagedFile) -> bool:
 
 @contextmanager
 def _unpacking_folder(archive: StagedFile) -> Iterator[Path]:
-    """Give a folder beside the archive, removed after the block. A disk that is full in the block is `disk-full`."""
+    """Yield a folder beside the archive, and remove it after the block. An error of the disk is translated."""
     folder = archive.path.with_suffix(".unpacked")
     try:
         folder.mkdir()
@@ -212,8 +212,8 @@ def _item(upload: Upload, recorded: Recorded) -> UploadItem:
     )
 
 
-def _is_the_files_fault(error: ServiceError) -> bool:
-    """False for a full disk or a ledger that does not answer: these end the whole request."""
+def _is_error_of_file(error: ServiceError) -> bool:
+    """Return whether an error concerns one file. A full disk or an outage ends the whole request instead."""
     return error.status < 500
 
 

@@ -1,7 +1,7 @@
-"""Zip archives: their files one by one, with the right names, and never outside the folder they are unpacked into.
+"""Unpacks zip archives: file by file, with the right names, and never outside the target folder.
 
-Limits are checked while bytes are written, because an archive may lie about itself.
-Source: APPNOTE.TXT 6.3.10 (general purpose bit 11: the name is UTF-8; otherwise its encoding is not told).
+Limits are checked while bytes are written, because an archive may declare wrong sizes.
+Source: APPNOTE.TXT 6.3.10 (general purpose bit 11: the name is UTF-8; otherwise its encoding is unknown).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FLAG_ENCRYPTED, FLAG_UTF8 = 0x1, 0x800
 COPY_BYTES = 1 << 16
 MAX_NAME_BYTES = 240
 RATIO_FROM_BYTES = 1 << 20
-"""The ratio counts for files larger than that: a small file of zeros packs 1000:1 and does no harm."""
+"""The ratio applies to larger files only: a small file of zeros packs 1000:1 and does no harm."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """What an archive may unpack to: so many files, so many bytes, and no file over `ratio` times its packed size."""
+    """The limits of an archive: the number of files, the unpacked bytes, and each file's unpacked to packed `ratio`."""
 
     files: int
     bytes: int
@@ -37,22 +37,22 @@ class ArchiveLimits:
 
 @dataclass(frozen=True, slots=True)
 class RefusedMember:
-    """A file of an archive that cannot be had, and why."""
+    """A file of an archive that is refused, and why."""
 
     name: str
     error: DocumentError
 
 
 def unpack(path: Path, into: Path, limits: ArchiveLimits) -> Iterator[StagedFile | RefusedMember]:
-    """Yield each file of a zip archive, written to the folder `into` (which exists) under a number.
+    """Yield each file of a zip archive. Each is written to the existing folder `into`, named by a number.
 
-    Names keep their folders (`a/b.txt`) and are unique. Folders, `__MACOSX` and dot files are left out. An archive
-    inside the archive comes as the file that it is and is never opened. A `RefusedMember` stands for a file that is
-    `encrypted`, `corrupt`, or has an `archive-unsafe-path` (a link, or a name that leads outside).
+    The yielded names keep their folders (`a/b.txt`) and are unique. Folders, `__MACOSX` and dot files are left out. An
+    archive inside the archive is yielded like any file, and is never opened. A `RefusedMember` stands for a file that
+    is `encrypted`, `corrupt`, or has an `archive-unsafe-path` (a link, or a name that leads outside).
 
     Raises `DocumentError` for the whole archive: `corrupt`, `empty-file`, `archive-too-many-files`,
-    `archive-too-large`, `archive-bomb` (a file is over the ratio). What was yielded before stands. Raises OSError when
-    `into` is full.
+    `archive-too-large`, `archive-bomb` (a file is over the ratio). The files that were already yielded stay valid.
+    Raises OSError when the disk is full.
     """
     with _open(path) as archive:
         members = [(name, info) for info in archive.infolist() if _is_wanted(name := member_name(info), info)]
@@ -83,7 +83,7 @@ def _open(path: Path) -> zipfile.ZipFile:
 
 
 def member_name(info: zipfile.ZipInfo) -> str:
-    """Return the name that was meant: UTF-8 where flagged, else UTF-8 or GBK where the bytes are that, else cp437."""
+    """Return the name of a member: UTF-8 if its flag says so, else UTF-8 or GB18030 if the bytes fit, else cp437."""
     name = info.filename
     if not info.flag_bits & FLAG_UTF8 and not name.isascii():
         raw = name.encode("cp437", "replace")
@@ -92,7 +92,7 @@ def member_name(info: zipfile.ZipInfo) -> str:
 
 
 def _sensible(raw: bytes, encoding: str) -> str | None:
-    """Return `raw` decoded, or None where no person would write that: private or control characters, few letters."""
+    """Return `raw` decoded; None if the text is no plausible name: private or control characters, or few letters."""
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError:
@@ -115,7 +115,7 @@ def _check(members: list[tuple[str, zipfile.ZipInfo]], limits: ArchiveLimits) ->
         raise DocumentError("empty-file", "This archive holds no files.")
     if len(members) > limits.files:
         raise DocumentError(
-            "archive-too-many-files", f"This archive holds {len(members)} files, {limits.files} are allowed. Split it."
+            "archive-too-many-files", f"This archive holds {len(members)} files; {limits.files} are allowed. Split it."
         )
     if sum(info.file_size for _, info in members) > limits.bytes:
         raise _too_large(limits.bytes)
@@ -141,7 +141,7 @@ def _refusal(name: str, info: zipfile.ZipInfo) -> DocumentError | None:
 
 
 def _shortened(name: str) -> str:
-    """Return `name`. Of one that is too long, return its end: the folders that fit, or the end of the file's name."""
+    """Return `name`. If it is too long, return its end: the last folders that fit, or the end of the file name."""
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name
     end = str(PurePosixPath("/", name)).encode()[-MAX_NAME_BYTES:].decode(errors="ignore")
@@ -149,7 +149,7 @@ def _shortened(name: str) -> str:
 
 
 def _unique(name: str, seen: set[str]) -> str:
-    """Return `name`, numbered where an earlier member has it."""
+    """Return `name`, with a number if an earlier member has the same name."""
     suffix = PurePosixPath(name).suffix
     candidate, number = name, 2
     while candidate in seen:
@@ -165,7 +165,10 @@ def _suffix(name: str) -> str:
 
 
 def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: StagingFile, left: int, ratio: float) -> StagedFile:
-    """Write a member to `file`. Raises DocumentError past `left` bytes or the ratio, `_Damaged`, and OSError."""
+    """Write a member of `archive` to `file`.
+
+    Raises DocumentError over `left` bytes or over the ratio, `_Damaged` for damaged bytes, and OSError.
+    """
     ceiling = _ceiling(info, ratio)
     with contextlib.closing(file):
         with _damage_of_the_member():
@@ -186,15 +189,15 @@ def _read(source: IO[bytes]) -> bytes:
 
 
 class _Damaged(Exception):
-    """A member cannot be read."""
+    """A member is damaged and cannot be read."""
 
 
 @contextlib.contextmanager
 def _damage_of_the_member() -> Iterator[None]:
-    """Turn whatever zipfile and the decompressors raise for damaged bytes into `_Damaged`.
+    """Turn every error of zipfile and the decompressors for damaged bytes into `_Damaged`.
 
-    There are many: bz2 raises OSError without a number, a wrong offset gives EINVAL or OverflowError, LZMA has an
-    error of its own. The disk's own errors pass.
+    There are many: bz2 raises OSError without a number, a wrong offset gives EINVAL or OverflowError, and LZMA has its
+    own error. Errors of the disk pass.
     """
     try:
         yield

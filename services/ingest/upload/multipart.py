@@ -1,7 +1,7 @@
-"""Multipart forms (RFC 7578): the files are streamed to disk as they come and are never held in memory.
+"""Multipart forms (RFC 7578): files are streamed to disk and never held in memory.
 
-Our own callbacks on python-multipart's parser. Clients send file names in three encodings, and a limit must hold at
-the byte where it is passed; neither Starlette's form parser nor streaming-form-data does that.
+The callbacks for python-multipart's parser are our own. Clients send file names in three encodings, and an upload must
+stop at the byte that passes a limit. Starlette's form parser and streaming-form-data support neither.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_FIELDS = 32
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form that has arrived whole: its files in order, and its other fields by name."""
+    """A complete form: its files in order, and its other fields by name."""
 
     files: list[StagedFile] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
@@ -37,8 +37,9 @@ class Form:
 async def receive_form(request: Request, folder: Path, *, max_file: int, max_request: int) -> Form:
     """Receive a multipart form, and write its files to `folder`.
 
-    Raises `TooLarge` (`file-too-large`, `field-too-large`, `request-too-large`) as soon as a limit (bytes) is passed,
-    `InvalidRequest` (`bad-multipart`) for a body that is no whole multipart form, and what `receiving` raises.
+    `max_file` and `max_request` are limits in bytes. Raises `TooLarge` (`file-too-large`, `field-too-large`,
+    `request-too-large`) at the byte that passes a limit, `InvalidRequest` (`bad-multipart`) for a body that is not a
+    complete multipart form, and what `receiving` raises.
     """
     receiver = _FormReceiver(folder, max_file)
     parser = MultipartParser(_boundary_of(request), receiver.callbacks())
@@ -49,7 +50,8 @@ async def receive_form(request: Request, folder: Path, *, max_file: int, max_req
                 total += len(data)
                 if total > max_request:
                     raise TooLarge(
-                        "request-too-large", f"One request may be {max_request} bytes long; send fewer files."
+                        "request-too-large",
+                        f"This request is larger than {max_request} bytes; send fewer files at once.",
                     )
                 parser.write(data)
             parser.finalize()
@@ -70,7 +72,7 @@ def _boundary_of(request: Request) -> bytes:
 
 
 class _FormReceiver:
-    """What the parser calls: it collects fields in memory, up to a limit, and writes files to disk."""
+    """The callbacks of the parser. They collect fields in memory, up to a limit, and write files to disk."""
 
     def __init__(self, folder: Path, max_file: int) -> None:
         self.form = Form()
@@ -95,7 +97,7 @@ class _FormReceiver:
         }
 
     def close(self) -> None:
-        """Close the file that had not arrived whole, if there is one."""
+        """Close the incomplete file, if there is one."""
         if self._file:
             self._file.close()
 
@@ -136,10 +138,10 @@ class _FormReceiver:
 
 
 def _names_of(disposition: bytes) -> tuple[str, str | None]:
-    """Return the field name of a Content-Disposition header, and the file name, or None for a field that is no file.
+    """Return the field name and the file name of a Content-Disposition header; None for a field that is not a file.
 
-    Browsers and curl send names as raw UTF-8, Windows tools as GB18030, others as `filename*` (RFC 5987). Where both
-    are there, `filename*` counts (RFC 6266).
+    Browsers and curl send names as raw UTF-8, Windows tools as GB18030, others as `filename*` (RFC 5987). If a header
+    has both `filename` and `filename*`, the latter counts (RFC 6266).
     """
     message = Message()
     message["content-disposition"] = _decoded(disposition)

@@ -1,6 +1,7 @@
-"""Staging: where the files of a request lie, from their first byte until the originals hold them.
+"""Staging: the files of a request are kept here from their first byte until the store of originals has them.
 
-Each request has a folder, which is removed with it. When its process is killed, the next start removes it.
+Each request has its own folder, which is removed when the request ends. If the process is killed, the next start
+removes the folder.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from zhiwen.common.originals import storage_error
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A file that has arrived whole: its bytes lie at `path`. `name` is what the client called it, not yet checked."""
+    """A complete file: its bytes are at `path`. `name` is the name that the client sent, not yet checked."""
 
     name: str
     path: Path
@@ -35,7 +36,7 @@ class StagedFile:
 
 
 class StagingFile:
-    """A file that is arriving: it writes, counts and hashes what comes."""
+    """A file that is being received. It writes, counts and hashes its bytes."""
 
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
@@ -48,17 +49,17 @@ class StagingFile:
         """Append `data`. Raises `TooLarge` (`file-too-large`) once the file is larger than `max_bytes`."""
         self.bytes += len(data)
         if max_bytes is not None and self.bytes > max_bytes:
-            raise TooLarge("file-too-large", f"{self.name} is larger than {max_bytes} bytes; nothing of it was kept.")
+            raise TooLarge("file-too-large", f"{self.name} is larger than {max_bytes} bytes; nothing of it was stored.")
         self._digest.update(data)
         self._sink.write(data)
 
     def finish(self) -> StagedFile:
-        """Close the file and return it as one that has arrived."""
+        """Close the file, and return it as a complete one."""
         self.close()
         return StagedFile(self.name, self._path, self.bytes, self._digest.hexdigest())
 
     def close(self) -> None:
-        """Close the file; it may not have arrived whole."""
+        """Close the file, complete or not."""
         self._sink.close()
 
 
@@ -72,20 +73,22 @@ async def stage_body(request: Request, folder: Path, name: str, *, max_bytes: in
 
 @contextmanager
 def receiving() -> Iterator[None]:
-    """Translate what goes wrong while bytes come in: `client-disconnected`, and a disk that cannot take them."""
+    """Translate errors while a body is received: `client-disconnected`, and what `storage_error` returns."""
     try:
         yield
     except ClientDisconnect as exc:
-        raise InvalidRequest("client-disconnected", "The upload was broken off; nothing of it was kept.") from exc
+        raise InvalidRequest(
+            "client-disconnected", "The client disconnected during the upload; nothing was stored."
+        ) from exc
     except OSError as exc:
         raise storage_error(exc) from exc
 
 
 @asynccontextmanager
 async def staging_folder(root: Path) -> AsyncIterator[Path]:
-    """Give one request a folder below `root`, removed when the request ends, however it ends.
+    """Yield a folder for one request below `root`, and remove it when the request ends or fails.
 
-    The folder is locked meanwhile, so that `remove_leftovers` in another process leaves it alone.
+    The folder is locked meanwhile, so `remove_leftovers` in another process leaves it alone.
     """
     folder, lock = await asyncio.to_thread(_new_folder, root)
     try:
@@ -96,7 +99,7 @@ async def staging_folder(root: Path) -> AsyncIterator[Path]:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove the folders of requests whose process is gone. A living process holds a lock on each of its own."""
+    """Remove the folders of requests whose process is dead. A living process holds a lock on each of its folders."""
     with contextlib.suppress(OSError), _locked(root, fcntl.LOCK_EX):
         for folder in root.iterdir():
             with contextlib.suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
@@ -106,7 +109,7 @@ def remove_leftovers(root: Path) -> None:
 def _new_folder(root: Path) -> tuple[Path, int]:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root, fcntl.LOCK_SH):  # a removal of leftovers waits until the new folder is locked
+        with _locked(root, fcntl.LOCK_SH):  # remove_leftovers waits until the new folder is locked
             folder = Path(tempfile.mkdtemp(dir=root))
             return folder, _lock(folder, fcntl.LOCK_EX)
     except OSError as exc:
@@ -123,7 +126,7 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
 
 
 def _lock(folder: Path, how: int) -> int:
-    """Return an open descriptor that holds the lock until it is closed, or until its process dies."""
+    """Return an open descriptor. It holds the lock until it is closed or its process dies."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, how)

@@ -1,0 +1,1 @@
+"""The worker: it claims jobs, parses, chunks, embeds and indexes documents, and reconciles."""

@@ -1,7 +1,7 @@
 """The sending side of Celery: all of its settings, and the two messages.
 
-A message only wakes a worker; the ledger decides which job the worker does. Losing every message loses nothing: the
-reconciler wakes workers for whatever the ledger says is due.
+A message only wakes a worker; the ledger decides which job the worker does. If all messages are lost, no work is lost:
+the reconciler wakes workers for the jobs that are due in the ledger.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ SECONDS = 3
 
 
 def make_celery(redis_url: str, *, reconcile_seconds: float = 5.0) -> Celery:
-    """Return the Celery application; connects to nothing yet."""
+    """Return the Celery application. This connects to nothing yet."""
     app = Celery("zhiwen", broker=redis_url, set_as_current=False)
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
         task_default_queue=QUEUE,
-        # Acknowledged early: a message lost with its worker is no loss, and none is delivered twice.
+        # Acknowledge early: a message that is lost with its worker does no harm, and none is delivered twice.
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
@@ -66,9 +66,9 @@ class Broker:
         self._app = app
 
     def wake(self) -> None:
-        """Ask a worker to look for work. The message carries the current request's id.
+        """Ask a worker to look for work. The message carries the id of the current request.
 
-        A broker that does not answer is logged and not raised: the reconciler asks again.
+        If the broker does not answer, this is logged and not raised: the reconciler wakes workers, too.
         """
         request_id = current_request_id()
         headers = {"request_id": request_id} if request_id else {}
@@ -87,10 +87,10 @@ class Broker:
 
 
 def redis_url_for_celery(url: str) -> str:
-    """Return a Redis URL as Celery spells it: a unix socket is `redis+socket://`, its `db` is the `virtual_host`.
+    """Return a Redis URL in Celery's form: a unix socket is `redis+socket://`, and its `db` is the `virtual_host`.
 
-    The user and the password may stand before the `@` or in the query, as redis-py has it. Other options are left out:
-    Celery would read them as text, and its own options are in `make_celery`.
+    User and password may be before the `@` or in the query, as in redis-py. Other options are left out: Celery would
+    read them as text, and its own options are in `make_celery`.
     """
     parts = urlsplit(url)
     if parts.scheme != "unix":

@@ -1,9 +1,8 @@
-"""Chunking: blocks of a parsed document become chunks for the embedding model. Pure.
+"""Chunking: turns the blocks of a parsed document into chunks for the embedding model. Pure.
 
-A chunk is made of whole sentences of neighbouring blocks under one heading and on one page. Headings stay with what
-follows them. Code and table rows stay whole where they fit. Each chunk of a table begins with the table's header.
-A `Passage` keeps its own text apart from the text that it repeats, so that `join(split_blocks(...))` is the document
-again, to the letter.
+A chunk consists of whole sentences of neighbouring blocks under one heading and on one page. A heading stays with the
+text after it. Code and table rows stay whole if they fit. Each chunk of a table begins with the table's header. A
+`Passage` keeps its own text apart from repeated text, so `join(split_blocks(...))` is exactly the text of the document.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from zhiwen.common.models import Block, Chunk, ChunkingSpec
 CountTokens = Callable[[str], int]
 
 SEPARATORS = ["\n\n", "\n", "。", "！", "？", "；", "，", " ", ""]
-"""Where LangChain's splitter may cut a sentence that is longer than a chunk, the best place first."""
+"""Where LangChain's splitter may cut a sentence that is longer than a chunk; the best separator first."""
 WINDOW_CHARACTERS = 2_000
 PATH_SEPARATOR = " > "
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk in its two parts: `lead` repeats earlier text (overlap, or a table's header), `body` is its own text.
+    """A chunk in two parts: `lead` repeats earlier text (overlap, or a table's header), `body` is its own text.
 
-    The bodies of all passages of a document, one after the other, are the `document_text` of its blocks.
+    The bodies of all passages of a document, joined, are the `document_text` of its blocks.
     """
 
     body: str
@@ -37,15 +36,15 @@ class Passage:
 
     @property
     def text(self) -> str:
-        """What is embedded, found and cited."""
+        """The text that is embedded, found and cited."""
         return (self.lead + self.body).strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A piece that is not cut: a sentence, a table row, a line of code.
+    """A piece that is never cut: a sentence, a table row, a line of code.
 
-    A cut before a unit that `starts_block` is preferred. `header` is repeated before a unit that begins a chunk. A unit
+    A chunk ends best before a unit that `starts_block`. `header` is repeated before a unit that begins a chunk. A unit
     that `overlaps` may be repeated in the next chunk.
     """
 
@@ -58,7 +57,7 @@ class Unit:
 
 @dataclass(slots=True)
 class Section:
-    """Neighbouring blocks under one heading and on one page, and the titles right above them."""
+    """Neighbouring blocks under one heading and on one page, and the titles directly above them."""
 
     heading: tuple[str, ...]
     page: int | None
@@ -71,7 +70,8 @@ def chunk_blocks(
 ) -> list[Chunk]:
     """Return the chunks of a document: at most `spec.size` tokens each, and never more than `max_tokens`.
 
-    `count_tokens` is the embedding model's. It is called about twice a sentence, so it may take 20-50 microseconds.
+    `count_tokens` is the embedding model's. It is called about twice per sentence, so it should take at most 50
+    microseconds.
     `Chunk.heading` is the path of titles as `A > B`.
     """
     passages = split_blocks(blocks, spec, count_tokens, max_tokens)
@@ -82,12 +82,12 @@ def chunk_blocks(
 
 
 def document_text(blocks: Iterable[Block]) -> str:
-    """Return the text of a document: its blocks, each ended by a newline. Blank blocks are left out."""
+    """Return the text of a document: its blocks, each followed by a newline. Blank blocks are left out."""
     return "".join(f"{block.text}\n" for block in blocks if block.text.strip())
 
 
 def join(passages: Iterable[Passage]) -> str:
-    """Return the text of a document from its passages, without what they repeat."""
+    """Return the text of a document from its passages, without repeated text."""
     return "".join(passage.body for passage in passages)
 
 
@@ -101,7 +101,7 @@ def split_blocks(
 
 
 def _sections(blocks: Iterable[Block]) -> Iterator[Section]:
-    """Group blocks by heading path and page. A title goes with the block that follows it."""
+    """Yield sections: blocks grouped by heading path and page. A title belongs to the block after it."""
     section: Section | None = None
     titles: list[Block] = []
     for block in blocks:
@@ -146,7 +146,7 @@ class _Splitter:
             start = stop
 
     def _fill(self, units: Sequence[Unit], start: int, lead: str) -> int:
-        """Return where the chunk that begins at `start` ends: where it is full, or at a block's end past its half."""
+        """Return the end of the chunk that begins at `start`: where it is full, or a block's end in its second half."""
         used = self._count(lead) if lead else 0
         used = used if used + units[start].tokens <= self._size else 0
         stop, block_end = start, start
@@ -162,7 +162,7 @@ class _Splitter:
         return stop
 
     def _tail(self, units: Sequence[Unit], start: int, stop: int) -> str:
-        """Return the sentences at the end of a chunk that the next one repeats."""
+        """Return the sentences at the end of a chunk that the next chunk repeats."""
         if stop >= len(units) or units[stop].header:
             return ""
         used, first = 0, stop
@@ -172,7 +172,7 @@ class _Splitter:
         return "".join(unit.text for unit in units[first:stop])
 
     def _with_titles(self, titles: Sequence[str], units: list[Unit]) -> list[Unit]:
-        """Join the titles to the first unit, and cut that unit where both do not fit into one chunk."""
+        """Join the titles to the first unit. If both do not fit into one chunk, cut the unit."""
         if not titles:
             return units
         text = "".join(f"{title}\n" for title in titles)
@@ -232,12 +232,12 @@ class _Splitter:
                     yield Unit(part, self._count(part))
 
     def _cut(self, text: str, budget: int) -> list[str]:
-        """Cut what is longer than `budget` tokens at its best places; the parts joined are `text`."""
+        """Cut a text into parts of at most `budget` tokens, at the best places. Joined, the parts are `text`."""
         parts = [part for window in _windows(text) for part in _recursive_split(window, budget, self._count)]
         return [piece for part in parts for piece in self._halve(part, budget)]
 
     def _halve(self, text: str, budget: int) -> list[str]:
-        """Halve what no separator made short enough. A single character stays, however many tokens it is."""
+        """Halve a text until each part is at most `budget` tokens. A single character is never cut."""
         if len(text) < 2 or self._count(text) <= budget:
             return [text]
         middle = len(text) // 2
@@ -245,7 +245,7 @@ class _Splitter:
 
 
 def _without_blanks(units: Iterable[Unit]) -> list[Unit]:
-    """Join units of nothing but white space to the unit before, and at the start to the one after."""
+    """Join each unit of only white space to the unit before it; at the start, to the unit after it."""
     kept: list[Unit] = []
     blank = ""
     for unit in units:
@@ -260,7 +260,7 @@ def _without_blanks(units: Iterable[Unit]) -> list[Unit]:
 
 
 def _windows(text: str) -> Iterator[str]:
-    """Cut a text into windows of at most `WINDOW_CHARACTERS`, at a separator where there is one."""
+    """Cut a text into windows of at most `WINDOW_CHARACTERS`, at a separator if possible."""
     start = 0
     while len(text) - start > WINDOW_CHARACTERS:
         window = text[start : start + WINDOW_CHARACTERS]

@@ -1,4 +1,4 @@
-"""The receiving side of Celery: what a message makes this process do, until SIGTERM."""
+"""The receiving side of Celery: it runs the work of each message, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ CONSUMER_SECONDS = 1.0
 
 
 class Consumer(Protocol):
-    """What `consume` needs of a Celery worker. Celery has no types; tests have a consumer of their own."""
+    """The part of a Celery worker that `consume` uses. Celery has no types, and tests use their own consumer."""
 
     @property
-    def exitcode(self) -> int | None: ...
+    def exitcode(self) -> int | None:
+        """The exit code of an ended consumer; None: it was not set."""
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Receive messages until the consumer ends."""
 
 
 def register(app: Celery, *, work: Callable[[], object], reconcile: Callable[[], object]) -> None:
-    """Say what the two messages do."""
+    """Set the functions that the two messages run."""
 
     def on_work() -> None:
         work()
@@ -43,17 +45,17 @@ def register(app: Celery, *, work: Callable[[], object], reconcile: Callable[[],
 
 
 def connect_signals(*, ready: Callable[[], object], shutting_down: Callable[[], object]) -> None:
-    """Call `ready` once messages are received and `shutting_down` at SIGTERM; keep Celery's hands off logging."""
+    """Call `ready` once messages are received, and `shutting_down` at SIGTERM. Keep Celery from changing logging."""
     setup_logging.connect(lambda **_: None, weak=False)
     worker_ready.connect(lambda **_: ready(), weak=False)
     worker_shutting_down.connect(lambda **_: shutting_down(), weak=False)
 
 
 @contextmanager
-def clock(app: Celery) -> Iterator[None]:
-    """Send the reconciler's message at its times during the block.
+def sending_reconcile(app: Celery) -> Iterator[None]:
+    """Send the reconciler's message on schedule during the block.
 
-    From a thread, not with `beat=True`, which forks this process with its threads and its gRPC channels.
+    A thread sends it. `beat=True` would fork this process with its threads and its gRPC channels.
     """
     service = EmbeddedService(app, max_interval=1, thread=True, scheduler_cls="celery.beat:Scheduler")
     service.start()
@@ -66,8 +68,8 @@ def clock(app: Celery) -> Iterator[None]:
 def make_consumer(app: Celery, concurrency: int) -> Consumer:
     """Return a consumer that handles up to `concurrency` messages at the same time, each in a thread.
 
-    Threads, not processes: the embedding model is loaded once, parsing happens in sandboxed children, and numpy,
-    torch, SQL and Milvus calls release the interpreter lock.
+    Threads are better than processes here: the embedding model is loaded once, parsing runs in sandboxed children, and
+    numpy, torch, SQL and Milvus calls release the interpreter lock.
     """
     consumer: Consumer = app.Worker(
         pool="threads",
@@ -82,9 +84,9 @@ def make_consumer(app: Celery, concurrency: int) -> Consumer:
 
 
 def consume(make: Callable[[], Consumer], stopping: threading.Event) -> None:
-    """Receive messages until the consumer ends by itself, which SIGTERM makes it do.
+    """Receive messages until the consumer ends normally, which happens at SIGTERM.
 
-    A consumer that breaks is replaced: a Redis that dies while kombu closes a channel ends it with a defect.
+    A consumer that ends with an error is replaced. This happens when Redis dies while kombu closes a channel.
     """
     while True:
         consumer = make()

@@ -1,4 +1,4 @@
-"""Leases: they are renewed while this process works on their jobs, and a job can ask whether its own still holds."""
+"""Leases: this process renews them while it works on their jobs, and a job can check that its lease still holds."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ class Lease:
     _taken: threading.Event = field(default_factory=threading.Event)
 
     def lost(self) -> bool:
-        """True when the job was cancelled or given to another worker, or when the lease has run out by our clock."""
+        """Return whether the job was cancelled or taken by another worker, or the lease has run out by our clock."""
         return self._taken.is_set() or self.clock() >= self.valid_until
 
     def require(self) -> None:
-        """Raise `LeaseLost` when it is lost. Call this right before every write."""
+        """Raise `LeaseLost` if the lease is lost. Call this directly before every write."""
         if self.lost():
             raise LeaseLost(self.job.id)
 
-    def take_away(self) -> None:
-        """Note that the ledger says that it is lost."""
+    def mark_lost(self) -> None:
+        """Mark the lease as lost, because the ledger says so."""
         self._taken.set()
 
 
 class LeaseKeeper:
-    """One thread that renews all held leases twice a second and learns which were cancelled.
+    """A thread that renews all held leases twice a second, and learns which jobs were cancelled.
 
-    `clock` must go on while the machine sleeps or the process is stopped, so that a late worker knows that it is late.
+    `clock` must continue while the machine sleeps or the process is stopped, so that a late worker knows it is late.
     """
 
     def __init__(self, jobs: Jobs, lease_seconds: float, *, clock: Callable[[], float] = time.time) -> None:
@@ -60,7 +60,7 @@ class LeaseKeeper:
 
     @contextmanager
     def keeping(self, job: Job, claimed_at: float) -> Iterator[Lease]:
-        """Keep the lease of `job` during the block; `claimed_at` is the time of `clock` just before it was claimed."""
+        """Keep the lease of `job` during the block; `claimed_at` is the time of `clock` just before the claim."""
         lease = Lease(job, claimed_at + self._lease_seconds, self._clock)
         with self._lock:
             self._held[job.id] = lease
@@ -71,7 +71,7 @@ class LeaseKeeper:
                 self._held.pop(job.id, None)
 
     def close(self) -> None:
-        """Stop renewing; the leases that are held run out by themselves."""
+        """Stop the renewal. Held leases then run out."""
         self._stop.set()
         self._thread.join(timeout=5)
 
@@ -87,9 +87,9 @@ class LeaseKeeper:
         try:
             lost = self._jobs.renew([lease.job for lease in held.values()], self._lease_seconds)
         except Unavailable:
-            return  # a lease has time left, and ends by itself when that is over
+            return  # each lease is still valid until its own time
         for job_id, lease in held.items():
             if job_id in lost:
-                lease.take_away()
+                lease.mark_lost()
             else:
                 lease.valid_until = now + self._lease_seconds

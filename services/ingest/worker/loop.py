@@ -1,4 +1,4 @@
-"""The worker's loop: it claims a job from the ledger, runs it, and tells the ledger how it ended."""
+"""The worker's loop: it claims a job from the ledger, runs it, and writes its outcome to the ledger."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ LEDGER_SECONDS = 1.0
 class Worker:
     """Claims and runs jobs, one at a time in each thread that calls `work`. Thread-safe.
 
-    `owner` names this process in the ledger. A claim holds for `lease_seconds` and is renewed by `leases`. Once
-    `stopping` is set, nothing more is claimed.
+    `owner` names this process in the ledger. A claim holds for `lease_seconds`, and `leases` renews it. Once `stopping`
+    is set, no more jobs are claimed.
     """
 
     ledger: Ledger
@@ -41,9 +41,9 @@ class Worker:
     stopping: threading.Event
 
     def work(self) -> bool:
-        """Do one job and return True, or return False when none is due.
+        """Do one job and return True, or return False when no job is due.
 
-        It wakes another worker first, so that all of them are busy while there is work.
+        It first wakes another worker if more jobs are due, so all workers are busy while there is work.
         """
         if self.stopping.is_set():
             return False
@@ -56,12 +56,12 @@ class Worker:
         ):
             self._wake_another_if(self.ledger.jobs.any_due)
             self._run(job, claimed_at)
-            if job.document_id:  # a job that waited for this one: nobody has been woken for it
+            if job.document_id:  # no message was sent for a job that waited for this one
                 self._wake_another_if(partial(self.ledger.jobs.any_due_of, job.document_id))
         return True
 
     def _wake_another_if(self, any_due: Callable[[], bool]) -> None:
-        """Wake a worker if a job is due. A ledger that does not answer now must not cost the own job an attempt."""
+        """Wake a worker if a job is due. An outage of the ledger here must not cost the current job an attempt."""
         try:
             if any_due():
                 self.broker.wake()
@@ -76,7 +76,7 @@ class Worker:
                 outcome = self._outcome(job, lease)
         except LeaseLost:
             outcome = "lost"
-            self._note(partial(self.ledger.endings.abandon, job))
+            self._write_outcome(partial(self.ledger.endings.abandon, job))
         seconds = time.perf_counter() - started
         JOBS.labels(job.kind, outcome).inc()
         JOB_SECONDS.labels(job.kind).observe(seconds)
@@ -92,14 +92,14 @@ class Worker:
         except DocumentError as exc:
             self._fail(job, exc.code, exc.detail)
             return exc.code
-        except Unavailable as exc:  # a dependency is at fault: the job waits, and this was no attempt
+        except Unavailable as exc:  # a dependency is at fault: the job waits, and no attempt is counted
             self._put_off(job, RETRY_POLICY.after_outage(job), exc.code, exc.detail)
             return exc.code
         except ServiceError as exc:
             return self._try_again(job, exc.code, exc.detail)
-        except Exception:  # a defect, which must not end the worker: the job is tried again, then it fails
+        except Exception:  # a defect must not end the worker: the job is tried again, and fails in the end
             log.exception("job_failed")
-            detail = f"Something went wrong while indexing; it is logged under request id {job.request_id}."
+            detail = f"An unexpected error occurred during indexing. It is logged under request id {job.request_id}."
             return self._try_again(job, "internal-error", detail)
         return "done"
 
@@ -111,23 +111,23 @@ class Worker:
             self._put_off(job, retry, code, detail)
         return code
 
-    # How the ledger is told
+    # Writing the outcome to the ledger
 
     def _put_off(self, job: Job, retry: Retry, code: str, detail: str) -> None:
-        self._note(partial(self.ledger.endings.put_off, job, retry, code, detail))
+        self._write_outcome(partial(self.ledger.endings.put_off, job, retry, code, detail))
 
     def _fail(self, job: Job, code: str, detail: str) -> None:
         if job.kind is JobKind.REBUILD:
-            self._note(partial(self.ledger.rebuilds.fail, job, detail))
+            self._write_outcome(partial(self.ledger.rebuilds.fail, job, detail))
         else:
-            self._note(partial(self.ledger.endings.fail, job, code, detail))
+            self._write_outcome(partial(self.ledger.endings.fail, job, code, detail))
 
-    def _note(self, write: Callable[[], None]) -> None:
-        """Write to the ledger how a job ended, and wait while the ledger does not answer.
+    def _write_outcome(self, write: Callable[[], None]) -> None:
+        """Write the outcome of a job to the ledger. While the ledger does not answer, wait and try again.
 
-        A job that stayed leased instead would be charged an attempt, and three outages would fail a good document.
-        The worker could do nothing else meanwhile, and the fencing number keeps a late write from changing anything.
-        Raises `Unavailable` once the worker is to stop.
+        Without this wait, the lease would run out and cost the job an attempt, and three outages would fail a good
+        document. The worker has nothing else to do meanwhile, and the fencing number makes a late write harmless.
+        Raises `Unavailable` when the worker must stop.
         """
         while True:
             try:
@@ -138,7 +138,7 @@ class Worker:
                     raise
 
     def close(self) -> None:
-        """Stop renewing leases and end the parsers. The leases that are held run out, and the reconciler finds them."""
+        """Stop the renewal of leases, and end the parsers. Held leases run out, and the reconciler finds their jobs."""
         self.leases.close()
         self.pipeline.parsers.close()
 
@@ -146,8 +146,8 @@ class Worker:
 def look_for_work(worker: Worker, reconciler: Reconciler, pause: float) -> None:
     """Every `pause` seconds until the worker stops, reconcile and do the jobs that are due.
 
-    No message is needed for that. So every job ends while Redis does not answer, and also when a consumer was
-    forgotten by a Redis that started again.
+    This needs no message. So all jobs are done even while Redis does not answer, or when a restarted Redis has
+    forgotten this consumer.
     """
     while not worker.stopping.wait(pause):
         try:
@@ -156,5 +156,5 @@ def look_for_work(worker: Worker, reconciler: Reconciler, pause: float) -> None:
                 pass
         except Unavailable as exc:
             log.warning("ledger_unavailable", detail=exc.detail)
-        except Exception:  # a defect in one round must not end the thread that all work depends on
+        except Exception:  # a defect in one round must not end this thread
             log.exception("look_for_work_failed")

@@ -1,4 +1,4 @@
-"""The worker as a process: built from the settings, run until SIGTERM. Entry point `zhiwen-worker`."""
+"""Builds a worker from the settings and runs it until SIGTERM. Entry point `zhiwen-worker`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zhiwen.common.web import configuration_errors_end_the_process, migrated_led
 from zhiwen.ingest.parsing import ParserLimits, ParserPool
 from zhiwen.ingest.settings import WorkerSettings
 from zhiwen.ingest.worker.broker import Broker, make_celery, redis_url_for_celery
-from zhiwen.ingest.worker.consumer import clock, connect_signals, consume, make_consumer, register
+from zhiwen.ingest.worker.consumer import connect_signals, consume, make_consumer, register, sending_reconcile
 from zhiwen.ingest.worker.leases import LeaseKeeper
 from zhiwen.ingest.worker.loop import Worker, look_for_work
 from zhiwen.ingest.worker.pipeline import Pipeline
@@ -28,12 +28,12 @@ from zhiwen.ingest.worker.reconciler import Reconciler
 
 
 def owner_name() -> str:
-    """Return a name for this process that no other process ever has."""
+    """Return a name for this process that no other process ever gets."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
 def build_worker(settings: WorkerSettings, broker: Broker) -> Worker:
-    """Build a worker and all it needs from the settings."""
+    """Return a worker with all its parts, built from the settings."""
     ledger = migrated_ledger(settings)
     limits = ParserLimits(
         memory_bytes=settings.parser_memory_bytes,
@@ -62,7 +62,7 @@ def build_worker(settings: WorkerSettings, broker: Broker) -> Worker:
 
 
 def main() -> None:
-    """Run a worker and its reconciler until SIGTERM; the jobs in hand are finished first."""
+    """Run a worker and its reconciler until SIGTERM. Claimed jobs are finished first."""
     with configuration_errors_end_the_process():
         settings = WorkerSettings()
         configure_logging("worker", settings.log_level, settings.log_format)
@@ -76,7 +76,7 @@ def main() -> None:
         worker.pipeline.embedders.preload(settings.embedding_model)
         reconciler.reconcile()
         reconciler.remove_forgotten_originals(since=0.0)
-        with closing(worker), _looking_for_work(worker, reconciler, settings.reconcile_seconds), clock(app):
+        with closing(worker), _looking_for_work(worker, reconciler, settings.reconcile_seconds), sending_reconcile(app):
             consume(lambda: make_consumer(app, settings.worker_concurrency), worker.stopping)
 
 
@@ -87,7 +87,7 @@ def _open_metrics(settings: WorkerSettings) -> None:
 
 @contextmanager
 def _looking_for_work(worker: Worker, reconciler: Reconciler, pause: float) -> Iterator[None]:
-    """Run `look_for_work` in a thread during the block; then wait for the job that it may have in hand."""
+    """Run `look_for_work` in a thread during the block, and then wait for its current job."""
     thread = threading.Thread(target=look_for_work, args=(worker, reconciler, pause), name="look-for-work")
     thread.start()
     try:

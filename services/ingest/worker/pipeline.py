@@ -1,7 +1,7 @@
-"""What a worker does for each kind of job: it parses, chunks, embeds and indexes a document, or removes things.
+"""The work of each kind of job: parse, chunk, embed and index a document, or remove data.
 
-A job may die at any line, and another worker then does it again. So every write to Milvus is a delete, or an upsert
-under ids that are the same each time, and one ledger transaction at the end decides what becomes visible.
+A worker may die at any line, and another worker then does the job again. So every write to Milvus is a delete, or an
+upsert with ids that are the same each time. One ledger transaction at the end decides what becomes visible.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from zhiwen.ingest.worker.chunking import chunk_blocks
 from zhiwen.ingest.worker.leases import Lease
 
 Report = Callable[[DocumentStatus, int, int], None]
-"""Takes a stage, how many units of it are done, and how many there are. Raises `LeaseLost` when the job is lost."""
+"""Takes a stage, the number of units done, and the total number. Raises `LeaseLost` when the job is lost."""
 
 PROGRESS_SECONDS = 0.2
 
@@ -37,7 +37,7 @@ PROGRESS_SECONDS = 0.2
 class Pipeline:
     """Runs jobs. Thread-safe: several jobs run at once and share the parser children and the embedders.
 
-    `batch` chunks are embedded and written at a time. A cancel waits for one batch, and a crash loses one.
+    `batch` chunks are embedded and written at a time. A cancel waits for at most one batch, and a crash loses one.
     """
 
     ledger: Ledger
@@ -48,10 +48,10 @@ class Pipeline:
     batch: int = 128
 
     def run(self, job: Job, lease: Lease) -> None:
-        """Do a job, up to its end in the ledger.
+        """Do a job, and record its end in the ledger.
 
-        `lease` says whether the job is still ours. Raises `LeaseLost` when it is not, `DocumentError` when the document
-        is at fault, and any other `ServiceError` when something else is.
+        `lease` says whether this worker still holds the job. Raises `LeaseLost` when it does not, `DocumentError` when
+        the document is at fault, and another `ServiceError` when something else is.
         """
         match job.kind:
             case JobKind.INGEST:
@@ -91,12 +91,12 @@ class Pipeline:
             self.ledger.rebuilds.skip(job)
             return
 
-        # No progress is reported: the document goes on answering, and its status stays as it is.
+        # No progress is reported: the document stays searchable, and its status does not change.
         chunks, terms = self._index(generation, document, lease, lambda status, done, total: lease.require())
         self.ledger.rebuilds.finish(job, chunks, terms)
 
     def _index(self, generation: Generation, document: Document, lease: Lease, report: Report) -> tuple[int, bytes]:
-        """Write the complete set of chunks of a document's version. Return their number and their term statistics."""
+        """Write all chunks of a document's version to a generation; return their number and their term statistics."""
         embedder = self._embedder_of(generation)
         report(DocumentStatus.PARSING, 0, document.bytes)
         blocks = self._parse(document, lease)
@@ -119,8 +119,8 @@ class Pipeline:
         if embedder.dimension != generation.dimension:
             raise DocumentError(
                 "dimension-mismatch",
-                f"The model {generation.embedding_model} gives {embedder.dimension} numbers, "
-                f"the knowledge base was made for {generation.dimension}.",
+                f"The model {generation.embedding_model} gives vectors of {embedder.dimension} numbers; "
+                f"the knowledge base was built with {generation.dimension}.",
             )
         return embedder
 
@@ -134,14 +134,14 @@ class Pipeline:
             raise LeaseLost("cancelled while parsing") from exc
 
     def _verify(self, generation: Generation, document: Document, expected: int, lease: Lease) -> None:
-        """Raise `Unavailable` unless exactly the expected chunks are stored. An earlier attempt may have left more."""
+        """Raise `Unavailable` unless exactly `expected` chunks are stored. An earlier attempt may have left more."""
         count = self.store.count(generation.collection, document.id, document.version)
         if count == expected:
             return
         if count > expected:
             lease.require()
             self.store.delete(generation.collection, document.id, document.version)
-        raise Unavailable("chunks-incomplete", f"{count} of {expected} chunks were found after writing them.")
+        raise Unavailable("chunks-incomplete", f"{expected} chunks were written, but {count} were found.")
 
     # Removals
 
@@ -150,7 +150,7 @@ class Pipeline:
         version = job.version if job.kind is JobKind.PURGE else None
         for collection in self.ledger.endings.collections_to_clear(job):
             if collection in present:
-                lease.require()  # the version may have been retried, and may answer by now
+                lease.require()  # the version may have been retried, and may be live by now
                 self.store.delete(collection, str(job.document_id), version)
 
     def _retire(self, job: Job) -> None:
@@ -162,13 +162,13 @@ class Pipeline:
         self.ledger.rebuilds.finish_retire(job)
 
     def remove_originals(self, released: Sequence[str]) -> None:
-        """Remove those of the originals (their sha256) that no version names."""
+        """Remove the originals in `released` (their sha256) that no version names."""
         for sha256 in released:
             self.ledger.originals.remove_if_unreferenced(sha256, partial(self.originals.remove, sha256))
 
 
 class _Progress:
-    """Writes progress to the ledger, every 0.2 s at most: each write is a transaction, and people see no more."""
+    """Writes progress to the ledger, at most every 0.2 s: each write is a transaction, and people see no difference."""
 
     def __init__(self, jobs: Jobs, job: Job) -> None:
         self._jobs = jobs
@@ -190,7 +190,7 @@ class _Writer:
         self._terms = TermStatistics.empty()
 
     def rows(self, chunks: Sequence[Chunk]) -> list[ChunkRow]:
-        """Embed chunks and return their rows. A heading is embedded with its text: it says what the text is about."""
+        """Embed chunks and return their rows. A heading is embedded with the text, because it tells the subject."""
         texts = [with_heading(chunk.heading, chunk.text) for chunk in chunks]
         vectors = self._embedder.embed_passages(texts)
         sparse = [document_vector(analyze(text)) for text in texts]
@@ -209,5 +209,5 @@ class _Writer:
         ]
 
     def terms(self) -> bytes:
-        """Return how many of the document's chunks hold each term, as `TermStatistics` keeps it."""
+        """Return the term statistics of the document's chunks, as the bytes of `TermStatistics`."""
         return self._terms.to_bytes()

@@ -1,4 +1,4 @@
-"""The reconciler: it ends jobs whose workers died too often, wakes workers, and removes originals that nobody names."""
+"""The reconciler: it ends jobs whose workers died too often, wakes workers, and removes unreferenced originals."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from zhiwen.ingest.worker.pipeline import Pipeline
 log = structlog.get_logger(__name__)
 
 FORGOTTEN_SECONDS = 3600.0
-"""Each round looks among the originals used in so many seconds; a worker that starts looks among all."""
+"""Each round checks the originals that were used in this time. A worker that starts checks all originals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """Compares the ledger with what is being done, in rounds. Every worker runs one; they do not disturb each other.
+    """Finds work that is stuck, in rounds. Every worker has a reconciler; they do not disturb each other.
 
-    `lease_seconds` is how long a claim holds. Originals used more recently than that are left alone: an upload may be
-    storing them.
+    `lease_seconds` is how long a claim holds. Originals that were used within this time are left alone: an upload may
+    be storing them.
     """
 
     ledger: Ledger
@@ -31,7 +31,7 @@ class Reconciler:
     lease_seconds: float
 
     def reconcile(self) -> None:
-        """End what died too often, and wake a worker if a job is due."""
+        """Do one round: end jobs whose workers died too often, wake a worker, and remove unreferenced originals."""
         self.ledger.rebuilds.reconcile()
         if given_up := self.ledger.endings.reconcile():
             log.warning("jobs_given_up", count=given_up)
@@ -40,10 +40,10 @@ class Reconciler:
         self.remove_forgotten_originals(since=self.ledger.database.now() - FORGOTTEN_SECONDS)
 
     def remove_forgotten_originals(self, *, since: float) -> None:
-        """Remove the originals last used since that time (seconds since 1970) that no version names.
+        """Remove the originals that were last used after `since` (seconds since 1970) and that no version names.
 
-        Whoever stored or released them died. An upload may store one of them just now: both take the same lock, and
-        the upload stores it again.
+        The process that stored or released them has died. If an upload stores one of them at this moment, both take the
+        same lock, and the upload stores it again.
         """
         before = self.ledger.database.now() - self.lease_seconds
         try:

@@ -63,7 +63,7 @@ class CollectionStatistics:
 
     def _refresh(self, summed: _Summed, base: KnowledgeBase) -> None:
         started = self._clock()
-        live = self._ledger.documents.live_sets(base.live.id)
+        live = self._ledger.documents.live_pairs(base.live.id)
         gone = set(summed.parts) - live
         missing = sorted(live - set(summed.parts))
         new: dict[Key, bytes] = {}

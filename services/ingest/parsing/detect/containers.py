@@ -1,4 +1,4 @@
-"""A look inside zip and OLE containers before a reader opens them: their true type, encryption, and archive bombs.
+"""Inspects zip and OLE containers before a reader opens them: their true type, encryption, and archive bombs.
 
 Sources: [MS-OFFCRYPTO] 2.3 (EncryptedPackage), ODF 1.2 part 3 (manifest encryption), [MS-OXMSG] 2.2.
 """
@@ -20,7 +20,7 @@ FLAG_ENCRYPTED = 0x1
 
 
 def encrypted() -> DocumentError:
-    """Return the error for a file that wants a password."""
+    """Return the error for a file that needs a password."""
     return DocumentError("encrypted", "This file is protected by a password. Save it without one and upload it again.")
 
 
@@ -71,7 +71,7 @@ def _zip_media_type(archive: zipfile.ZipFile, media_type: str) -> str:
 
 
 def _main_parts() -> list[tuple[str, str]]:
-    """Return what the names of members begin with, and the media type: the surest mark of each format first."""
+    """Return pairs of a member name's beginning and its media type; the surest mark of each format comes first."""
     parts = [(place, mark, known.media_type) for known in formats_in("zip") for place, mark in enumerate(known.marks)]
     return [(mark, media_type) for _, mark, media_type in sorted(parts, key=lambda part: part[0])]
 
@@ -79,7 +79,7 @@ def _main_parts() -> list[tuple[str, str]]:
 def _refuse_encrypted_parts(archive: zipfile.ZipFile, names: set[str]) -> None:
     for name in names & {"META-INF/manifest.xml", "META-INF/encryption.xml"}:
         text = archive.read(name)
-        # EPUB fonts may be obfuscated without the text being so: only content encryption counts there.
+        # In an EPUB, fonts may be obfuscated while the text is not. Only encrypted content counts.
         if b"encryption-data" in text or (b"EncryptedData" in text and b"xhtml" in text):
             raise encrypted()
 
@@ -98,5 +98,5 @@ def _inspect_ole(path: Path, media_type: str) -> str:
         if streams.intersection(known.marks):
             return known.media_type
     if BY_MEDIA_TYPE[media_type].container == "ole":
-        raise DocumentError("corrupt", "This file holds no document of the kind its name says. Save it again.")
+        raise DocumentError("corrupt", "This file does not hold a document of the type in its name. Save it again.")
     raise media.unsupported("")

@@ -1,7 +1,8 @@
-"""Bytes of a text file to text: the encoding is found from the bytes; what the file declares is only a hint.
+"""Decodes text files. The encoding is found from the bytes; the declaration in the file is only a hint.
 
-Order: byte order mark, UTF-16/32 by their zeros, valid UTF-8, UTF-8 with a few broken bytes, then the legacy
-encodings, each judged by how much of the outcome is everyday writing. A declaration that lies loses to the bytes.
+The order is: byte order mark, UTF-16 or UTF-32 by their zero bytes, valid UTF-8, UTF-8 with a few broken bytes, then
+the legacy encodings. The best legacy encoding is the one whose text has the most everyday characters. If a declaration
+contradicts the bytes, the bytes win.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ BOMS = (
 )
 DECLARATION = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]{2,40})""", re.IGNORECASE)
 LEGACY = ("gb18030", "big5hkscs", "cp932", "euc_kr")
-# Declared names, and the superset that people mean by them (WHATWG Encoding Standard, section 4.2).
+# Declared names, and the superset that is meant by each (WHATWG Encoding Standard, section 4.2).
 SUPERSETS = {
     "gb2312": "gb18030",
     "gbk": "gb18030",
@@ -42,7 +43,7 @@ EVERYDAY_HAN = frozenset(
 
 
 def decode_text(data: bytes, declared: str | None = None) -> str:
-    """Return the text of `data`; `declared` is an encoding named outside of it (a mail header). Never raises."""
+    """Return the text of `data`; `declared` is an encoding named elsewhere, as in a mail header. Never raises."""
     encoding = find_encoding(data, declared)
     return data.decode(encoding, "replace").removeprefix("\ufeff")
 
@@ -62,7 +63,7 @@ def find_encoding(data: bytes, declared: str | None = None) -> str:
 
 
 def _wide_encoding(sample: bytes) -> str | None:
-    """Return the UTF-16 or UTF-32 in which bytes without a mark are text, None where there is none."""
+    """Return the UTF-16 or UTF-32 encoding of bytes without a byte order mark; None if they are in neither."""
     zeros = sample.count(0)
     if not zeros or (zeros * 5 < len(sample) and _is_mostly_utf8(sample)):
         return None
@@ -72,7 +73,7 @@ def _wide_encoding(sample: bytes) -> str | None:
             return encoding
     shares = {encoding: _readable_share(sample, encoding) for encoding in ("utf-16-le", "utf-16-be")}
     best = max(shares, key=lambda encoding: shares[encoding])
-    # Text has spaces, digits or line ends: half of its zeros stand on one side only.
+    # Text has spaces, digits or line ends, so most zero bytes are at even or most at odd places.
     return best if shares[best] > 0.9 and _one_sided_zeros(sample) else None
 
 
@@ -130,7 +131,7 @@ def _known(name: str | None) -> str | None:
 
 
 def _everyday_share(sample: bytes, encoding: str) -> float:
-    """Return how much of the non-ASCII text is everyday Chinese, kana or Hangul; -1 where the bytes do not fit."""
+    """Return the share of everyday Chinese, kana or Hangul in the non-ASCII text; -1 if the bytes do not decode."""
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(sample)
     except (UnicodeDecodeError, LookupError):

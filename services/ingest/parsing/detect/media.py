@@ -1,4 +1,4 @@
-"""What a file is: told by its content first, then by its name. Pure, cheap, and never parses anything."""
+"""Detects the media type of a file by its content first, then by its name. Pure, cheap, and without parsing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zhiwen.common.errors import DocumentError
 from zhiwen.ingest.parsing.detect.decode import find_encoding
 from zhiwen.ingest.parsing.registry import BY_SUFFIX, FORMATS, Container, formats_in
 
-# The media types that are told by more than the table of formats says.
+# The media types that need more than the table of formats to be detected.
 TEXT = "text/plain"
 HTML = "text/html"
 XML = "application/xml"
@@ -40,10 +40,10 @@ MAIL_HEADER_NAMES = re.compile(r"^(?:from|to|subject|date|received|mime-version|
 
 
 def detect_media_type(head: bytes, name: str) -> str:
-    """Return the media type of a file from its first bytes (8 KiB are plenty) and its name.
+    """Return the media type of a file from its first bytes (8 KiB are enough) and its name.
 
-    A zip that is no office document is `application/zip`, which the caller unpacks. Raises DocumentError:
-    `empty-file` for no bytes at all, `unsupported-type` for what no reader here understands.
+    A zip that is not an office document is `application/zip`, and the caller unpacks it. Raises DocumentError:
+    `empty-file` for no bytes, `unsupported-type` for a type without a reader.
     """
     if not head:
         raise DocumentError("empty-file", "The file is empty (0 bytes). Upload it again.")
@@ -52,7 +52,7 @@ def detect_media_type(head: bytes, name: str) -> str:
     if found == ZIP:
         return _zip_type(head, suffix)
     if found == OLE:
-        # An encrypted .docx is an OLE container too: the reader looks inside.
+        # An encrypted .docx is also an OLE container. The reader inspects it.
         return _by_name(suffix, "ole") or _by_name(suffix, "zip") or DOC
     if found is not None:
         return found
@@ -62,7 +62,7 @@ def detect_media_type(head: bytes, name: str) -> str:
 
 
 def unsupported(suffix: str) -> DocumentError:
-    """Return the error for a type that no reader understands."""
+    """Return the error for a type without a reader."""
     if suffix in SUPPORTED_SUFFIXES:
         said = f"The content is not that of a {suffix} file. Open it where it was made, and save it again."
     else:

@@ -1,4 +1,4 @@
-"""CSV and TSV: the delimiter is found, rows may be ragged, the header is told from its cells."""
+"""Reads CSV and TSV. It finds the delimiter and the header; rows may have different lengths."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MAX_FIELD_CHARACTERS = 2**31 - 1
 
 
 def read_csv(path: Path) -> Iterator[Block]:
-    """Yield the rows of a file with comma, semicolon, tab or bar between its cells."""
+    """Yield the rows of a file as table blocks. Its delimiter is a comma, semicolon, tab or vertical bar."""
     yield from _read(path, None)
 
 
 def read_tsv(path: Path) -> Iterator[Block]:
-    """Yield the rows of a file with tabs between its cells."""
+    """Yield the rows of a file as table blocks. Its delimiter is a tab."""
     yield from _read(path, "\t")
 
 
@@ -35,7 +35,7 @@ def _read(path: Path, delimiter: str | None) -> Iterator[Block]:
 
 
 def find_delimiter(text: str) -> str:
-    """Return the delimiter that splits the first lines most evenly; a comma where none does."""
+    """Return the delimiter that splits the first lines most evenly; a comma if none does."""
     lines = [line for line in text[:65536].splitlines()[:SAMPLE_LINES] if line.strip()]
 
     def evenness(delimiter: str) -> tuple[int, int]:

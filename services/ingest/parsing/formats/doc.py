@@ -1,6 +1,6 @@
-"""Word documents of 1993-2003 ([MS-DOC]): text pieces, heading styles and tables, read from the OLE streams.
+"""Reads Word documents of 1993-2003 ([MS-DOC]): text pieces, heading styles and tables, from the OLE streams.
 
-Where that fails and LibreOffice is installed, it converts the file to .docx.
+If that fails and LibreOffice is installed, LibreOffice converts the file to .docx.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.formats import doc_fib
 from zhiwen.ingest.parsing.formats.doc_fib import Paragraph, Piece
 from zhiwen.ingest.parsing.formats.docx import read_docx
-from zhiwen.ingest.parsing.formats.legacy_office import damaged, or_by_libreoffice
+from zhiwen.ingest.parsing.formats.legacy_office import damaged, read_or_convert
 from zhiwen.ingest.parsing.text.normalise import Outline, one_line
 from zhiwen.ingest.parsing.text.tables import table_blocks
 
@@ -29,7 +29,7 @@ CONTROL_TEXT = str.maketrans({"\x0b": "\n", "\x0e": "\n", "\x1e": "-", "\xa0": "
 
 def read_doc(path: Path) -> Iterator[Block]:
     """Yield the blocks of a .doc file; raises DocumentError `encrypted`, `corrupt`."""
-    yield from or_by_libreoffice(path, "doc", _read, read_docx)
+    yield from read_or_convert(path, "doc", _read, read_docx)
 
 
 def _read(path: Path) -> Iterator[Block]:
@@ -59,7 +59,7 @@ def _stream(container: olefile.OleFileIO, name: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Styles:
-    """Finds the properties of the paragraph at a character position, through its place in the file."""
+    """Finds the properties of the paragraph at a character position, by its byte position in the file."""
 
     pieces: Sequence[Piece]
     paragraphs: Sequence[Paragraph]
@@ -132,7 +132,7 @@ class _Story:
 
 
 def visible_text(raw: str) -> str:
-    """Return what a reader sees: the results of fields without their instructions, and no marks of objects or notes."""
+    """Return the visible text: the results of fields without their instructions, and no marks of objects or notes."""
     parts: list[str] = []
     hidden: list[bool] = []
     for character in raw:

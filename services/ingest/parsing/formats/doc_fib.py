@@ -1,4 +1,4 @@
-"""The binary structures of a .doc file that say where its text is and what its paragraphs are. Pure functions on bytes.
+"""The binary structures of a .doc file that locate its text and describe its paragraphs. Pure functions on bytes.
 
 Source: [MS-DOC] 2.5 (Fib), 2.8.35 (PlcPcd), 2.9.38 (Clx), 2.9.174 (PapxFkp), 2.2.5 (Sprm); for Word 6 and 95 the
 layout of "Microsoft Word 6.0 Binary File Format".
@@ -22,15 +22,17 @@ SPRM_IN_TABLE, SPRM_ROW_END, SPRM_INNER_ROW_END = 0x2416, 0x2417, 0x244C
 SPRM_OUTLINE_LEVEL, SPRM_LIST = 0x2640, 0x460B
 SPRM_TABLE_DEFINITION = 0xD608
 OPERAND_BYTES = {0: 1, 1: 1, 2: 2, 3: 4, 4: 2, 5: 2, 7: 3}
-# From the language of the installed Word to the code page of its 8-bit text.
+# The code page of 8-bit text, by the language of the Word program that wrote it.
 CODE_PAGES = {0x0804: "gb18030", 0x1004: "gb18030", 0x0404: "big5hkscs", 0x0C04: "big5hkscs", 0x0411: "cp932"}
 
 
 @dataclass(frozen=True, slots=True)
 class Fib:
-    """The file information block: where the text and its properties lie.
+    """The file information block: the places of the text and its properties.
 
-    Lengths are in characters. `other_stories` are (length, whether it is shown) of footnotes, headers and so on.
+    Lengths are in characters. `other_stories` holds pairs of (length, is shown) for footnotes, headers and so on. `clx`
+    and `papx` are pairs of (offset, length) in the table stream. `plain_text` is the (start, end) of the text in Word 6
+    and 95.
     """
 
     table_stream: str | None
@@ -44,7 +46,7 @@ class Fib:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of text: its first character position, where it lies in the file, bytes a character."""
+    """A run of text: its first character position, its byte offset in the file, and its bytes per character."""
 
     start: int
     offset: int
@@ -54,7 +56,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """The properties of the text between two places in the file (bytes)."""
+    """The properties of the text between two byte positions in the file."""
 
     start: int
     end: int
@@ -138,7 +140,7 @@ def _pieces(word: bytes, plc: bytes, encoding: str) -> Iterator[Piece]:
         offset = (address & ~PIECE_COMPRESSED) // (2 if compressed else 1)
         data = word[offset : offset + length * (1 if compressed else 2)]
         text = data.decode("cp1252" if compressed else "utf-16-le", "replace")
-        # A character beyond U+FFFF is one here and two positions in the file; padding keeps later positions right.
+        # A character above U+FFFF is one here, but two positions in the file. Padding keeps later positions right.
         yield Piece(positions[index], offset, 1 if compressed else 2, _one_per_position(text, length))
 
 
@@ -148,7 +150,7 @@ def _one_per_position(text: str, length: int) -> str:
 
 
 def paragraphs(word: bytes, table: bytes, fib: Fib) -> list[Paragraph]:
-    """Return the paragraphs that have properties, in file order; an empty list where they cannot be read."""
+    """Return the paragraphs that have properties, in file order; an empty list if they cannot be read."""
     offset, length = fib.papx
     plc = table[offset : offset + length]
     count = (len(plc) - 4) // 8

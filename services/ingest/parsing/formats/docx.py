@@ -1,7 +1,7 @@
-"""Word documents (ECMA-376 part 1, section 17), Transitional and Strict: read from the XML itself.
+"""Reads Word documents (ECMA-376 part 1, section 17), Transitional and Strict, from their XML.
 
-Headings by style or outline level, lists, tables row by row, text boxes, formulas, footnotes; deleted text stays out.
-Pages are counted where Word has left its page breaks.
+It reads headings by style or outline level, lists, tables row by row, text boxes, formulas and footnotes. Deleted text
+is left out. Pages are counted if Word has stored its page breaks.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def _has_pages(root: etree._Element) -> bool:
 def _page_breaks(element: etree._Element) -> int:
     rendered = sum(1 for _ in element.iter("{*}lastRenderedPageBreak"))
     hard = sum(attribute(found, "type") == "page" for found in element.iter("{*}br"))
-    return max(rendered, hard)  # Word leaves a rendered break after each hard one: a pair counts once
+    return max(rendered, hard)  # Word stores a rendered break after each hard one: a pair counts once
 
 
 class _Body:
-    """Reads the children of a body in order, keeping the outline and the page."""
+    """Reads the children of a body in order, and keeps track of the outline and the page."""
 
     def __init__(self, styles: dict[str, Style], numbering: Numbering, *, has_pages: bool) -> None:
         self._styles = styles

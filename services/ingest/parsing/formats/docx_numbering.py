@@ -1,4 +1,4 @@
-"""The numbers that Word shows but does not store: `第一章`, `1.2`, `（三）` (ECMA-376 part 1, section 17.9).
+"""Computes the numbers that Word shows but does not store: `第一章`, `1.2`, `（三）` (ECMA-376 part 1, section 17.9).
 
 People cite laws and contracts by these numbers, so they belong to the text.
 """
@@ -26,7 +26,7 @@ MAX_NUMBER = 9999
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How a level is shown: `text` with `%1` for the number of the first level and so on."""
+    """The format of a list level. In `text`, `%1` stands for the number of the first level, and so on."""
 
     start: int
     format: str
@@ -48,12 +48,12 @@ class Numbering:
                 self._list_of[attribute(element, "numId") or ""] = _value(element, "abstractNumId")
 
     def level_of_style(self, number: str, style: str) -> int:
-        """Return the level of a list that belongs to a paragraph style; 0 where none does."""
+        """Return the level of list `number` that belongs to a paragraph style; 0 if none does."""
         levels = self._lists.get(self._list_of.get(number, ""), {})
         return next((depth for depth, level in levels.items() if level.style and level.style == style), 0)
 
     def label(self, number: str, depth: int) -> str:
-        """Return what stands before the next paragraph of list `number` at level `depth` (from 0); `-` for a bullet."""
+        """Return the label of the next paragraph of list `number` at level `depth` (from 0); `-` for a bullet."""
         key = self._list_of.get(number, "")
         levels = self._lists.get(key, {})
         level = levels.get(depth)

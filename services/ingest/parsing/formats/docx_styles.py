@@ -1,4 +1,4 @@
-"""Paragraph styles of Word (ECMA-376 part 1, section 17.7): which paragraphs are headings, code, or numbered."""
+"""Paragraph styles of Word (ECMA-376 part 1, section 17.7): they mark headings, code and numbered paragraphs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_ANCESTORS = 10
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What a style says: its outline level (1-9, 0 for none), code or not, its list and the level in it (from 0)."""
+    """A paragraph style: its outline level (1-9, 0 for none), whether it is code, its list and list level (from 0)."""
 
     level: int = 0
     code: bool = False
@@ -28,7 +28,7 @@ class Style:
 
 
 def read_styles(root: etree._Element | None, numbering: Numbering) -> dict[str, Style]:
-    """Return the paragraph styles by id, with what they inherit."""
+    """Return the paragraph styles by id, with inherited properties."""
     raw = {
         attribute(style, "styleId") or "": style
         for style in (root if root is not None else ())
@@ -58,7 +58,7 @@ def _resolve(style_id: str, raw: Mapping[str, etree._Element], numbering: Number
 
 
 def _own(style: etree._Element) -> Style | None:
-    """Return what a style says itself, None where it says nothing."""
+    """Return the properties that a style itself sets; None if it sets none."""
     name = _value(style, "name")
     heading = HEADING_STYLE.match(name)
     if heading:
@@ -72,7 +72,7 @@ def _own(style: etree._Element) -> Style | None:
 
 
 def paragraph_style(paragraph: etree._Element, styles: Mapping[str, Style]) -> Style:
-    """Return the style of a paragraph with what the paragraph itself says over it."""
+    """Return the style of a paragraph, replaced by what the paragraph itself sets."""
     named = paragraph.find("{*}pPr/{*}pStyle")
     style = styles.get(attribute(named, "val") or "", Style()) if named is not None else Style()
     level = _outline_level(paragraph)

@@ -1,4 +1,4 @@
-"""HTML: visible text with headings, lists, tables and code; scripts, styles and hidden parts left out."""
+"""Reads HTML: visible text with headings, lists, tables and code. Scripts, styles and hidden parts are left out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPACES = re.compile(r"[ \t\r\f]*\n\s*")
 
 
 def read_html(path: Path) -> Iterator[Block]:
-    """Yield the blocks of an HTML page in any encoding; its title is the heading where it has no `h1`."""
+    """Yield the blocks of an HTML page in any encoding. Without an `h1`, its title is the heading."""
     yield from html_blocks(decode_text(path.read_bytes()))
 
 
@@ -43,8 +43,8 @@ def html_blocks(text: str) -> Iterator[Block]:
 def tree_blocks(root: etree._Element, *, office: bool = False) -> Iterator[Block]:
     """Yield the blocks of a parsed page.
 
-    `office` says that an office program made the document. Its tables hold data whatever stands in their cells, and
-    their cells tell whether the first row is a header; a table of a web page may be layout, and marks its header.
+    `office` means that the page comes from an office document. There, every table holds data, and the cells of the
+    first row decide whether it is a header. On a web page, a table may be layout, and a header is marked as such.
     """
     walker = _Walker(office=office)
     title = root.find("head/title")
@@ -62,7 +62,7 @@ def tree_blocks(root: etree._Element, *, office: bool = False) -> Iterator[Block
 
 
 class _Walker:
-    """Collects inline text and turns it into a block wherever a block-level element begins or ends."""
+    """Collects inline text, and turns it into a block when a block-level element begins or ends."""
 
     def __init__(self, *, office: bool) -> None:
         self._office = office
@@ -160,7 +160,7 @@ def _hidden(element: etree._Element) -> bool:
 
 
 def _texts(element: etree._Element) -> Iterator[str]:
-    """Yield the visible text inside an element, line breaks as newlines."""
+    """Yield the visible text inside an element, with newlines for line breaks."""
     skipping: etree._Element | None = None
     for event, inner in etree.iterwalk(element, events=("start", "end")):
         name = local_name(inner)
@@ -189,7 +189,7 @@ def _collapse(text: str) -> str:
 
 
 def _is_data_table(table: etree._Element) -> bool:
-    """A table that holds tables, headings or lists is a page layout and read as running text."""
+    """Return whether a table holds data. A table that holds tables, headings or lists is page layout: running text."""
     return all(inner is table for inner in table.iter("table", *HEADINGS, *LISTS, "pre"))
 
 

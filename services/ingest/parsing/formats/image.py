@@ -1,4 +1,4 @@
-"""Pictures of text (PNG, JPEG, TIFF with any number of pages) through OCR."""
+"""Reads pictures of text (PNG, JPEG, TIFF with any number of pages) by OCR."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zhiwen.ingest.parsing.text.normalise import clean_text
 
 MAX_FRAMES = 500
 REFUSED_PIXELS = 4 * MAX_PIXELS
-# Tesseract reads letters of 20 to 40 pixels best; a small screenshot is doubled.
+# Tesseract reads letters of 20 to 40 pixels best, so a small screenshot is doubled in size.
 SMALL_SIDE = 1_000
 
 
@@ -26,7 +26,9 @@ def read_image(path: Path) -> Iterator[Block]:
     with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
         for number, frame in enumerate(ImageSequence.Iterator(image), start=1):
             if frame.width * frame.height > REFUSED_PIXELS:
-                raise DocumentError("image-too-large", "This image has over 160 million pixels. Save it smaller.")
+                raise DocumentError(
+                    "image-too-large", "This image has more than 160 million pixels. Save it with fewer pixels."
+                )
             for paragraph in paragraphs(clean_text(_text(frame))):
                 yield Block(paragraph, page=number)
             if number >= MAX_FRAMES:

@@ -1,4 +1,4 @@
-"""JSON and JSON Lines: a block for each record, a line `name: value` for each value, the path of names as heading."""
+"""Reads JSON and JSON Lines: one block per record, one line `name: value` per value, the path of names as heading."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from zhiwen.ingest.parsing.formats.plain import plain_blocks
 from zhiwen.ingest.parsing.text.normalise import MAX_HEADING_CHARACTERS
 
 HEADING_LEVELS = 4
-# Up to this size, a record of a list is one block with all that is nested in it.
+# Up to this size, a record of a list is one block with everything nested in it.
 RECORD_CHARACTERS = 2_000
 
 
 def read_json(path: Path) -> Iterator[Block]:
-    """Yield the records of a JSON file; what is no JSON is read as plain text.
+    """Yield the records of a JSON file. A file that is not JSON is read as plain text.
 
-    Raises RecursionError for a file nested deeper than the interpreter goes.
+    Raises RecursionError if the nesting is too deep for the interpreter.
     """
     text = decode_text(path.read_bytes())
     try:
@@ -32,7 +32,7 @@ def read_json(path: Path) -> Iterator[Block]:
 
 
 def read_json_lines(path: Path) -> Iterator[Block]:
-    """Yield a record for each line; a line that is no JSON is a paragraph."""
+    """Yield a record for each line. A line that is not JSON is a paragraph."""
     for line in decode_text(path.read_bytes()).splitlines():
         try:
             value = _loads(line) if line.strip() else None
@@ -43,12 +43,12 @@ def read_json_lines(path: Path) -> Iterator[Block]:
 
 
 def _loads(text: str) -> Any:
-    # Numbers stay as they are written: no rounding, and none is too long.
+    # Numbers stay text: they are not rounded, and none is too long.
     return json.loads(text, parse_int=str, parse_float=str, strict=False)
 
 
 def record_blocks(value: Any, heading: tuple[str, ...]) -> Iterator[Block]:
-    """Yield the blocks of a value under the path `heading`: its own lines first, then what is nested in it."""
+    """Yield the blocks of a value under the path `heading`: its own lines first, then its nested records."""
     lines: list[str] = []
     nested: list[tuple[tuple[str, ...], Any]] = []
     for name, inner in _members(value):
@@ -80,7 +80,7 @@ def _is_record(value: Any) -> bool:
 
 
 def _lines(name: str, value: Any) -> Iterator[str]:
-    """Yield `name: value`, a list of plain values on one line, anything deeper with dotted names."""
+    """Yield lines `name: value`: a list of plain values on one line, deeper values with dotted names."""
     stack: list[tuple[str, Any]] = [(name, value)]
     while stack:
         label, current = stack.pop()

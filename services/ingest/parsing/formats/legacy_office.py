@@ -1,4 +1,4 @@
-"""What the readers of .doc and .ppt share: their error, and LibreOffice as the second way where it is installed."""
+"""Shared by the readers of .doc and .ppt: their error, and the conversion by LibreOffice if it is installed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Reader = Callable[[Path], Iterator[Block]]
 
 
 def damaged() -> DocumentError:
-    """Return the error for a file whose structure cannot be followed."""
+    """Return the error for a file whose structure is broken."""
     return DocumentError(
         "corrupt", "This file is damaged or very old. Open it in Office and save it as .docx or .pptx."
     )
 
 
-def or_by_libreoffice(path: Path, kind: str, read: Reader, read_converted: Reader) -> Iterator[Block]:
-    """Yield what `read` finds.
+def read_or_convert(path: Path, kind: str, read: Reader, read_converted: Reader) -> Iterator[Block]:
+    """Yield the blocks that `read` finds in the file.
 
-    Where it finds the file damaged and `soffice` is installed, LibreOffice converts the file, and what
-    `read_converted` finds in the outcome is yielded.
+    If `read` reports a damaged file and `soffice` is installed, LibreOffice converts the file of this `kind` (`doc` or
+    `ppt`) to the newer format, and `read_converted` reads the result.
     """
     try:
         blocks = list(read(path))

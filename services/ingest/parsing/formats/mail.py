@@ -1,4 +1,4 @@
-"""Mails (RFC 5322): the subject as heading, who wrote to whom and when, then the body as `unstructured` reads it."""
+"""Reads mails (RFC 5322): the subject as heading, then sender, recipients and date, then the body."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ def read_mail(path: Path) -> Iterator[Block]:
     heading = (subject,) if subject else ()
     if subject:
         yield Block(subject, "heading")
-    yield from envelope([(name, _header(message, name)) for name in SHOWN], attachment_names(message), heading)
+    yield from header_block([(name, _header(message, name)) for name in SHOWN], attachment_names(message), heading)
     copy = Path("document.eml")
     copy.write_bytes(message.as_bytes(policy=email.policy.SMTP.clone(refold_source="none")))
-    yield from under(heading, mail_body(copy, "eml"))
+    yield from under_heading(heading, mail_body(copy, "eml"))
 
 
-def envelope(fields: list[tuple[str, str]], attachments: list[str], heading: tuple[str, ...]) -> Iterator[Block]:
-    """Yield the block that says who wrote to whom and when, and what was attached."""
+def header_block(fields: list[tuple[str, str]], attachments: list[str], heading: tuple[str, ...]) -> Iterator[Block]:
+    """Yield a block of header `fields`, such as sender and date, and of the names of attachments."""
     lines = [f"{name}: {value}" for name, value in fields if value]
     lines += [f"Attachment: {name}" for name in attachments]
     if lines:
         yield Block("\n".join(lines), "list", heading)
 
 
-def under(heading: tuple[str, ...], blocks: Iterator[Block]) -> Iterator[Block]:
-    """Yield `blocks` with `heading` above their own headings."""
+def under_heading(heading: tuple[str, ...], blocks: Iterator[Block]) -> Iterator[Block]:
+    """Yield `blocks` with `heading` in front of their own heading paths."""
     return (replace(block, heading=heading + block.heading) for block in blocks)
 
 
 def attachment_names(message: EmailMessage) -> list[str]:
-    """Return the names of what is attached."""
+    """Return the file names of the attachments."""
     names = (part.get_filename() for part in message.walk() if part.get_content_disposition() == "attachment")
     return [one_line(name) for name in names if name]
 
@@ -62,13 +62,13 @@ def _header(message: EmailMessage, name: str) -> str:
     try:
         value = str(message.get(name, ""))
     except (ValueError, TypeError, IndexError, AttributeError, UnicodeError):
-        # The stdlib's header parser stumbles over damaged dates and addresses.
+        # The header parser of the standard library fails on damaged dates and addresses.
         return ""
     return one_line(value.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
 
 
 def _mend_charset(part: EmailMessage) -> None:
-    """Write a text part anew as UTF-8, decoded by what its bytes are and not only by what it declares."""
+    """Convert a text part to UTF-8. Its encoding is found from its bytes; its declaration is only a hint."""
     if part.is_multipart() or part.get_content_maintype() != "text" or part.get_content_disposition() == "attachment":
         return
     payload = part.get_payload(decode=True)

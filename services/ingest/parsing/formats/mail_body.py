@@ -1,4 +1,4 @@
-"""The body of a mail, as `unstructured` reads it. Only this module imports `unstructured`."""
+"""Reads the body of a mail with `unstructured`. Only this module imports `unstructured`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from zhiwen.ingest.parsing.formats.markup import local_name, parse_html
 from zhiwen.ingest.parsing.text.normalise import Outline
 from zhiwen.ingest.parsing.text.tables import table_blocks
 
-# Languages are not asked for: their detection is slow and nothing here needs it.
+# No language detection: it is slow, and nothing here needs it.
 NO_LANGUAGE = [""]
 KINDS = {"ListItem": "list", "CodeSnippet": "code"}
 DROPPED = frozenset({"PageBreak", "Image", "FormKeysValues"})
 
 
 def mail_body(path: Path, kind: str) -> Iterator[Block]:
-    """Yield the body of a mail (`eml` or `msg`), its HTML version where it has one; attachments are not opened."""
+    """Yield the body of a mail of this `kind` (`eml` or `msg`), as HTML if it has that. Attachments are not opened."""
     quiet_spacy.install()
-    # Imported here: it takes more than a second, and only after the stand-in is in place.
+    # Imported here, because it takes more than a second and the stand-in for spaCy must be installed first.
     if kind == "eml":
         from unstructured.partition.email import partition_email as partition
     else:
@@ -33,7 +33,7 @@ def mail_body(path: Path, kind: str) -> Iterator[Block]:
 
 
 def element_blocks(elements: Iterable[Any]) -> Iterator[Block]:
-    """Yield blocks for unstructured's elements; list items that follow each other are one block."""
+    """Yield the blocks of unstructured's elements. Consecutive list items are one block."""
     outline = Outline()
     for kind, group in groupby(elements, key=lambda element: str(element.category)):
         if kind == "ListItem":

@@ -1,4 +1,4 @@
-"""Markdown: blocks by its structure, text as in its source. Inline marks and links stay, for models know them."""
+"""Reads Markdown: blocks by its structure, with the source text. Models know inline marks and links, so they stay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zhiwen.ingest.parsing.detect.decode import decode_text
 from zhiwen.ingest.parsing.text.normalise import Outline, clean_text
 
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n(?:---|\.\.\.)(?:\n|\Z)", re.S)
-# `#标题` without a space is no heading in CommonMark, but whoever writes it means one.
+# `#标题` without a space is not a heading in CommonMark, but its author means one.
 TIGHT_HEADING = re.compile(r"^(#{1,6})([\u4e00-\u9fff][^\n]*)(?:\n|\Z)")
 KINDS = {
     "paragraph_open": "paragraph",
@@ -30,7 +30,7 @@ LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 
 
 def read_markdown(path: Path) -> Iterator[Block]:
-    """Yield the top-level blocks of a CommonMark file (with GitHub's tables)."""
+    """Yield the top-level blocks of a CommonMark file with GitHub's tables."""
     yield from markdown_blocks(clean_text(decode_text(path.read_bytes())))
 
 

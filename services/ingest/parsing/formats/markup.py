@@ -1,4 +1,4 @@
-"""Safe XML and HTML trees: no network, no DTD, no entities; too deep is an error and not a crash."""
+"""Parses XML and HTML safely: no network, no DTD, no entities, and an error instead of a crash when too deep."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def parse_xml(data: bytes) -> etree._Element:
 
 
 def unsafe_xml() -> DocumentError:
-    """Return the error for XML with entities of its own: bombs and reads of local files are made of them."""
+    """Return the error for XML that declares entities: they can expand without limit, or read local files."""
     return DocumentError(
         "unsafe-xml", "This file declares XML entities, which are not expanded. Save it without a DTD."
     )
@@ -45,14 +45,14 @@ def _as_document_error(exc: etree.XMLSyntaxError) -> DocumentError:
 
 
 def too_deep() -> DocumentError:
-    """Return the error for a file that is nested deeper than any reader goes."""
+    """Return the error for a file that is nested too deeply."""
     return DocumentError("too-deep", "This file is nested too deeply to be read. Save it in a flatter form.")
 
 
 def parse_html(text: str) -> etree._Element | None:
     """Return the root of an HTML page, however broken it is; None when it holds no element.
 
-    Raises DocumentError `too-deep` past 2,048 levels, where libxml2 would drop what follows without a word.
+    Raises DocumentError `too-deep` beyond 2,048 levels, where libxml2 would silently drop the rest.
     """
     parser = etree.HTMLParser(encoding="utf-8", no_network=True, recover=True, huge_tree=True, remove_comments=True)
     root = etree.fromstring(text.encode("utf-8", "replace"), parser)
@@ -68,7 +68,7 @@ def local_name(element: etree._Element) -> str:
 
 
 def attribute(element: etree._Element, name: str) -> str | None:
-    """Return an attribute by its local name, whatever its namespace (Transitional and Strict files differ there)."""
+    """Return an attribute by its local name in any namespace (Transitional and Strict files use different ones)."""
     for key, value in element.attrib.items():
         if str(key).rpartition("}")[2] == name:
             return str(value)
@@ -76,7 +76,7 @@ def attribute(element: etree._Element, name: str) -> str | None:
 
 
 def resolve_part(base: str, target: str) -> str:
-    """Return the zip name of a relationship's target seen from the part `base`."""
+    """Return the zip name of a relationship's `target`, relative to the part `base`."""
     if target.startswith("/"):
         return target[1:]
     parts: list[str] = []

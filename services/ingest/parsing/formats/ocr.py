@@ -1,4 +1,4 @@
-"""Text in pictures by the `tesseract` program, Chinese and English. Pages are rendered first."""
+"""Recognises Chinese and English text in pictures with the program `tesseract`. PDF pages are rendered first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POINTS_PER_INCH = 72
 
 
 def recognise_page(page: pypdfium2.PdfPage) -> str:
-    """Return the text of a PDF page's rendering at 200 dpi (less for a huge page)."""
+    """Return the text of a PDF page, rendered at 200 dpi, or less for a huge page."""
     width, height = page.get_size()
     scale = DOTS_PER_INCH / POINTS_PER_INCH
     pixels = max(1.0, width * height * scale * scale)
@@ -36,22 +36,22 @@ def recognise_page(page: pypdfium2.PdfPage) -> str:
 def recognise(image: Path) -> str:
     """Return the text of an image file.
 
-    Raises DocumentError: `no-text` where tesseract or its languages are missing, `corrupt`, `parse-timeout`.
+    Raises DocumentError: `no-text` if tesseract or its languages are missing, `corrupt`, `parse-timeout`.
     """
     program = shutil.which("tesseract")
     if program is None:
-        raise missing()
+        raise ocr_missing()
     command = [program, str(image), "-", "-l", "+".join(LANGUAGES), "--psm", "3"]
     done = run_program(command)
     heartbeat.beat()
     if done.code and b"Error opening data file" in done.errors:
-        raise missing()
+        raise ocr_missing()
     if done.code:
         raise DocumentError("corrupt", "This image cannot be read. Save it as PNG and upload it again.")
     return close_wide_gaps(done.output.decode("utf-8", "replace"))
 
 
-def missing() -> DocumentError:
+def ocr_missing() -> DocumentError:
     """Return the error that names what to install."""
     return DocumentError(
         "no-text",

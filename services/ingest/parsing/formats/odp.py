@@ -1,4 +1,4 @@
-"""OpenDocument presentations (ODF 1.3 part 3, `draw:page`): slide by slide from the XML itself."""
+"""Reads OpenDocument presentations (ODF 1.3 part 3, `draw:page`) slide by slide from their XML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zhiwen.ingest.parsing.text.tables import table_blocks
 
 
 def read_odp(path: Path) -> Iterator[Block]:
-    """Yield the blocks of each slide; `page` is the slide number, the title frame is the heading."""
+    """Yield the blocks of each slide. `page` is the slide number, and the title frame is the heading."""
     with zipfile.ZipFile(path) as archive:
         root = parse_xml(archive.read("content.xml"))
     for number, slide in enumerate(root.iter("{*}page"), start=1):

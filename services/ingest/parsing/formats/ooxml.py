@@ -1,4 +1,4 @@
-"""The common ground of Office Open XML (ECMA-376): a zip of XML parts that refer to each other by relationships."""
+"""The package format of Office Open XML (ECMA-376): a zip of XML parts that refer to each other by relationships."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zhiwen.ingest.parsing.formats.markup import attribute, local_name, parse_xm
 
 
 class Package:
-    """An open package; parts are parsed on demand and never with entities. Closes with `with`."""
+    """An open package, to be used with `with`. Parts are parsed on demand and never with entities."""
 
     def __init__(self, path: Path) -> None:
         self._zip = zipfile.ZipFile(path)
@@ -25,15 +25,17 @@ class Package:
         self._zip.close()
 
     def part(self, name: str) -> etree._Element | None:
-        """Return the root of a part, None where the package has no such part."""
+        """Return the root of a part; None if the package has no such part."""
         real = self._names.get(name.lower())
         return parse_xml(self._zip.read(real)) if real is not None else None
 
     def required(self, name: str) -> etree._Element:
-        """Return the root of a part; raises DocumentError `corrupt` where it is missing."""
+        """Return the root of a part. Raises DocumentError `corrupt` if it is missing."""
         root = self.part(name)
         if root is None:
-            raise DocumentError("corrupt", "This file lacks its main part. Open it in its own program, save it again.")
+            raise DocumentError(
+                "corrupt", "This file lacks its main part. Open it in its own program and save it again."
+            )
         return root
 
     def names(self, prefix: str) -> list[str]:
@@ -41,7 +43,7 @@ class Package:
         return sorted(name for name in self._names if name.startswith(prefix))
 
     def relations(self, name: str) -> dict[str, tuple[str, str]]:
-        """Return the relationships of a part: id to (kind, zip name of the target); external ones are left out."""
+        """Return the relationships of a part by id: (kind, zip name of the target). External ones are left out."""
         folder, _, leaf = name.rpartition("/")
         root = self.part(f"{folder}/_rels/{leaf}.rels" if folder else f"_rels/{leaf}.rels")
         found: dict[str, tuple[str, str]] = {}
@@ -53,6 +55,6 @@ class Package:
         return found
 
     def main_part(self, fallback: str) -> str:
-        """Return the zip name of the part that the package is about."""
+        """Return the zip name of the main part; `fallback` if the package does not name it."""
         kinds = dict(self.relations("").values())
         return kinds.get("officeDocument", fallback)

@@ -1,4 +1,4 @@
-"""Outlook messages ([MS-OXMSG]): fields through python-oxmsg, the body as `unstructured` reads it."""
+"""Reads Outlook messages ([MS-OXMSG]): fields with python-oxmsg, the body with `unstructured`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from oxmsg import Message
 
 from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.detect.containers import encrypted
-from zhiwen.ingest.parsing.formats.mail import envelope, under
+from zhiwen.ingest.parsing.formats.mail import header_block, under_heading
 from zhiwen.ingest.parsing.formats.mail_body import mail_body
 from zhiwen.ingest.parsing.text.normalise import one_line
 
@@ -30,5 +30,5 @@ def read_outlook(path: Path) -> Iterator[Block]:
         yield Block(subject, "heading")
     to = ", ".join(f"{r.name} <{r.email_address}>" for r in message.recipients)
     fields = [("From", one_line(message.sender or "")), ("To", one_line(to))]
-    yield from envelope([*fields, ("Date", str(message.sent_date or ""))], list(filter(None, attached)), heading)
-    yield from under(heading, mail_body(path, "msg"))
+    yield from header_block([*fields, ("Date", str(message.sent_date or ""))], list(filter(None, attached)), heading)
+    yield from under_heading(heading, mail_body(path, "msg"))

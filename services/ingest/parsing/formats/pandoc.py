@@ -1,6 +1,6 @@
-"""RTF, OpenDocument text, EPUB, reStructuredText and Org: pandoc turns them into HTML, which our HTML reader reads.
+"""Reads RTF, OpenDocument text, EPUB, reStructuredText and Org: pandoc converts them to HTML for our HTML reader.
 
-Pandoc gets the document on its standard input and runs with `--sandbox`: it reads no other file and fetches nothing.
+Pandoc gets the document on its standard input and runs with `--sandbox`: it reads no other file and uses no network.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from zhiwen.ingest.parsing.text.normalise import clean_text, one_line
 OPTIONS = ("--sandbox", "--to=html", "--wrap=none", "--mathjax", "--syntax-highlighting=none")
 # A title in the metadata of a document becomes its first heading.
 TITLE_TEMPLATE = '$if(title)$<h1 class="title">$title$</h1>$endif$\n$body$\n'
-# What programs write where the author has given no title.
+# What programs write if the author has given no title.
 NO_TITLES = frozenset({"unknown", "unknown title", "untitled"})
 # Exit codes of the Haskell runtime: the heap is exhausted, the stack overflows.
 OUT_OF_MEMORY = 251
 STACK_OVERFLOW = 2
 NOTE_MARKS = frozenset({"footnote-ref", "footnote-back"})
-# Where a directive would read another file, pandoc's sandbox gives up the whole document.
+# If a directive reads another file, pandoc with its sandbox refuses the whole document.
 FILE_OPTION = re.compile(r"^[ \t]+:(?:file|url):.*$", re.MULTILINE)
 
 
@@ -52,12 +52,12 @@ def read_epub(path: Path) -> Iterator[Block]:
 
 
 def read_org(path: Path) -> Iterator[Block]:
-    """Yield the blocks of an Org file in any encoding; what it includes is not read."""
+    """Yield the blocks of an Org file in any encoding. Included files are not read."""
     yield from _blocks("org", _source(path).encode(), titled=True)
 
 
 def read_rst(path: Path) -> Iterator[Block]:
-    """Yield the blocks of a reStructuredText file in any encoding; what its directives include is not read."""
+    """Yield the blocks of a reStructuredText file in any encoding. Included files are not read."""
     yield from _blocks("rst", FILE_OPTION.sub("", _source(path)).encode())
 
 
@@ -66,9 +66,9 @@ def _source(path: Path) -> str:
 
 
 def _blocks(kind: str, data: bytes, *, titled: bool = False) -> Iterator[Block]:
-    """Yield the blocks of a document, its footnotes last and under no heading.
+    """Yield the blocks of a document, with its footnotes last and without a heading.
 
-    `titled` says that the title stands in the metadata of this kind of document only.
+    `kind` is pandoc's name of the format. `titled` means that the title of such a document is only in its metadata.
     """
     root = parse_html(_html(kind, data, titled=titled))
     if root is None:
@@ -97,7 +97,7 @@ def _html(kind: str, data: bytes, *, titled: bool) -> str:
 
 
 def _program() -> str:
-    """Return the path of the pandoc that the package pypandoc-binary carries."""
+    """Return the path of the program pandoc in the package pypandoc-binary."""
     package = find_spec("pypandoc")
     if package is None or package.origin is None:
         raise DocumentError("unsupported-type", "Reading this file needs the Python package pypandoc-binary.")
@@ -105,7 +105,7 @@ def _program() -> str:
 
 
 def _drop_idle_title(root: etree._Element) -> None:
-    """Remove a title that says nothing, or that the document's own first heading repeats."""
+    """Remove a title that says nothing, or that the first heading of the document repeats."""
     headings = list(islice(root.iter("h1", "h2", "h3", "h4", "h5", "h6"), 2))
     if not headings or headings[0].get("class") != "title":
         return
@@ -116,7 +116,7 @@ def _drop_idle_title(root: etree._Element) -> None:
 
 
 def _take_notes(root: etree._Element) -> list[etree._Element]:
-    """Take the footnotes and their marks out of the tree, and return the footnotes, each a paragraph or more."""
+    """Remove the footnotes and their marks from the tree; return the sections of footnotes."""
     for link in list(root.iter("a")):
         if link.get("class") in NOTE_MARKS:
             link.tag = "removed"

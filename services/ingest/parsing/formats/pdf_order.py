@@ -1,8 +1,8 @@
-"""Characters of a PDF line back into the order in which they stand on the page.
+"""Puts the characters of a PDF line into the order in which they are seen on the page.
 
-Many writers draw the quotation marks of a Chinese line with another font, in a run of their own. pdfium gives the
-text in drawing order, so that `“主要官员”` comes out as `“”主要官员`. To ask for the place of every character is slow:
-only pages that show the symptom (an empty pair of quotation marks or brackets) are asked.
+Many programs draw the quotation marks of a Chinese line with another font, in a separate run. pdfium gives the text in
+drawing order, so `“主要官员”` becomes `“”主要官员`. To read the place of every character is slow, so it is done only
+for pages that show the symptom: an empty pair of quotation marks or brackets.
 
 Lines and columns stay in the order in which they are drawn, which is the order of reading in most files.
 """
@@ -35,7 +35,7 @@ class Placed(NamedTuple):
 
 
 def ordered_text(text_page: pypdfium2.PdfTextPage) -> str:
-    """Return the text of a page, its lines put in visual order where they seem to be out of it."""
+    """Return the text of a page. If its characters seem to be out of order, its lines are put into visual order."""
     text = str(text_page.get_text_bounded(errors="ignore"))
     if not seems_disordered(text):
         return text
@@ -43,14 +43,14 @@ def ordered_text(text_page: pypdfium2.PdfTextPage) -> str:
 
 
 def seems_disordered(text: str) -> bool:
-    """Tell whether a page shows an empty pair of quotation marks or brackets, or a closing mark and then an opening."""
+    """Return whether a text has an empty pair of quotation marks or brackets, or a closing mark before an opening."""
     return EMPTY_PAIR.search(text) is not None
 
 
 def line_text(line: Sequence[Placed]) -> str:
     """Return the text of a line from left to right.
 
-    A line that is not level (turned text, a formula) or that is written from right to left keeps its drawing order.
+    A line that is not level (rotated text, a formula) or that is written from right to left keeps its drawing order.
     """
     placed = [(chr(code) if code <= MAX_CODE_POINT else "", x) for code, x, _ in line]
     if _is_level(line) and not _is_right_to_left(character for character, _ in placed):
@@ -76,7 +76,7 @@ def _lines(text_page: pypdfium2.PdfTextPage) -> list[list[Placed]]:
         if code == LINE_FEED:
             lines.append([])
         elif code != CARRIAGE_RETURN:
-            # A space that pdfium has put in has no place of its own: it stays behind the character before it.
+            # A space that pdfium has inserted has no place: it stays after the character before it.
             if raw.FPDFText_IsGenerated(text_page.raw, index) != 1:
                 raw.FPDFText_GetCharOrigin(text_page.raw, index, x, y)
             lines[-1].append(Placed(code, x.value, y.value))

@@ -1,4 +1,4 @@
-"""Plain text: paragraphs between empty lines, chapter lines as headings, form feeds as pages."""
+"""Reads plain text: paragraphs between empty lines, chapter lines as headings, form feeds as page ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_plain(path: Path) -> Iterator[Block]:
 
 
 def plain_blocks(text: str) -> Iterator[Block]:
-    """Yield the paragraphs of `text`; pages are counted where it has form feeds."""
+    """Yield the paragraphs of `text`. Pages are counted if it has form feeds."""
     pages = text.split("\f")
     outline = Outline()
     for number, page_text in enumerate(pages, start=1):

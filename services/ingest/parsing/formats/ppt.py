@@ -1,6 +1,6 @@
-"""PowerPoint slides of 1997-2003 ([MS-PPT]): the text of each live slide, its title as heading, then its notes.
+"""Reads PowerPoint slides of 1997-2003 ([MS-PPT]): the text of each present slide with its title, then its notes.
 
-Records are found through the persist directory, so that deleted and older states of a slide are not read.
+Records are found through the persist directory, so deleted slides and older states of a slide are not read.
 Source: [MS-PPT] 2.3 (records and persist objects), 2.4.14 (SlideListWithText), 2.9.41-44 (text atoms).
 """
 
@@ -15,7 +15,7 @@ import olefile
 
 from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.detect.containers import encrypted
-from zhiwen.ingest.parsing.formats.legacy_office import damaged, or_by_libreoffice
+from zhiwen.ingest.parsing.formats.legacy_office import damaged, read_or_convert
 from zhiwen.ingest.parsing.formats.pptx import read_pptx
 from zhiwen.ingest.parsing.text.normalise import one_line
 
@@ -33,7 +33,7 @@ MAX_EDITS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record: its type, its instance number and where its body lies in the stream (bytes)."""
+    """A record: its type, its instance number, and the byte positions of its body in the stream."""
 
     kind: int
     instance: int
@@ -44,7 +44,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A run of text and the type of place that it fills (0 and 6 are titles, 2 is notes)."""
+    """A run of text, and the type of its placeholder (0 and 6 are titles, 2 is notes)."""
 
     kind: int
     text: str
@@ -52,7 +52,7 @@ class Text:
 
 def read_ppt(path: Path) -> Iterator[Block]:
     """Yield the blocks of a .ppt file; `page` is the slide number. Raises DocumentError `encrypted`, `corrupt`."""
-    yield from or_by_libreoffice(path, "ppt", _read, read_pptx)
+    yield from read_or_convert(path, "ppt", _read, read_pptx)
 
 
 def _read(path: Path) -> Iterator[Block]:
@@ -78,7 +78,7 @@ def _last_edit(stream: bytes, user: bytes) -> int:
 
 
 def records(stream: bytes, start: int, end: int) -> Iterator[Record]:
-    """Yield the records between two places; stops at the first that does not fit."""
+    """Yield the records between two byte positions. Stop at the first record that is too long."""
     while start + HEADER.size <= end:
         version, kind, length = HEADER.unpack_from(stream, start)
         body = start + HEADER.size
@@ -89,7 +89,7 @@ def records(stream: bytes, start: int, end: int) -> Iterator[Record]:
 
 
 def texts(stream: bytes, start: int, end: int, depth: int = 0) -> Iterator[Text]:
-    """Yield the text atoms between two places, containers included."""
+    """Yield the text atoms between two byte positions, also those inside containers; `depth` is the nesting so far."""
     kind = 4
     for record in records(stream, start, end):
         body = stream[record.start : record.end]
@@ -112,7 +112,7 @@ class _Slides:
         self._document = self._object(document)
 
     def _persist_directory(self, offset: int) -> tuple[dict[int, int], int]:
-        """Return persist ids to places in the stream, newest first, and the id of the document."""
+        """Return the newest byte position in the stream by persist id, and the persist id of the document."""
         found: dict[int, int] = {}
         document = 0
         for _ in range(MAX_EDITS):
@@ -153,7 +153,7 @@ class _Slides:
             yield from _slide_blocks(found, number)
 
     def _listed(self, which: int) -> Iterator[tuple[int, Record, list[Text]]]:
-        """Yield (slide id, its container, its texts in the outline; for notes the texts drawn on their page)."""
+        """Yield (slide id, its container, its texts in the outline). For notes, the texts are those on their page."""
         children = records(self._stream, self._document.start, self._document.end)
         lists = [record for record in children if record.kind == SLIDE_LIST and record.instance == which]
         for listing in lists:
@@ -186,7 +186,7 @@ def _slide_blocks(found: list[Text], number: int) -> Iterator[Block]:
 
 
 def _loose_text(stream: bytes) -> Iterator[Block]:
-    """Yield every text of a file whose directory is damaged."""
+    """Yield all texts of a file with a damaged directory. Raises DocumentError `corrupt` if there is none."""
     found = list(dict.fromkeys(text.text for text in texts(stream, 0, len(stream))))
     if not found:
         raise damaged()

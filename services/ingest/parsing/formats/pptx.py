@@ -1,4 +1,4 @@
-"""PowerPoint slides (ECMA-376 part 1, section 19): titles, text, tables, charts and speaker's notes, slide by slide."""
+"""Reads PowerPoint slides (ECMA-376 part 1, section 19): titles, text, tables, charts and speaker's notes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FURNITURE = frozenset({"sldNum", "dt", "ftr", "hdr", "sldImg"})
 
 
 def read_pptx(path: Path) -> Iterator[Block]:
-    """Yield the blocks of each slide in presentation order; `page` is the slide number."""
+    """Yield the blocks of each slide in the order of the presentation; `page` is the slide number."""
     with Package(path) as package:
         main = package.main_part("ppt/presentation.xml")
         for number, name in enumerate(_slide_names(package, main), start=1):
@@ -80,7 +80,7 @@ def _shape_blocks(
 
 
 def _drawing(root: etree._Element | None, heading: tuple[str, ...], number: int) -> Iterator[Block]:
-    """Yield the words of a chart or a diagram: titles and nodes, then each series as a row."""
+    """Yield the text of a chart or a diagram: titles and nodes, then each series as a row."""
     if root is None:
         return
     words = [_paragraphs(text, " ") for text in root.iter("{*}rich", "{*}t") if local_name(text) == "rich" or len(text)]

@@ -1,9 +1,9 @@
 """A stand-in for spaCy, for `unstructured` only and inside a parser child only.
 
-`unstructured` asks spaCy for sentences, words and tags to guess whether a paragraph is a title or narrative text, and
-downloads an English model at its first use. Its guesses are wrong for Chinese and are not used here (titles are what
-the document marks as such), so it gets a blank pipeline: no download, no tags, and 3 s and 200 MB less than the real
-package with a blank model.
+`unstructured` uses spaCy to guess whether a paragraph is a title or narrative text, and downloads an English model at
+its first use. Its guesses are wrong for Chinese, and our reader ignores them: a title is what the document marks as a
+title. So `unstructured` gets a blank pipeline without a download and without tags. It saves 3 s and 200 MB over the
+real package with a blank model.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ WORD = re.compile(r"[A-Za-z0-9_'-]+|[^\sA-Za-z0-9_'-]")
 
 @dataclass(frozen=True, slots=True)
 class Token:
+    """A word or a sentence, without a tag."""
+
     text: str
     tag_: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Doc:
+    """A text that iterates over its words, as spaCy's `Doc` does."""
+
     text: str
 
     def __iter__(self) -> Iterator[Token]:
@@ -36,7 +40,7 @@ class Doc:
 
 
 class BlankPipeline:
-    """What `spacy.load` returns here."""
+    """The result of `spacy.load`: it makes a `Doc` of each text."""
 
     max_length = 1_000_000
 
@@ -45,7 +49,7 @@ class BlankPipeline:
 
 
 def install() -> None:
-    """Put the stand-in where `import spacy` finds it; must run before `unstructured` is imported."""
+    """Install the stand-in as the module `spacy`. Call this before `unstructured` is imported."""
     if "spacy" not in sys.modules:
         module = ModuleType("spacy", __doc__)
         vars(module)["load"] = lambda *_args, **_kwargs: BlankPipeline()

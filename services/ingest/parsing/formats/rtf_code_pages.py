@@ -1,7 +1,7 @@
-r"""RTF as UTF-8 for pandoc: `\'c4\'e3` under GBK and `\u20320?` both become `你`.
+r"""Converts RTF to UTF-8 for pandoc: `\'c4\'e3` under GBK and `\u20320?` both become `你`.
 
-Pandoc 3.9 knows no Chinese code page, joins no surrogates (`\u-10179?\u-8704?`), and loses the character after a
-replacement: it reads `\u8212?93` as `—3`.
+Pandoc 3.9 does not know Chinese code pages, does not join surrogates (`\u-10179?\u-8704?`), and loses the character
+after a replacement: it reads `\u8212?93` as `—3`.
 
 Source: RTF specification 1.9.1, "Unicode RTF" (`\u`, `\uc`) and "Font Table" (`\fcharset`, `\ansicpg`).
 """
@@ -33,9 +33,9 @@ UNDECODED = re.compile("[\udc80-\udcff]")
 
 
 def as_utf8(data: bytes) -> bytes:
-    """Return an RTF file whose multi-byte characters and `\\u` escapes are written in UTF-8.
+    """Return an RTF file with its multi-byte characters and `\\u` escapes in UTF-8.
 
-    A file that has neither comes back as it is.
+    A file that has neither is returned unchanged.
     """
     page = CODE_PAGE.search(data[:2000])
     default = CODE_PAGES.get(int(page.group(1))) if page else None
@@ -47,11 +47,11 @@ def as_utf8(data: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """What holds until a group ends.
+    """The state of a group, which holds until the group ends.
 
-    `encoding` is the code page of its bytes, None for one that pandoc knows. `certain` tells that the font names the
-    code page; a code page of the whole file is only probable. `replacements` is how many characters follow a `\\u`
-    for readers that do not know it.
+    `encoding` is the code page of its bytes; None: a code page that pandoc knows. `certain` means that the font names
+    the code page; a code page of the whole file is only probable. `replacements` is the number of characters after a
+    `\\u` escape, for readers that do not know it.
     """
 
     encoding: str | None
@@ -60,7 +60,7 @@ class _Group:
 
 
 class _Translator:
-    """Follows the font of each group, for it decides which code page a byte is in."""
+    """Translates a file and tracks the font of each group, because the font decides the code page of a byte."""
 
     def __init__(self, default: str | None, fonts: dict[int, str | None]) -> None:
         self._default = default
@@ -75,7 +75,7 @@ class _Translator:
         position = 0
         while token := TOKEN.match(data, position):
             position = token.end()
-            if token["word"] == b"bin":  # so many bytes of a picture, which no reader of text needs
+            if token["word"] == b"bin":  # the bytes of a picture, which are not text
                 position += max(0, int(token["number"] or 0))
             else:
                 translated.append(self._token(token))
@@ -129,11 +129,10 @@ class _Translator:
         return characters[skipped:]
 
     def _run(self, run: bytes) -> bytes:
-        """Translate bytes beyond ASCII and what follows them.
+        """Translate a run of non-ASCII bytes and the ASCII text after them.
 
-        The second byte of a character may be written as an ASCII letter or stand there as a bare backslash, hence the
-        whole run is decoded at once. Where the code page is only probable, `\\'e9t` is more likely `ét`: there ASCII
-        letters stand for themselves.
+        The second byte of a character may be an ASCII letter or a bare backslash, so the whole run is decoded at once.
+        If the code page is only probable, `\\'e9t` is more likely `ét`, so ASCII letters stay as they are.
         """
         units = UNIT.findall(run)
         skipped, self._to_skip = self._to_skip, max(0, self._to_skip - len(units))
@@ -156,6 +155,6 @@ def _byte(unit: bytes) -> bytes:
 
 
 def _written(text: str) -> bytes:
-    """Return `text` as RTF in UTF-8; what could not be decoded is written as bytes again."""
+    """Return `text` as RTF in UTF-8. Bytes that could not be decoded are written as escapes."""
     escaped = SPECIAL.sub(r"\\\g<0>", text)
     return UNDECODED.sub(lambda match: f"\\'{ord(match.group()) - 0xDC00:02x}", escaped).encode("utf-8", "replace")

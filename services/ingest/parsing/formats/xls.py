@@ -1,4 +1,4 @@
-"""Excel workbooks of 1993-2003 through xlrd: one page a sheet, its name as heading, dates as dates."""
+"""Reads Excel workbooks of 1993-2003 with xlrd: each sheet is a page with its name as heading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Excel workbooks through openpyxl: values, not formulas; one page a sheet, the sheet's name as heading."""
+"""Reads Excel workbooks with openpyxl: values, not formulas. Each sheet is a page with its name as heading."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MAX_COLUMNS = 1_000
 
 
 def read_xlsx(path: Path) -> Iterator[Block]:
-    """Yield the tables of each sheet; raises DocumentError `corrupt` for what is no workbook."""
-    file = path.open("rb")  # openpyxl refuses a path without the right suffix
+    """Yield the tables of each sheet. Raises DocumentError `corrupt` for a file that is not a workbook."""
+    file = path.open("rb")  # an open file, because openpyxl refuses a path without the right suffix
     try:
         book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
     except MemoryError:
@@ -36,7 +36,7 @@ def read_xlsx(path: Path) -> Iterator[Block]:
 
 
 def _rows(sheet: Any) -> Iterator[Sequence[str]]:
-    """Yield the rows of a sheet as text, and stop after 10,000 empty ones in a row."""
+    """Yield the rows of a sheet as text. Stop after 10,000 consecutive empty rows."""
     empty = 0
     for row in sheet.iter_rows(values_only=True):
         texts = [cell_text(value) for value in row[:MAX_COLUMNS]]
@@ -47,7 +47,7 @@ def _rows(sheet: Any) -> Iterator[Sequence[str]]:
 
 
 def cell_text(value: object) -> str:
-    """Return a cell's value as a person would write it: no `.0`, no midnight, nothing for an empty cell."""
+    """Return a cell's value as a person writes it: no `.0`, no time for a date, and no text for an empty cell."""
     if value is None:
         return ""
     if isinstance(value, bool):

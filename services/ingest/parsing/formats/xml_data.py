@@ -1,6 +1,7 @@
-"""XML of any kind: a block for each record, a line `name: value` for each leaf, running text as paragraphs.
+"""Reads XML of any kind: one block per record, one line `name: value` per leaf, running text as paragraphs.
 
-HTML inside (as in feeds) is read as such. Entities are never expanded and nothing is fetched (see `markup`).
+HTML inside an element, as in feeds, is read as HTML. Entities are never expanded, and nothing is downloaded (see
+`markup`).
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ def read_xml(path: Path) -> Iterator[Block]:
 
 
 def as_utf8(data: bytes) -> bytes:
-    """Return XML as UTF-8 without its declaration, whatever encoding it is in or claims to be in."""
+    """Return XML as UTF-8 without its declaration. The true encoding is found from the bytes."""
     if find_encoding(data) == "utf-8" and b"encoding" not in data[:200]:
         return data.lstrip()
     return DECLARATION.sub("", decode_text(data)).strip().encode("utf-8", "replace")
 
 
 class _Records:
-    """Collects the leaves of an element until a larger one ends."""
+    """Collects the lines of leaf elements into a block, until an element with children ends."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []

@@ -1,0 +1,1 @@
+"""The parser children: a pool of sandboxed processes that read documents."""

@@ -1,4 +1,4 @@
-"""The program of a parser child: read a request, read the document, write its blocks or its error, again and again.
+"""The program of a parser child: for each request, it reads a document and writes its blocks or its error.
 
 Started by `process.ParserProcess` as
 `python -m zhiwen.ingest.parsing.runtime.child PARENT_PID ANSWERS_FD MEMORY_BYTES`.
@@ -24,7 +24,7 @@ from zhiwen.ingest.parsing.runtime import heartbeat, sandbox, wire
 BLOCK_OVERHEAD_BYTES = 64
 MAX_RECURSION = 3000
 DOCUMENTS_PER_COLLECTION = 16
-# What the machine lacks at the moment; no document is to blame for it.
+# Errors of the machine, not of a document.
 MACHINE_ERRORS = frozenset(
     {errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES}
 )
@@ -33,11 +33,11 @@ MACHINE_ERRORS = frozenset(
 def main(parent_pid: int, answers_fd: int, memory_bytes: int) -> None:
     """Serve requests from standard input until it ends.
 
-    Raises SystemExit outside of a folder made for a child: everything in the current folder is removed after each
+    Raises SystemExit unless the current folder was made for a child, because everything in it is removed after each
     document.
     """
     if not Path.cwd().name.startswith(wire.FOLDER_PREFIX):
-        raise SystemExit("a parser child works only in a folder of its own")
+        raise SystemExit("a parser child works only in its own folder")
     sandbox.die_with_parent(parent_pid)
     sandbox.cut_network()
     sandbox.limit_files()
@@ -81,12 +81,14 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     except Exception as exc:  # whatever a reader's library raises: the file is at fault
         if isinstance(exc, OSError) and exc.errno in MACHINE_ERRORS:
             return {"machine": _where(exc), "retire": True}
-        answer = _error("corrupt", "This file is damaged or not what its name says. Open it, save it again, retry.")
+        answer = _error(
+            "corrupt", "This file is damaged or does not match its name. Open it, save it again, and retry."
+        )
         return {**answer, "cause": _where(exc)}
 
 
 def _where(exc: BaseException) -> str:
-    """Return what was raised and where, for the log: never the exception's text, which may quote the document."""
+    """Return the type and the place of an exception, for the log. Its text may quote the document and is left out."""
     frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
     place = f"{Path(frames[-1].f_code.co_filename).name}:{frames[-1].f_lineno}" if frames else "?"
     return f"{type(exc).__module__}.{type(exc).__qualname__} at {place}"

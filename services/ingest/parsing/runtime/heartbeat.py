@@ -1,4 +1,4 @@
-"""A sign of life from a slow reader: a scan of 300 pages is slow, and not stuck."""
+"""Signs of life from a slow reader: a scan of 300 pages takes long, but is not stuck."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _listeners: list[Callable[[], None]] = []
 
 
 def listen(listener: Callable[[], None]) -> None:
-    """Call `listener` at every beat, instead of any earlier one."""
+    """Call `listener` at every beat. It replaces an earlier listener."""
     _listeners[:] = [listener]
 
 
 def beat() -> None:
-    """Tell the listener, if there is one, that the reader has made a step."""
+    """Tell the listener, if there is one, that the reader has made progress."""
     for listener in _listeners:
         listener()

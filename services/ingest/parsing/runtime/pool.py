@@ -1,4 +1,4 @@
-"""A few parser children, shared by the threads of a worker: documents in, blocks or a typed error out."""
+"""A pool of parser children for the threads of a worker. It turns documents into blocks or a typed error."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from zhiwen.ingest.parsing.runtime.process import (
 
 MEBIBYTE = 1024 * 1024
 DOCUMENTS_PER_CHILD = 200
-# Somebody else may have killed the child: a document gets a second child before it is blamed.
+# A child may die for another reason, so a document gets a second child before it fails.
 CHILDREN_PER_DOCUMENT = 2
 
 
 class ParseCancelled(Exception):
-    """The caller's `cancelled()` returned true; the child was killed, and nothing is left of its work."""
+    """The caller's `cancelled()` returned True. The child was killed, and nothing of its work is left."""
 
 
 class MachineFailed(Exception):
-    """The machine lacks memory, disk or processes; the text says what was raised, and where."""
+    """The machine lacks memory, disk or processes. The text names the exception and its place."""
 
 
 class ReaderFailed(Exception):
-    """The cause of a DocumentError: which exception a reader met, and where; for the log."""
+    """The cause of a DocumentError, for the log: the exception of a reader, and its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParserLimits:
-    """What one document may cost.
+    """The limits for one document.
 
-    `memory_bytes` is address space beyond what an idle child has, `cpu_seconds` and `wall_seconds` are for one
-    document, `output_bytes` is its text in UTF-8. A scan gets `wall_seconds` for each page, and 20 times that in all.
-    A program that a reader runs has the same limit on memory, and the CPU time that is left.
+    `memory_bytes` is address space beyond that of an idle child. `cpu_seconds` and `wall_seconds` are times.
+    `output_bytes` is the size of its text in UTF-8. A scan gets `wall_seconds` for each page, and at most 20 times that
+    in all. A program that a reader runs has the same memory limit, and the remaining CPU time.
     """
 
     memory_bytes: int = 2048 * MEBIBYTE
@@ -57,9 +57,9 @@ class ParserLimits:
 
 
 class ParserPool:
-    """Up to `processes` children, started when first needed and reused.
+    """A pool of up to `processes` children. They are started when needed, and reused. Thread-safe.
 
-    A child is replaced after a crash, a timeout, a cancelled document and after 200 documents. Thread-safe.
+    A child is replaced after a crash, a timeout, a cancelled document, or 200 documents.
     """
 
     def __init__(self, processes: int, limits: ParserLimits | None = None) -> None:
@@ -69,16 +69,16 @@ class ParserPool:
         self._idle: list[ParserProcess] = []
         self._busy: set[ParserProcess] = set()
         self._closed = False
-        # The kernel ties a child's life to the thread that started it, hence one thread that stays.
+        # The kernel kills a child when the thread that started it ends, so one permanent thread starts them all.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parser-starter")
         self._starter.submit(self._start_first)
 
     def parse(self, path: Path, name: str, cancelled: Callable[[], bool] = lambda: False) -> list[Block]:
-        """Return the blocks of the document at `path`, in reading order; the suffix of `name` helps to tell its type.
+        """Return the blocks of the document at `path`, in reading order. The suffix of `name` helps to detect its type.
 
-        Blocks until a child is free. `cancelled` is asked about every 0.2 s. Raises DocumentError for a document that
-        cannot be read or costs more than the limits, Unavailable (retryable) when the machine lacks memory, disk or
-        processes, ParseCancelled, and RuntimeError when the pool is closed.
+        Waits until a child is free. `cancelled` is called about every 0.2 s. Raises DocumentError for a document that
+        cannot be read or exceeds the limits, Unavailable (retryable) when the machine lacks memory, disk or processes,
+        ParseCancelled, and RuntimeError when the pool is closed.
         """
         while not self._slots.acquire(timeout=POLL_SECONDS):
             if cancelled():
@@ -89,7 +89,7 @@ class ParserPool:
             self._slots.release()
 
     def close(self) -> None:
-        """Kill all children, busy ones too: their callers get RuntimeError. May be called twice."""
+        """Kill all children. Callers that wait for a busy child get RuntimeError. May be called twice."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -133,7 +133,8 @@ class ParserPool:
         if machine is not None:
             raise Unavailable("parser-unavailable", "The parser lacks memory, disk or processes.") from machine
         raise DocumentError(
-            "parser-crashed", "The parser crashed on this file twice. Open it in its own program, save it again, retry."
+            "parser-crashed",
+            "The parser crashed on this file twice. Open it in its own program, save it again, and retry.",
         )
 
     def _ask(self, request: dict[str, Any], cancelled: Callable[[], bool]) -> dict[str, Any]:
@@ -160,7 +161,7 @@ class ParserPool:
             self._give_back(child, retire=True)
 
     def _start_busy(self) -> ParserProcess:
-        with self._lock:  # the first child may have become ready while this one waited for the starter
+        with self._lock:  # the first child may have become ready meanwhile
             child = self._idle.pop() if self._idle else None
         child = child or self._start()
         with self._lock:

@@ -1,4 +1,4 @@
-"""One parser child, seen from its parent: start it, give it a document, wait for the answer, kill it."""
+"""A parser child, seen from its parent: start it, send it a document, wait for the answer, kill it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGE_ROOT = str(Path(__file__).resolve().parents[4])
 
 
 class ChildGone(Exception):
-    """The child ended without an answer; `signal_number` is what killed it, 0 for a plain exit."""
+    """The child ended without an answer. `signal_number` is the signal that killed it; 0: it exited."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"parser child ended by signal {signal_number}")
@@ -40,11 +40,11 @@ class ChildCancelled(Exception):
 
 
 class OversizedAnswer(Exception):
-    """The child answers with more bytes than it may."""
+    """The answer of the child has more bytes than allowed."""
 
 
 def remove_stale_folders() -> None:
-    """Remove the folders of children whose parent was killed before it could."""
+    """Remove the folders of children whose parent process is dead."""
     for folder in Path(tempfile.gettempdir()).glob(f"{wire.FOLDER_PREFIX}*"):
         owner = folder.name.removeprefix(wire.FOLDER_PREFIX).partition("-")[0]
         if owner.isdigit() and not _exists(int(owner)):
@@ -62,9 +62,9 @@ def _exists(pid: int) -> bool:
 
 
 class ParserProcess:
-    """A child process with its own process group (so that what it starts dies with it) and its own temporary folder.
+    """A child process with its own process group and its own temporary folder. Programs that it starts die with it.
 
-    Start it in a thread that outlives it: the kernel kills it when the thread that started it ends.
+    Start it in a thread that outlives it: the kernel kills it when that thread ends.
     """
 
     def __init__(self, memory_bytes: int, max_answer_bytes: int) -> None:
@@ -109,9 +109,9 @@ class ParserProcess:
     def ask(self, request: dict[str, Any], *, wall_seconds: float, cancelled: Callable[[], bool]) -> dict[str, Any]:
         """Send one request and return its answer.
 
-        The child may take `wall_seconds`, and as long again after each sign of life, but 20 times that in all;
-        `cancelled` is asked about every 0.2 s. Raises ChildGone, ChildTimeout, ChildCancelled or OversizedAnswer;
-        after each of them the child must be killed.
+        The child may take `wall_seconds`, and the same time again after each sign of life, but at most 20 times that in
+        all. `cancelled` is called about every 0.2 s. Raises ChildGone, ChildTimeout, ChildCancelled or OversizedAnswer.
+        After each of them the child must be killed.
         """
         self.documents += 1
         stdin = self._process.stdin
@@ -160,16 +160,16 @@ class ParserProcess:
             return 0
 
     def alive(self) -> bool:
-        """Whether the child still runs."""
+        """Return whether the child still runs."""
         return self._process.poll() is None
 
     def interrupt(self) -> None:
-        """Send SIGKILL to the child and whatever it has started; safe while another thread waits in `ask`."""
+        """Send SIGKILL to the child and its programs. This is safe while another thread waits in `ask`."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def kill(self) -> None:
-        """End the child, whatever it has started, and its folder. Never raises for a child that is gone."""
+        """Kill the child and its programs, and remove its folder. Raises nothing for a child that is dead."""
         self.interrupt()
         self._process.kill()
         self._process.wait()

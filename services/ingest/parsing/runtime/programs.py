@@ -1,7 +1,7 @@
-"""Other programs that a reader runs (pandoc, tesseract, LibreOffice), inside the limits of the parser child.
+"""Runs the programs that readers use (pandoc, tesseract, LibreOffice) inside the limits of the parser child.
 
 A program inherits the child's limits on memory and files, its network namespace, its folder and its process group. It
-gets the CPU time that the child has left, and the kernel kills it when the child dies.
+gets the remaining CPU time of the child, and the kernel kills it when the child dies.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class Finished:
 
 
 def run_program(command: Sequence[str], data: bytes = b"") -> Finished:
-    """Run a program with `data` as its standard input, and wait for its end.
+    """Run a program with `data` as its standard input, and wait until it ends.
 
-    Raises DocumentError `parse-timeout` when it has used up the CPU time of the document. The wall time is watched
-    from outside: the pool kills the child's whole process group.
+    Raises DocumentError `parse-timeout` when the CPU time of the document is used up. The pool watches the wall time
+    and kills the whole process group of the child.
     """
     parent = os.getpid()
     cpu_seconds = sandbox.cpu_seconds_left()
 
-    def limit() -> None:  # runs between fork and exec; safe, for a parser child has one thread
+    def limit() -> None:  # runs between fork and exec, which is safe because a parser child has one thread
         sandbox.die_with_parent(parent)
         if cpu_seconds is not None:
             sandbox.limit_cpu(cpu_seconds)

@@ -1,6 +1,6 @@
-"""What a parser child gives up before it reads a document: network, memory, CPU time, disk, and life after its parent.
+"""The limits of a parser child: network, memory, CPU time, disk, and no life after its parent.
 
-At its strongest on Linux. Other systems get the limits that they know, and the guard on sockets.
+They are strongest on Linux. Other systems get the limits that they support, and the guard on sockets.
 Sources: prctl(2), unshare(2), setrlimit(2).
 """
 
@@ -23,7 +23,7 @@ MAX_OPEN_FILES = 256
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Ask the kernel to kill this process when the thread that started it ends; exit now if it has ended already."""
+    """Ask the kernel to kill this process when the parent's thread ends. If the parent is dead already, exit now."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
@@ -31,9 +31,9 @@ def die_with_parent(parent_pid: int) -> None:
 
 
 def cut_network() -> bool:
-    """Move into an empty network namespace where that is permitted; refuse sockets in Python in any case.
+    """Move into an empty network namespace if that is permitted. In any case, refuse sockets in Python.
 
-    Returns True when the kernel enforces it. Must be called while the process has one thread.
+    Returns whether the kernel enforces it. Call this while the process has one thread.
     """
     _guard_sockets()
     if sys.platform != "linux":
@@ -53,25 +53,25 @@ def _guard_sockets() -> None:
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Allow `memory_bytes` of address space beyond what is mapped now; programs started from here get the same sum."""
+    """Allow `memory_bytes` of address space beyond what is mapped now. Programs inherit the limit."""
     _set_soft_limit(resource.RLIMIT_AS, _mapped_bytes() + memory_bytes)
 
 
 def limit_files() -> None:
-    """No core dumps, no file over 512 MiB, at most 256 open files."""
+    """Forbid core dumps, files over 512 MiB, and more than 256 open files."""
     _set_soft_limit(resource.RLIMIT_CORE, 0)
     _set_soft_limit(resource.RLIMIT_FSIZE, MAX_FILE_BYTES)
     _set_soft_limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
 
 
 def limit_cpu(cpu_seconds: float) -> None:
-    """Allow `cpu_seconds` more of CPU time from now; past it the kernel sends SIGXCPU, which kills."""
+    """Allow `cpu_seconds` of CPU time from now. After that the kernel kills the process with SIGXCPU."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _set_soft_limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + cpu_seconds) + 1)
 
 
 def cpu_seconds_left() -> float | None:
-    """Return how much CPU time this process may still use; None where it has no limit."""
+    """Return the CPU time in seconds that this process may still use; None if it has no limit."""
     limit = resource.getrlimit(resource.RLIMIT_CPU)[0]
     if limit == resource.RLIM_INFINITY:
         return None

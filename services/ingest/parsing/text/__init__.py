@@ -1,0 +1,1 @@
+"""Text and tables: normalised in one way for all readers. Pure."""

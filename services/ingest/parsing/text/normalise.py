@@ -1,4 +1,4 @@
-"""The one place where text is normalised, and the path of headings that every block carries."""
+"""Normalises text, and tracks the path of headings that every block carries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNWANTED = re.compile(
     "\x1b\\[[0-9;]*[A-Za-z]|[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff\u00ad\u200b\u2060"
     "\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )
-# Looked for at the first space of a run only: a try at each of its spaces would take the square of its length.
+# A match begins only at the first space of a run. A try at each space would take quadratic time.
 _TRAILING_SPACE = re.compile(r"(?<![ \t\u00a0\u3000])[ \t\u00a0\u3000]++(?=\n|\Z)")
 _WIDE_GAP = re.compile("(?<=[\u2e80-\uffee]) | (?=[\u2e80-\uffee])")
 _BLANK_LINES = re.compile(r"\n{3,}")
@@ -33,12 +33,12 @@ def clean_text(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return `text` with every run of white space as one space."""
+    """Return `text` with one space for each run of white space."""
     return " ".join(text.split())
 
 
 def unwrap_lines(text: str) -> str:
-    """Return `text` with its hard line breaks undone: nothing between Chinese characters, a space elsewhere."""
+    """Return `text` without its hard line breaks: joined at Chinese characters, with a space elsewhere."""
     lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
     joined = lines[:1]
     for before, line in pairwise(lines):
@@ -48,7 +48,7 @@ def unwrap_lines(text: str) -> str:
 
 
 def close_wide_gaps(text: str) -> str:
-    """Return `text` without single spaces next to Chinese characters, which OCR and PDF readers put there."""
+    """Return `text` without single spaces next to Chinese characters. OCR and PDF readers insert such spaces."""
     return _WIDE_GAP.sub("", text)
 
 
@@ -68,7 +68,7 @@ class Outline:
         return tuple(title for _, title in self._open)
 
     def enter(self, level: int, title: str) -> tuple[str, ...]:
-        """Open `title` at `level` (1 is the highest), close what it ends, and return the path above it."""
+        """Open `title` at `level` (1 is the highest) after closing this level and below; return the path above it."""
         while self._open and self._open[-1][0] >= level:
             self._open.pop()
         above = self.path

@@ -1,4 +1,4 @@
-"""Rows of cells to table blocks: one line a row, cells apart by ` | `, the header row known to every block."""
+"""Turns rows of cells into table blocks: one line per row, ` | ` between cells, the header row in every block."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def table_blocks(
     page: int | None = None,
     has_header: bool | None = None,
 ) -> Iterator[Block]:
-    """Yield one table as blocks of up to 500 rows; the first block's text begins with the header.
+    """Yield one table as blocks of up to 500 rows. The text of the first block begins with the header.
 
-    `rows` are the cells row by row, `heading` and `page` the place of the table. `has_header` says whether the first
-    row is the header; None lets its cells decide. Rows without text are dropped.
+    `rows` are the cells row by row, and `heading` and `page` the place of the table. `has_header` says whether the
+    first row is the header; None: its cells decide. Rows without text are dropped.
     """
     lines = ((row, line) for row in rows if (line := render_row(row)))
     first = next(lines, None)
@@ -49,7 +49,7 @@ def table_blocks(
 
 
 def looks_like_header(cells: Sequence[str]) -> bool:
-    """Tell whether a row names columns: two or more cells, most of them filled, short, and none a number."""
+    """Return whether a row names columns: two or more cells, most of them filled, all short, and none a number."""
     filled = [one_line(cell) for cell in cells if cell.strip()]
     width = max((i for i, cell in enumerate(cells, start=1) if cell.strip()), default=0)
     if len(filled) < 2 or len(filled) * 2 < width:
@@ -58,7 +58,7 @@ def looks_like_header(cells: Sequence[str]) -> bool:
 
 
 def sheet_blocks(rows: Iterable[Sequence[str]], *, heading: tuple[str, ...], page: int | None) -> Iterator[Block]:
-    """Yield the tables of a sheet. Empty rows separate them; a lone cell above one is a paragraph."""
+    """Yield the tables of a sheet. Empty rows separate them. A single cell above a table is a paragraph."""
     table: list[Sequence[str]] = []
     for row in rows:
         filled = [cell for cell in row if cell.strip()]

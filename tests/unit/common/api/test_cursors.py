@@ -1,4 +1,4 @@
-"""Cursors come back as they went, and no other ones are accepted."""
+"""A list accepts its own cursors, and refuses all others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ positions = st.lists(st.one_of(st.integers(), st.floats(allow_nan=False), st.tex
 
 
 @given(positions)
-def test_cursor_comes_back_as_it_went(position: list[object]) -> None:
+def test_decoded_cursor_is_the_encoded_position(position: list[object]) -> None:
     cursor = encode_cursor(position)
     assert cursor.replace("-", "").replace("_", "").isalnum()
     assert decode_cursor(cursor, *(type(value) for value in position)) == position

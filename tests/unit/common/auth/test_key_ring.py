@@ -1,4 +1,4 @@
-"""Who is let in, and how long a key is remembered."""
+"""Which keys are accepted, and how long a key is cached."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_without_any_key_everybody_is_an_admin(ledger: Ledger, clock: Cloc
     assert not ring.has_key()
 
 
-async def test_first_key_closes_the_door_within_the_memory(ledger: Ledger, clock: Clock) -> None:
+async def test_first_key_ends_open_access_within_the_memory(ledger: Ledger, clock: Clock) -> None:
     ring = KeyRing(ledger, "", clock=clock)
     await ring.authenticate(None)
     new_key(ledger)
@@ -53,7 +53,7 @@ async def test_unknown_key_is_refused(ledger: Ledger, clock: Clock, header: str)
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer "])
-async def test_no_key_is_told_to_send_one(ledger: Ledger, clock: Clock, header: str | None) -> None:
+async def test_request_without_a_key_is_told_to_send_one(ledger: Ledger, clock: Clock, header: str | None) -> None:
     new_key(ledger)
     with pytest.raises(Unauthorized, match="missing-key"):
         await KeyRing(ledger, "", clock=clock).authenticate(header)
@@ -70,7 +70,7 @@ async def test_revoked_key_ends_within_the_memory_and_not_later(ledger: Ledger, 
         await ring.authenticate(secret)
 
 
-async def test_revoking_the_last_key_opens_nothing(ledger: Ledger, clock: Clock) -> None:
+async def test_revoking_the_last_key_does_not_open_access(ledger: Ledger, clock: Clock) -> None:
     ring = KeyRing(ledger, "", clock=clock)
     key_id, secret = new_key(ledger)
     await ring.authenticate(secret)
@@ -84,7 +84,7 @@ async def test_revoking_the_last_key_opens_nothing(ledger: Ledger, clock: Clock)
     assert (await ring.authenticate(another)).scope == "read"
 
 
-async def test_new_key_that_was_refused_before_holds_within_the_memory(ledger: Ledger, clock: Clock) -> None:
+async def test_new_key_that_was_refused_before_is_accepted_within_the_memory(ledger: Ledger, clock: Clock) -> None:
     ring = KeyRing(ledger, "admin-secret", clock=clock)
     with pytest.raises(Unauthorized):
         await ring.authenticate("zw_something")
@@ -101,7 +101,7 @@ async def test_known_key_is_not_looked_up_again_within_the_memory(ledger: Ledger
     assert (await ring.authenticate(secret)).scope == "read"
 
 
-async def test_key_of_the_settings_is_an_admin_and_closes_the_door(clock: Clock) -> None:
+async def test_key_of_the_settings_is_an_admin_and_ends_open_access(clock: Clock) -> None:
     ring = KeyRing(None, "s3cret", clock=clock)
     assert (await ring.authenticate("Bearer s3cret")).scope == "admin"
     with pytest.raises(Unauthorized):

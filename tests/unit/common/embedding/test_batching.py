@@ -16,7 +16,7 @@ from zhiwen.common.errors import ServiceError
 
 
 class Slow(HashEmbedder):
-    """Notes its calls. The first waits for `release`; a call with the text "bad" fails."""
+    """Records its calls. The first one waits for `release`; a call with the text "bad" fails."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Slow(HashEmbedder):
 
 
 def embedded_during_a_call(slow: Slow, batching: BatchingEmbedder, *requests: Sequence[str]) -> list[Future[Vectors]]:
-    """Ask for `requests`, each in a thread of its own, while a first call is running; return what came of them."""
+    """Ask for `requests`, each in a thread of its own, while a first call is running; return their results."""
     with ThreadPoolExecutor(1 + len(requests)) as pool:
         first = pool.submit(batching.embed_passages, ["first"])
         assert slow.begun.wait(20)
@@ -47,7 +47,7 @@ def embedded_during_a_call(slow: Slow, batching: BatchingEmbedder, *requests: Se
     return asked
 
 
-def test_what_gathers_during_a_call_is_embedded_together_and_given_to_whom_it_belongs() -> None:
+def test_texts_that_queue_during_a_call_are_embedded_together_and_go_back_to_their_threads() -> None:
     slow = Slow()
     requests = [["一"], ["二", "三"], [], ["四"]]
     asked = embedded_during_a_call(slow, BatchingEmbedder(slow), *requests)
@@ -63,7 +63,7 @@ def test_a_batch_ends_at_its_limit() -> None:
     assert [len(call) for call in slow.calls] == [1, 4, 4]
 
 
-def test_an_error_is_raised_to_all_of_the_batch_and_to_nobody_after() -> None:
+def test_error_of_a_batch_is_raised_in_all_of_its_threads_and_not_later() -> None:
     slow = Slow()
     batching = BatchingEmbedder(slow)
     asked = embedded_during_a_call(slow, batching, ["good"], ["bad"])
@@ -73,7 +73,7 @@ def test_an_error_is_raised_to_all_of_the_batch_and_to_nobody_after() -> None:
     assert batching.embed_passages(["good"]).shape == (1, slow.dimension)
 
 
-def test_it_is_the_embedder_in_all_else() -> None:
+def test_everything_else_is_passed_to_the_inner_embedder() -> None:
     inner = HashEmbedder(dimension=16, max_tokens=99)
     batching = BatchingEmbedder(inner)
     assert (batching.model, batching.dimension, batching.max_tokens) == ("hash-16", 16, 99)

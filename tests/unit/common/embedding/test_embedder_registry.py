@@ -1,4 +1,4 @@
-"""Each model is loaded once, and one that cannot be loaded holds up no other."""
+"""Each model is loaded once, and a model that cannot be loaded does not delay others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Loader:
         return HashEmbedder()
 
 
-def test_a_model_that_loads_slowly_holds_up_no_other_and_is_loaded_once() -> None:
+def test_slow_model_delays_no_other_and_is_loaded_once() -> None:
     loader = Loader()
     embedders = Embedders(loader)
     loaded = embedders.get("quick")

@@ -61,7 +61,7 @@ def test_repeating_a_word_changes_nothing(embedder: StaticEmbedder) -> None:
     assert np.allclose(once, often)
 
 
-def test_traditional_simplified_width_and_case_are_one(embedder: StaticEmbedder) -> None:
+def test_traditional_simplified_width_and_case_give_one_vector(embedder: StaticEmbedder) -> None:
     vectors = embedder.embed_passages(["大学数据库 database", "大學數據庫 ＤＡＴＡＢＡＳＥ"])
     assert np.allclose(vectors[0], vectors[1])
 

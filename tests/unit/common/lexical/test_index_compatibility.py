@@ -1,7 +1,7 @@
-"""What a built index holds of a text: its terms, their ids, its tokens and its vector. They never change.
+"""An index holds the terms of a text, their ids, its tokens and its vector. They must never change.
 
-A knowledge base that was built before an upgrade goes on answering after it only if the same text still gives the same
-numbers. When a test here fails, every index would have to be built anew.
+A knowledge base that was built before an upgrade works after it only if the same text still gives the same numbers. If
+a test here fails, every index must be built again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a connection is searched: by Milvus's own messages, and publicly where pymilvus has renamed what is private."""
+"""A search uses Milvus's own messages, and public methods if pymilvus has renamed a private name."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_pymilvus_is_the_one_that_the_private_names_were_checked_against() -> No
     assert set(pinned) == {checked} == {f"=={version('pymilvus')}"}
 
 
-def test_the_connection_of_this_pymilvus_is_searched_by_messages() -> None:
+def test_this_pymilvus_is_searched_by_messages() -> None:
     assert isinstance(calls_of(client_without()), Messages)
 
 

@@ -24,7 +24,7 @@ UNLOADED = MilvusException(101, "collection not loaded")
 
 
 class Client:
-    """A client that fails as it is told, then answers."""
+    """A client that raises the given errors, then answers."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -50,27 +50,27 @@ def connected(monkeypatch: pytest.MonkeyPatch, client: Client) -> Connection:
 
 def test_busy_server_is_asked_again_over_the_same_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(BUSY, BUSY, BUSY)
-    assert connected(monkeypatch, client).reading("kb", Client.answer) == "found"
+    assert connected(monkeypatch, client).read("kb", Client.answer) == "found"
     assert (client.closed, client.loads) == (0, 1)
 
 
-def test_server_that_stays_busy_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_stays_busy_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(*[BUSY] * 50)
-    with pytest.raises(Unavailable, match=r"milvus-unavailable.*no more calls"):
-        connected(monkeypatch, client).reading("kb", Client.answer)
+    with pytest.raises(Unavailable, match=r"milvus-unavailable.*over its rate limit"):
+        connected(monkeypatch, client).read("kb", Client.answer)
     assert client.closed == 0
 
 
 def test_lost_collection_is_loaded_and_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(UNLOADED)
-    assert connected(monkeypatch, client).reading("kb", Client.answer) == "found"
+    assert connected(monkeypatch, client).read("kb", Client.answer) == "found"
     assert (client.closed, client.loads) == (1, 2)
     with pytest.raises(Unavailable, match="milvus-unavailable"):
-        connected(monkeypatch, Client(UNLOADED, UNLOADED)).reading("kb", Client.answer)
+        connected(monkeypatch, Client(UNLOADED, UNLOADED)).read("kb", Client.answer)
 
 
 def test_slow_server_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(Late())
     with pytest.raises(Unavailable, match="milvus-unavailable"):
-        connected(monkeypatch, client).reading("kb", Client.answer)
+        connected(monkeypatch, client).read("kb", Client.answer)
     assert client.loads == 1

@@ -250,7 +250,7 @@ async def test_body_in_pieces_up_to_the_limit_arrives_whole(client: httpx.AsyncC
 
 async def test_routes_with_limits_of_their_own_get_the_body_as_it_comes() -> None:
     app = FastAPI()
-    install(app, "test", uncounted=re.compile("/upload"))
+    install(app, "test", unlimited_paths=re.compile("/upload"))
 
     @app.post("/upload")
     async def upload(request: Request) -> int:

@@ -1,4 +1,4 @@
-"""What each key used of each model"""
+"""What each key used of each model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The binary structures of .doc and .ppt, built by hand: what is live is read, what is not is left."""
+"""The binary structures of .doc and .ppt, built by hand: present text is read, deleted text is not."""
 
 from __future__ import annotations
 

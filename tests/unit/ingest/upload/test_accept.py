@@ -1,4 +1,4 @@
-"""The road of an upload: what becomes of each file, and what is left when it breaks off. On SQLite, in one folder."""
+"""An upload from request to ledger: the outcome of each file, and what a failure leaves. On SQLite, in one folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SKIP, ERROR = UploadOptions(on_duplicate="skip"), UploadOptions(on_duplicate="er
 
 
 class CountingBroker(Broker):
-    """A broker that counts how often it was to wake a worker."""
+    """A broker that counts how often it is asked to wake a worker."""
 
     def __init__(self) -> None:
         self.woken = 0
@@ -41,7 +41,7 @@ class CountingBroker(Broker):
 
 
 class FullDisk(DiskOriginals):
-    """Originals that hold so many more files; then the disk is full."""
+    """Originals on a disk that has space for a number of files."""
 
     def __init__(self, root: Path, left: int) -> None:
         super().__init__(root)
@@ -55,7 +55,7 @@ class FullDisk(DiskOriginals):
 
 
 @dataclass
-class Road:
+class Setup:
     """Uploads to one knowledge base, with what they write to."""
 
     uploads: Uploads
@@ -77,8 +77,8 @@ class Road:
     def one(self, name: str, content: bytes | str, options: UploadOptions = UploadOptions()) -> UploadItem:
         return self.accept({name: content}, options)[0]
 
-    def full_after(self, files: int) -> Road:
-        """Return the same road on a disk that has room for so many files."""
+    def full_after(self, files: int) -> Setup:
+        """Return the same setup on a disk that has space for a number of files."""
         return replace(self, uploads=replace(self.uploads, originals=FullDisk(self.folder / "originals", files)))
 
     def names(self) -> list[str]:
@@ -89,10 +89,10 @@ class Road:
 
 
 @pytest.fixture
-def road(ledger: Ledger, tmp_path: Path) -> Road:
+def setup(ledger: Ledger, tmp_path: Path) -> Setup:
     broker = CountingBroker()
     uploads = Uploads(ledger, DiskOriginals(tmp_path / "originals"), broker, tmp_path / "incoming", LIMITS)
-    return Road(uploads, broker, ledger, new_base(ledger), tmp_path)
+    return Setup(uploads, broker, ledger, new_base(ledger), tmp_path)
 
 
 def zip_of(members: Mapping[str, bytes | str]) -> bytes:
@@ -111,61 +111,61 @@ def outcomes(items: Sequence[UploadItem]) -> list[tuple[str, str, str | None]]:
 # What becomes of a file
 
 
-def test_new_file_is_kept_recorded_and_queued(road: Road) -> None:
+def test_new_file_is_kept_recorded_and_queued(setup: Setup) -> None:
     options = UploadOptions({"部门": "人事"})
-    item = road.one("制度/年假.md", "# 年假\n\n十天。", options)
+    item = setup.one("制度/年假.md", "# 年假\n\n十天。", options)
     assert (item.name, item.outcome, item.status, item.version) == ("制度/年假.md", "created", "queued", 1)
-    document = road.ledger.documents.get(road.base.id, str(item.id))
+    document = setup.ledger.documents.get(setup.base.id, str(item.id))
     assert (document.media_type, document.metadata) == ("text/markdown", {"部门": "人事"})
-    assert road.originals() == {document.sha256}
-    assert claim(road.ledger).document_id == item.id
-    assert road.broker.woken == 1
+    assert setup.originals() == {document.sha256}
+    assert claim(setup.ledger).document_id == item.id
+    assert setup.broker.woken == 1
 
 
-def test_same_bytes_again_are_unchanged_and_queue_nothing(road: Road) -> None:
-    first = road.one("a.txt", "一。")
-    again = road.one("a.txt", "一。")
+def test_same_bytes_again_are_unchanged_and_queue_nothing(setup: Setup) -> None:
+    first = setup.one("a.txt", "一。")
+    again = setup.one("a.txt", "一。")
     assert (again.outcome, again.id, again.version) == ("unchanged", first.id, 1)
-    assert road.ledger.jobs.waiting() == 1
+    assert setup.ledger.jobs.waiting() == 1
 
 
-def test_other_bytes_are_a_new_version_that_keeps_its_metadata(road: Road) -> None:
-    first = road.one("a.txt", "一。", UploadOptions({"年": 2026}))
-    index(road.ledger, road.base)
-    item = road.one("a.txt", "二。")
+def test_other_bytes_are_a_new_version_that_keeps_its_metadata(setup: Setup) -> None:
+    first = setup.one("a.txt", "一。", UploadOptions({"年": 2026}))
+    index(setup.ledger, setup.base)
+    item = setup.one("a.txt", "二。")
     assert (item.outcome, item.id, item.version) == ("replaced", first.id, 2)
-    document = road.ledger.documents.get(road.base.id, str(item.id))
+    document = setup.ledger.documents.get(setup.base.id, str(item.id))
     assert (document.live_version, document.metadata) == (1, {"年": 2026})
-    assert len(road.originals()) == 2
+    assert len(setup.originals()) == 2
 
 
-def test_bytes_that_failed_are_queued_again(road: Road) -> None:
-    item = road.one("a.txt", "一。")
-    road.ledger.endings.fail(claim(road.ledger), "corrupt", "Damaged.")
-    again = road.one("a.txt", "一。")
+def test_bytes_that_failed_are_queued_again(setup: Setup) -> None:
+    item = setup.one("a.txt", "一。")
+    setup.ledger.endings.fail(claim(setup.ledger), "corrupt", "Damaged.")
+    again = setup.one("a.txt", "一。")
     assert (again.outcome, again.id, again.status) == ("unchanged", item.id, DocumentStatus.QUEUED)
 
 
-def test_bytes_under_another_name_are_kept_by_default(road: Road) -> None:
-    first, second = road.accept({"甲.txt": "同。", "乙.txt": "同。"})
+def test_bytes_under_another_name_are_kept_by_default(setup: Setup) -> None:
+    first, second = setup.accept({"甲.txt": "同。", "乙.txt": "同。"})
     assert outcomes([first, second]) == [("甲.txt", "created", None), ("乙.txt", "created", None)]
     assert first.id != second.id
-    assert len(road.originals()) == 1
+    assert len(setup.originals()) == 1
 
 
-def test_bytes_under_another_name_can_be_skipped(road: Road) -> None:
-    first = road.one("甲.txt", "同。")
-    second = road.one("乙.txt", "同。", SKIP)
+def test_bytes_under_another_name_can_be_skipped(setup: Setup) -> None:
+    first = setup.one("甲.txt", "同。")
+    second = setup.one("乙.txt", "同。", SKIP)
     assert (second.outcome, second.name, second.duplicate_of, second.id) == ("duplicate", "乙.txt", "甲.txt", first.id)
-    assert road.names() == ["甲.txt"]
+    assert setup.names() == ["甲.txt"]
 
 
-def test_bytes_under_another_name_can_be_an_error(road: Road) -> None:
-    road.one("甲.txt", "同。")
-    second = road.one("乙.txt", "同。", ERROR)
+def test_bytes_under_another_name_can_be_an_error(setup: Setup) -> None:
+    setup.one("甲.txt", "同。")
+    second = setup.one("乙.txt", "同。", ERROR)
     assert outcomes([second]) == [("乙.txt", "rejected", "duplicate-content")]
     assert (second.id, second.version, second.status) == (None, None, "rejected")
-    assert road.names() == ["甲.txt"]
+    assert setup.names() == ["甲.txt"]
 
 
 @pytest.mark.parametrize(
@@ -180,22 +180,22 @@ def test_bytes_under_another_name_can_be_an_error(road: Road) -> None:
     ],
     ids=["empty", "program", "damaged zip", "control character", "no name", "long name"],
 )
-def test_bad_file_is_rejected_and_the_others_stand(road: Road, name: str, content: bytes, code: str) -> None:
-    items = road.accept({"前.txt": "前。", name: content, "后.txt": "后。"})
+def test_bad_file_is_rejected_and_the_others_stand(setup: Setup, name: str, content: bytes, code: str) -> None:
+    items = setup.accept({"前.txt": "前。", name: content, "后.txt": "后。"})
     assert outcomes(items) == [("前.txt", "created", None), (name, "rejected", code), ("后.txt", "created", None)]
-    assert road.names() == ["前.txt", "后.txt"]
-    assert len(road.originals()) == 2
-    assert road.broker.woken == 1
+    assert setup.names() == ["前.txt", "后.txt"]
+    assert len(setup.originals()) == 2
+    assert setup.broker.woken == 1
 
 
 # Archives
 
 
-def test_zip_gives_an_item_for_each_file_in_order(road: Road) -> None:
+def test_zip_gives_an_item_for_each_file_in_order(setup: Setup) -> None:
     packed = zip_of(
         {"一.txt": "一。", "../外.txt": "x", "空.txt": "", "内.zip": zip_of({"a.txt": "a"}), "制度/二.md": "# 二"}
     )
-    items = road.accept({"资料.zip": packed}, UploadOptions({"年": 2026}))
+    items = setup.accept({"资料.zip": packed}, UploadOptions({"年": 2026}))
     assert outcomes(items) == [
         ("一.txt", "created", None),
         ("../外.txt", "rejected", "archive-unsafe-path"),
@@ -203,36 +203,36 @@ def test_zip_gives_an_item_for_each_file_in_order(road: Road) -> None:
         ("内.zip", "rejected", "nested-archive"),
         ("制度/二.md", "created", None),
     ]
-    found = road.ledger.documents.list(road.base.id)
+    found = setup.ledger.documents.list(setup.base.id)
     assert [(document.name, document.metadata) for document in found] == [
         ("一.txt", {"年": 2026}),
         ("制度/二.md", {"年": 2026}),
     ]
-    assert road.originals() == {hashlib.sha256(data.encode()).hexdigest() for data in ("一。", "# 二")}
-    assert list(road.folder.glob("*.unpacked")) == []
+    assert setup.originals() == {hashlib.sha256(data.encode()).hexdigest() for data in ("一。", "# 二")}
+    assert list(setup.folder.glob("*.unpacked")) == []
 
 
-def test_zip_over_a_limit_is_rejected_as_a_whole(road: Road) -> None:
-    items = road.accept({"多.zip": zip_of({f"{n}.txt": str(n) for n in range(6)}), "a.txt": "一。"})
+def test_zip_over_a_limit_is_rejected_as_a_whole(setup: Setup) -> None:
+    items = setup.accept({"多.zip": zip_of({f"{n}.txt": str(n) for n in range(6)}), "a.txt": "一。"})
     assert outcomes(items) == [("多.zip", "rejected", "archive-too-many-files"), ("a.txt", "created", None)]
 
 
 # A full disk
 
 
-def test_full_disk_ends_the_request_and_records_nothing(road: Road) -> None:
+def test_full_disk_ends_the_request_and_records_nothing(setup: Setup) -> None:
     with pytest.raises(Unavailable) as caught:
-        road.full_after(0).one("a.txt", "一。")
+        setup.full_after(0).one("a.txt", "一。")
     assert (caught.value.code, caught.value.status) == ("disk-full", 507)
-    assert (road.names(), road.originals(), road.ledger.jobs.waiting()) == ([], set(), 0)
+    assert (setup.names(), setup.originals(), setup.ledger.jobs.waiting()) == ([], set(), 0)
 
 
-def test_full_disk_in_the_middle_keeps_what_was_kept(road: Road) -> None:
+def test_full_disk_in_the_middle_keeps_what_was_kept(setup: Setup) -> None:
     packed = zip_of({"一.txt": "一。", "二.txt": "二。"})
     with pytest.raises(Unavailable, match="disk-full"):
-        road.full_after(1).one("资料.zip", packed)
-    assert road.names() == ["一.txt"]
-    assert list(road.folder.glob("*.unpacked")) == []
+        setup.full_after(1).one("资料.zip", packed)
+    assert setup.names() == ["一.txt"]
+    assert list(setup.folder.glob("*.unpacked")) == []
 
 
 # Requests
@@ -260,18 +260,18 @@ def part(disposition: str, content: str) -> bytes:
 END = b"--X--\r\n"
 
 
-async def test_form_carries_files_options_and_the_request_id(road: Road) -> None:
+async def test_form_carries_files_options_and_the_request_id(setup: Setup) -> None:
     sent = Sent(
         part('name="file"; filename="a.txt"', "一。"),
         part('name="metadata"', '{"年": 1}') + part('name="file"; filename="b.txt"', "一。"),
         part('name="on_duplicate"', "skip") + END,
     )
     with structlog.contextvars.bound_contextvars(request_id="trace-me"):
-        items = await road.uploads.accept_form(sent.request, road.base)
+        items = await setup.uploads.accept_form(sent.request, setup.base)
     assert [(item.name, item.outcome) for item in items] == [("a.txt", "created"), ("b.txt", "duplicate")]
-    assert road.ledger.documents.get(road.base.id, str(items[0].id)).metadata == {"年": 1}
-    assert claim(road.ledger).request_id == "trace-me"
-    assert list((road.folder / "incoming").iterdir()) == []
+    assert setup.ledger.documents.get(setup.base.id, str(items[0].id)).metadata == {"年": 1}
+    assert claim(setup.ledger).request_id == "trace-me"
+    assert list((setup.folder / "incoming").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -292,35 +292,35 @@ async def test_form_carries_files_options_and_the_request_id(road: Road) -> None
     ids=["cut", "gone", "no file", "bad field", "large file", "large request", "many fields"],
 )
 async def test_request_that_breaks_off_leaves_nothing(
-    road: Road, sent: Sent, error: type[ServiceError], code: str
+    setup: Setup, sent: Sent, error: type[ServiceError], code: str
 ) -> None:
     with pytest.raises(error) as caught:
-        await road.uploads.accept_form(sent.request, road.base)
+        await setup.uploads.accept_form(sent.request, setup.base)
     assert caught.value.code == code
     assert sent.pieces in ([], [b"never read"])
-    assert (road.names(), road.originals(), road.broker.woken) == ([], set(), 0)
-    assert list((road.folder / "incoming").iterdir()) == []
+    assert (setup.names(), setup.originals(), setup.broker.woken) == ([], set(), 0)
+    assert list((setup.folder / "incoming").iterdir()) == []
 
 
 @pytest.mark.parametrize("limit", ["file", "request"])
-async def test_nothing_is_read_past_a_limit(road: Road, limit: str) -> None:
+async def test_nothing_is_read_past_a_limit(setup: Setup, limit: str) -> None:
     size, times = (1001, 1) if limit == "file" else (900, 3)
     sent = Sent(*[part("name=file; filename=a.txt", "x" * size)] * times, b"never read")
     with pytest.raises(TooLarge, match=f"{limit}-too-large"):
-        await road.uploads.accept_form(sent.request, road.base)
+        await setup.uploads.accept_form(sent.request, setup.base)
     assert sent.pieces == [b"never read"]
 
 
-async def test_field_is_held_in_memory_up_to_a_limit(road: Road) -> None:
-    uploads = replace(road.uploads, limits=replace(LIMITS, request_bytes=10_000_000))
+async def test_field_is_held_in_memory_up_to_a_limit(setup: Setup) -> None:
+    uploads = replace(setup.uploads, limits=replace(LIMITS, request_bytes=10_000_000))
     with pytest.raises(TooLarge, match="field-too-large"):
-        await uploads.accept_form(Sent(part("name=a", "x" * 1_048_577)).request, road.base)
+        await uploads.accept_form(Sent(part("name=a", "x" * 1_048_577)).request, setup.base)
 
 
-async def test_body_is_one_file_under_a_name(road: Road) -> None:
-    item = await road.uploads.accept_body(Sent("年".encode(), "假。".encode()).request, road.base, " a.txt ", SKIP)
+async def test_body_is_one_file_under_a_name(setup: Setup) -> None:
+    item = await setup.uploads.accept_body(Sent("年".encode(), "假。".encode()).request, setup.base, " a.txt ", SKIP)
     assert (item.name, item.outcome) == ("a.txt", "created")
-    document = road.ledger.documents.get(road.base.id, str(item.id))
+    document = setup.ledger.documents.get(setup.base.id, str(item.id))
     assert document.sha256 == hashlib.sha256("年假。".encode()).hexdigest()
 
 
@@ -335,29 +335,29 @@ async def test_body_is_one_file_under_a_name(road: Road) -> None:
     ids=["zip", "no name", "gone", "large"],
 )
 async def test_body_that_is_refused_leaves_nothing(
-    road: Road, name: str, pieces: list[bytes | None], code: str
+    setup: Setup, name: str, pieces: list[bytes | None], code: str
 ) -> None:
     with pytest.raises(ServiceError) as caught:
-        await road.uploads.accept_body(Sent(*pieces).request, road.base, name, UploadOptions())
+        await setup.uploads.accept_body(Sent(*pieces).request, setup.base, name, UploadOptions())
     assert caught.value.code == code
-    assert (road.names(), road.originals(), road.broker.woken) == ([], set(), 0)
-    assert list((road.folder / "incoming").iterdir()) == []
+    assert (setup.names(), setup.originals(), setup.broker.woken) == ([], set(), 0)
+    assert list((setup.folder / "incoming").iterdir()) == []
 
 
-async def test_full_queue_refuses_before_anything_is_read(road: Road) -> None:
-    uploads = replace(road.uploads, limits=replace(LIMITS, waiting_jobs=1))
-    road.one("a.txt", "一。")
+async def test_full_queue_refuses_before_anything_is_read(setup: Setup) -> None:
+    uploads = replace(setup.uploads, limits=replace(LIMITS, waiting_jobs=1))
+    setup.one("a.txt", "一。")
     sent = Sent(b"never read")
     with pytest.raises(TooMany) as caught:
-        await uploads.accept_form(sent.request, road.base)
+        await uploads.accept_form(sent.request, setup.base)
     assert (caught.value.code, caught.value.headers) == ("queue-full", {"Retry-After": "30"})
     with pytest.raises(TooMany, match="queue-full"):
-        await uploads.accept_body(sent.request, road.base, "b.txt", UploadOptions())
+        await uploads.accept_body(sent.request, setup.base, "b.txt", UploadOptions())
     assert sent.pieces == [b"never read"]
 
 
-async def test_staging_folder_that_cannot_be_made_is_unavailable(road: Road) -> None:
-    (road.folder / "file").write_text("in the way")
-    uploads = replace(road.uploads, folder=road.folder / "file" / "incoming")
+async def test_staging_folder_that_cannot_be_made_is_unavailable(setup: Setup) -> None:
+    (setup.folder / "file").write_text("in the way")
+    uploads = replace(setup.uploads, folder=setup.folder / "file" / "incoming")
     with pytest.raises(Unavailable, match="storage-unavailable"):
-        await uploads.accept_body(Sent(b"x").request, road.base, "a.txt", UploadOptions())
+        await uploads.accept_body(Sent(b"x").request, setup.base, "a.txt", UploadOptions())

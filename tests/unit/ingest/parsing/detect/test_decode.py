@@ -1,15 +1,12 @@
-"""Encodings are found from the bytes, and text is normalised once."""
+"""The encoding of a file is found from its bytes."""
 
 from __future__ import annotations
-
-import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhiwen.ingest.parsing.detect.decode import decode_text, find_encoding
-from zhiwen.ingest.parsing.text.normalise import Outline, clean_text, unwrap_lines
 
 SIMPLIFIED = "中国的发展是世界的机会。我们要坚持以人民为中心的思想，2024年的工作有新的进步。\n"
 TRADITIONAL = "這是一個繁體中文的文件，說明我們的工作與計畫。請問這個問題要怎麼處理？\n"
@@ -61,30 +58,3 @@ def test_some_broken_bytes_do_not_change_the_encoding() -> None:
 @given(st.binary(max_size=2000))
 def test_any_bytes_decode(data: bytes) -> None:
     assert isinstance(decode_text(data), str)
-
-
-@settings(deadline=None)
-@given(st.text(max_size=500))
-def test_clean_text_is_normal_and_stays_so(text: str) -> None:
-    cleaned = clean_text(text)
-    assert unicodedata.is_normalized("NFC", cleaned)
-    assert not any(unicodedata.category(c) in {"Cc", "Cs"} and c not in "\t\n" for c in cleaned)
-    assert clean_text(cleaned) == cleaned
-    cleaned.encode()
-
-
-def test_clean_text() -> None:
-    assert clean_text("\ufeffa\0b \r\n\x1b[31m红\x1b[0m\u202e\n\n\n\nc\u200b") == "ab\n红\n\nc"
-
-
-def test_unwrapped_chinese_lines_have_no_space_and_english_ones_do() -> None:
-    assert unwrap_lines("中文的\n一行\nand an\nEnglish one\n结束") == "中文的一行and an English one结束"
-
-
-def test_outline_closes_what_a_title_ends() -> None:
-    outline = Outline()
-    assert outline.enter(1, "A") == ()
-    assert outline.enter(3, "B") == ("A",)
-    assert outline.enter(2, "C") == ("A",)
-    assert outline.path == ("A", "C")
-    assert outline.enter(1, "D") == ()

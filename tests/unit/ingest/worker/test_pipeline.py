@@ -115,7 +115,7 @@ class FixedBlocks(ParserPool):
 
 
 class Remembering:
-    """The built-in embedder, which remembers what it was to embed."""
+    """The built-in embedder, which remembers the texts that it embeds."""
 
     def __init__(self, embedder: StaticEmbedder) -> None:
         self.embedder = embedder
@@ -136,7 +136,7 @@ class Remembering:
 
 @dataclass(slots=True)
 class WatchedLease(Lease):
-    """A lease that notes when it was asked for."""
+    """A lease that records when it is checked."""
 
     events: list[str] = field(default_factory=list)
 
@@ -146,7 +146,7 @@ class WatchedLease(Lease):
 
 
 @dataclass
-class Workshop:
+class Setup:
     """A pipeline, what it writes to, and a clock that only tests move."""
 
     ledger: Ledger
@@ -211,13 +211,13 @@ def static() -> StaticEmbedder:
 
 
 @pytest.fixture
-def shop(ledger: Ledger, static: StaticEmbedder, tmp_path: Path) -> Workshop:
+def setup(ledger: Ledger, static: StaticEmbedder, tmp_path: Path) -> Setup:
     events: list[str] = []
     base = new_base(ledger, generation=generation("kb_live", static.dimension))
     store = MemoryStore(events)
     store.rows[base.live.collection] = {}
     originals = DiskOriginals(tmp_path / "originals")
-    return Workshop(ledger, base, store, originals, Remembering(static), FixedBlocks(BLOCKS), events, tmp_path)
+    return Setup(ledger, base, store, originals, Remembering(static), FixedBlocks(BLOCKS), events, tmp_path)
 
 
 def generation(collection: str, dimension: int) -> NewGeneration:
@@ -232,114 +232,114 @@ def pages(count: int) -> list[Block]:
 # Indexing
 
 
-def test_document_is_parsed_chunked_embedded_and_made_live(shop: Workshop) -> None:
-    id = shop.upload()
-    shop.run(JobKind.INGEST)
-    assert shop.parsers.names == ["制度.md"]
-    assert [(row.chunk.ordinal, row.chunk.text, row.chunk.heading, row.chunk.page) for row in shop.rows()] == [
+def test_document_is_parsed_chunked_embedded_and_made_live(setup: Setup) -> None:
+    id = setup.upload()
+    setup.run(JobKind.INGEST)
+    assert setup.parsers.names == ["制度.md"]
+    assert [(row.chunk.ordinal, row.chunk.text, row.chunk.heading, row.chunk.page) for row in setup.rows()] == [
         (0, "年假\n员工年假为十天。", "请假制度 > 年假", 1),
         (1, "病假\n病假需要医生证明。", "请假制度 > 病假", 2),
     ]
-    assert {(row.document_id, row.version, row.source) for row in shop.rows()} == {(id, 1, "制度.md")}
-    assert [row.metadata for row in shop.rows()] == [{"部门": "人事"}] * 2
-    document = shop.ledger.documents.get(shop.base.id, id)
+    assert {(row.document_id, row.version, row.source) for row in setup.rows()} == {(id, 1, "制度.md")}
+    assert [row.metadata for row in setup.rows()] == [{"部门": "人事"}] * 2
+    document = setup.ledger.documents.get(setup.base.id, id)
     assert (document.status, document.live_version, document.chunks) == (DocumentStatus.READY, 1, 2)
-    assert shop.ledger.jobs.waiting() == 0
+    assert setup.ledger.jobs.waiting() == 0
 
 
-def test_text_is_embedded_and_its_words_are_counted_with_its_heading(shop: Workshop) -> None:
-    id = shop.upload()
-    shop.run(JobKind.INGEST)
+def test_text_is_embedded_and_its_words_are_counted_with_its_heading(setup: Setup) -> None:
+    id = setup.upload()
+    setup.run(JobKind.INGEST)
     texts = ["请假制度 > 年假\n年假\n员工年假为十天。", "请假制度 > 病假\n病假\n病假需要医生证明。"]
-    assert shop.embedder.texts == texts
-    for row, text, vector in zip(shop.rows(), texts, shop.embedder.embed_queries(texts), strict=True):
+    assert setup.embedder.texts == texts
+    for row, text, vector in zip(setup.rows(), texts, setup.embedder.embed_queries(texts), strict=True):
         assert np.allclose(row.dense, vector)
         assert np.isclose(np.linalg.norm(row.dense), 1.0)
         assert row.sparse == document_vector(analyze(text))
-    terms = shop.ledger.documents.terms(shop.base.live.id, [id])[id, 1]
+    terms = setup.ledger.documents.terms(setup.base.live.id, [id])[id, 1]
     counted = TermStatistics.of([document_vector(analyze(text)) for text in texts])
     assert terms == counted.to_bytes()
 
 
 @pytest.mark.parametrize("chunks", [1, BATCH, BATCH + 1, 3 * BATCH - 1])
-def test_chunks_are_embedded_and_written_in_batches(shop: Workshop, chunks: int) -> None:
-    shop.parsers.blocks = pages(chunks)
-    shop.upload()
-    shop.run(JobKind.INGEST)
+def test_chunks_are_embedded_and_written_in_batches(setup: Setup, chunks: int) -> None:
+    setup.parsers.blocks = pages(chunks)
+    setup.upload()
+    setup.run(JobKind.INGEST)
     full, rest = divmod(chunks, BATCH)
-    assert shop.store.batches == [BATCH] * full + [rest] * (rest > 0)
-    assert [row.chunk.ordinal for row in shop.rows()] == list(range(chunks))
-    assert len(shop.embedder.texts) == chunks
+    assert setup.store.batches == [BATCH] * full + [rest] * (rest > 0)
+    assert [row.chunk.ordinal for row in setup.rows()] == list(range(chunks))
+    assert len(setup.embedder.texts) == chunks
 
 
-def test_lease_is_asked_for_right_before_each_write(shop: Workshop) -> None:
-    shop.parsers.blocks = pages(2 * BATCH + 1)
-    shop.upload()
-    shop.run(JobKind.INGEST)
-    assert shop.events == ["require", "upsert"] * 3
+def test_lease_is_asked_for_right_before_each_write(setup: Setup) -> None:
+    setup.parsers.blocks = pages(2 * BATCH + 1)
+    setup.upload()
+    setup.run(JobKind.INGEST)
+    assert setup.events == ["require", "upsert"] * 3
 
 
-def test_work_that_is_done_again_ends_in_the_same_rows(shop: Workshop) -> None:
-    id = shop.upload()
-    job, lease = shop.claimed(JobKind.INGEST)
-    shop.store.written = lambda: shop.ledger.endings.put_off(job, RETRY_NOW, "test", "Test.")
+def test_work_that_is_done_again_ends_in_the_same_rows(setup: Setup) -> None:
+    id = setup.upload()
+    job, lease = setup.claimed(JobKind.INGEST)
+    setup.store.written = lambda: setup.ledger.endings.put_off(job, RETRY_NOW, "test", "Test.")
     with pytest.raises(LeaseLost):
-        shop.pipeline.run(job, lease)
-    assert shop.status(id) == (DocumentStatus.QUEUED, None)
-    first, shop.store.written = shop.rows(), nothing
-    shop.run(JobKind.INGEST)
-    assert [row.chunk for row in shop.rows()] == [row.chunk for row in first]
-    assert shop.status(id) == (DocumentStatus.READY, 1)
+        setup.pipeline.run(job, lease)
+    assert setup.status(id) == (DocumentStatus.QUEUED, None)
+    first, setup.store.written = setup.rows(), nothing
+    setup.run(JobKind.INGEST)
+    assert [row.chunk for row in setup.rows()] == [row.chunk for row in first]
+    assert setup.status(id) == (DocumentStatus.READY, 1)
 
 
 # A lease that is lost
 
 
 @pytest.mark.parametrize("batches", [0, 1, 2])
-def test_worker_that_has_lost_its_lease_writes_nothing_more(shop: Workshop, batches: int) -> None:
-    shop.parsers.blocks = pages(3 * BATCH)
-    id = shop.upload()
-    job, lease = shop.claimed(JobKind.INGEST)
+def test_worker_that_has_lost_its_lease_writes_nothing_more(setup: Setup, batches: int) -> None:
+    setup.parsers.blocks = pages(3 * BATCH)
+    id = setup.upload()
+    job, lease = setup.claimed(JobKind.INGEST)
 
     def lose() -> None:
-        if len(shop.store.batches) == batches:
-            shop.clock.pass_by(LEASE)
+        if len(setup.store.batches) == batches:
+            setup.clock.pass_by(LEASE)
 
-    shop.store.written = lose
+    setup.store.written = lose
     lose()
     with pytest.raises(LeaseLost):
-        shop.pipeline.run(job, lease)
-    assert len(shop.rows()) == batches * BATCH
-    assert shop.status(id)[1] is None
+        setup.pipeline.run(job, lease)
+    assert len(setup.rows()) == batches * BATCH
+    assert setup.status(id)[1] is None
 
 
-def test_cancel_ends_the_work_before_the_next_batch(shop: Workshop) -> None:
-    shop.parsers.blocks = pages(3 * BATCH)
-    id = shop.upload()
-    job, lease = shop.claimed(JobKind.INGEST)
-    shop.store.written = lease.take_away  # as the lease keeper does once the ledger says so
+def test_cancel_ends_the_work_before_the_next_batch(setup: Setup) -> None:
+    setup.parsers.blocks = pages(3 * BATCH)
+    id = setup.upload()
+    job, lease = setup.claimed(JobKind.INGEST)
+    setup.store.written = lease.mark_lost  # as the lease keeper does once the ledger says so
     with pytest.raises(LeaseLost):
-        shop.pipeline.run(job, lease)
-    assert shop.store.batches == [BATCH]
-    assert shop.status(id)[1] is None
+        setup.pipeline.run(job, lease)
+    assert setup.store.batches == [BATCH]
+    assert setup.status(id)[1] is None
 
 
-def test_cancel_ends_the_parsing(shop: Workshop) -> None:
-    shop.upload()
-    job, lease = shop.claimed(JobKind.INGEST)
-    lease.take_away()
+def test_cancel_ends_the_parsing(setup: Setup) -> None:
+    setup.upload()
+    job, lease = setup.claimed(JobKind.INGEST)
+    lease.mark_lost()
     with pytest.raises(LeaseLost):
-        shop.pipeline.run(job, lease)
-    assert (shop.parsers.names, shop.embedder.texts, shop.events) == (["制度.md"], [], [])
+        setup.pipeline.run(job, lease)
+    assert (setup.parsers.names, setup.embedder.texts, setup.events) == (["制度.md"], [], [])
 
 
-def test_cancel_that_no_worker_has_heard_of_still_wins(shop: Workshop) -> None:
-    id = shop.upload()
-    job, lease = shop.claimed(JobKind.INGEST)
-    shop.store.written = lambda: shop.ledger.documents.cancel(shop.base.id, id)
+def test_cancel_that_no_worker_has_heard_of_still_wins(setup: Setup) -> None:
+    id = setup.upload()
+    job, lease = setup.claimed(JobKind.INGEST)
+    setup.store.written = lambda: setup.ledger.documents.cancel(setup.base.id, id)
     with pytest.raises(LeaseLost):
-        shop.pipeline.run(job, lease)
-    assert shop.status(id) == (DocumentStatus.CANCELLED, None)
+        setup.pipeline.run(job, lease)
+    assert setup.status(id) == (DocumentStatus.CANCELLED, None)
 
 
 # What goes wrong
@@ -354,140 +354,140 @@ def fails(error: type[ServiceError], code: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("blocks", [[], [Block(" \n\t")]], ids=["none", "blank"])
-def test_document_without_text_is_an_error_of_the_document(shop: Workshop, blocks: list[Block]) -> None:
-    shop.parsers.blocks = blocks
-    shop.upload()
+def test_document_without_text_is_an_error_of_the_document(setup: Setup, blocks: list[Block]) -> None:
+    setup.parsers.blocks = blocks
+    setup.upload()
     with fails(DocumentError, "no-text"):
-        shop.run(JobKind.INGEST)
-    assert shop.events == []
+        setup.run(JobKind.INGEST)
+    assert setup.events == []
 
 
-def test_lost_original_is_an_error_of_the_document(shop: Workshop) -> None:
-    add(shop.ledger, shop.base)
+def test_lost_original_is_an_error_of_the_document(setup: Setup) -> None:
+    add(setup.ledger, setup.base)
     with fails(DocumentError, "original-missing"):
-        shop.run(JobKind.INGEST)
+        setup.run(JobKind.INGEST)
 
 
-def test_model_of_another_dimension_is_an_error_of_the_document(shop: Workshop) -> None:
-    shop.embedder.dimension = 7
-    shop.upload()
+def test_model_of_another_dimension_is_an_error_of_the_document(setup: Setup) -> None:
+    setup.embedder.dimension = 7
+    setup.upload()
     with fails(DocumentError, "dimension-mismatch"):
-        shop.run(JobKind.INGEST)
-    assert (shop.parsers.names, shop.events) == ([], [])
+        setup.run(JobKind.INGEST)
+    assert (setup.parsers.names, setup.events) == ([], [])
 
 
-def test_chunks_that_milvus_lost_are_missed_before_the_document_is_ready(shop: Workshop) -> None:
-    id = shop.upload()
-    shop.store.written = shop.store.rows["kb_live"].popitem
+def test_chunks_that_milvus_lost_are_missed_before_the_document_is_ready(setup: Setup) -> None:
+    id = setup.upload()
+    setup.store.written = setup.store.rows["kb_live"].popitem
     with fails(Unavailable, "chunks-incomplete"):
-        shop.run(JobKind.INGEST)
-    assert shop.status(id)[1] is None
+        setup.run(JobKind.INGEST)
+    assert setup.status(id)[1] is None
 
 
-def test_chunks_that_an_earlier_attempt_left_are_removed(shop: Workshop) -> None:
-    shop.parsers.blocks = pages(3)
-    id = shop.upload()
-    job, lease = shop.claimed(JobKind.INGEST)
-    shop.store.written = lambda: shop.ledger.endings.put_off(job, RETRY_NOW, "test", "Test.")
+def test_chunks_that_an_earlier_attempt_left_are_removed(setup: Setup) -> None:
+    setup.parsers.blocks = pages(3)
+    id = setup.upload()
+    job, lease = setup.claimed(JobKind.INGEST)
+    setup.store.written = lambda: setup.ledger.endings.put_off(job, RETRY_NOW, "test", "Test.")
     with pytest.raises(LeaseLost):
-        shop.pipeline.run(job, lease)
-    shop.parsers.blocks, shop.store.written = pages(1), nothing
+        setup.pipeline.run(job, lease)
+    setup.parsers.blocks, setup.store.written = pages(1), nothing
     with fails(Unavailable, "chunks-incomplete"):
-        shop.run(JobKind.INGEST)
-    assert shop.rows() == []
-    assert shop.writes_without_lease() == []
-    assert shop.status(id)[1] is None
+        setup.run(JobKind.INGEST)
+    assert setup.rows() == []
+    assert setup.writes_without_lease() == []
+    assert setup.status(id)[1] is None
 
 
 # Rebuilds
 
 
-def rebuilding(shop: Workshop) -> Generation:
+def rebuilding(setup: Setup) -> Generation:
     """Index one document and begin a rebuild; return the generation that is built."""
-    shop.upload()
-    shop.run(JobKind.INGEST)
-    base = shop.ledger.rebuilds.begin(shop.base, generation("kb_new", shop.embedder.dimension))
+    setup.upload()
+    setup.run(JobKind.INGEST)
+    base = setup.ledger.rebuilds.begin(setup.base, generation("kb_new", setup.embedder.dimension))
     assert base.building is not None
-    shop.store.rows["kb_new"] = {}
-    shop.events.clear()
+    setup.store.rows["kb_new"] = {}
+    setup.events.clear()
     return base.building
 
 
-def test_rebuild_fills_the_new_collection_and_leaves_the_old_one(shop: Workshop) -> None:
-    rebuilding(shop)
-    shop.run(JobKind.REBUILD)
-    assert [row.chunk for row in shop.rows("kb_new")] == [row.chunk for row in shop.rows("kb_live")]
-    assert shop.writes_without_lease() == []
-    assert shop.ledger.bases.get(shop.base.name).live.collection == "kb_new"
+def test_rebuild_fills_the_new_collection_and_leaves_the_old_one(setup: Setup) -> None:
+    rebuilding(setup)
+    setup.run(JobKind.REBUILD)
+    assert [row.chunk for row in setup.rows("kb_new")] == [row.chunk for row in setup.rows("kb_live")]
+    assert setup.writes_without_lease() == []
+    assert setup.ledger.bases.get(setup.base.name).live.collection == "kb_new"
 
 
-def test_rebuild_of_a_version_that_is_gone_writes_nothing(shop: Workshop) -> None:
-    rebuilding(shop)
-    shop.upload(b"another")
-    index(shop.ledger, shop.base)
-    shop.run(JobKind.PURGE)
-    shop.events.clear()
-    assert shop.run(JobKind.REBUILD).version == 1
-    assert (shop.events, shop.rows("kb_new")) == ([], [])
-    assert shop.run(JobKind.REBUILD).version == 2
-    assert {row.version for row in shop.rows("kb_new")} == {2}
+def test_rebuild_of_a_version_that_is_gone_writes_nothing(setup: Setup) -> None:
+    rebuilding(setup)
+    setup.upload(b"another")
+    index(setup.ledger, setup.base)
+    setup.run(JobKind.PURGE)
+    setup.events.clear()
+    assert setup.run(JobKind.REBUILD).version == 1
+    assert (setup.events, setup.rows("kb_new")) == ([], [])
+    assert setup.run(JobKind.REBUILD).version == 2
+    assert {row.version for row in setup.rows("kb_new")} == {2}
 
 
-def test_rebuild_without_its_lease_writes_nothing(shop: Workshop) -> None:
-    rebuilding(shop)
-    job, lease = shop.claimed(JobKind.REBUILD)
-    shop.clock.pass_by(LEASE)
+def test_rebuild_without_its_lease_writes_nothing(setup: Setup) -> None:
+    rebuilding(setup)
+    job, lease = setup.claimed(JobKind.REBUILD)
+    setup.clock.pass_by(LEASE)
     with pytest.raises(LeaseLost):
-        shop.pipeline.run(job, lease)
-    assert (shop.rows("kb_new"), shop.events) == ([], ["require"])
+        setup.pipeline.run(job, lease)
+    assert (setup.rows("kb_new"), setup.events) == ([], ["require"])
 
 
 # Removals
 
 
-def test_delete_removes_chunks_and_original(shop: Workshop) -> None:
-    id = shop.upload()
-    shop.run(JobKind.INGEST)
-    shop.ledger.documents.begin_delete(shop.base.id, id)
-    shop.run(JobKind.DELETE)
-    assert (shop.rows(), list(shop.originals.list())) == ([], [])
-    assert shop.status(id) == (DocumentStatus.DELETED, None)
-    assert shop.writes_without_lease() == []
+def test_delete_removes_chunks_and_original(setup: Setup) -> None:
+    id = setup.upload()
+    setup.run(JobKind.INGEST)
+    setup.ledger.documents.begin_delete(setup.base.id, id)
+    setup.run(JobKind.DELETE)
+    assert (setup.rows(), list(setup.originals.list())) == ([], [])
+    assert setup.status(id) == (DocumentStatus.DELETED, None)
+    assert setup.writes_without_lease() == []
 
 
-def test_purge_removes_the_version_that_was_replaced(shop: Workshop) -> None:
-    id = shop.upload(b"one")
-    shop.run(JobKind.INGEST)
-    shop.upload(b"two")
-    shop.run(JobKind.INGEST)
-    assert {row.version for row in shop.rows()} == {1, 2}
-    shop.run(JobKind.PURGE)
-    assert {row.version for row in shop.rows()} == {2}
-    assert list(shop.originals.list()) == [shop.ledger.documents.get(shop.base.id, id).sha256]
-    assert shop.writes_without_lease() == []
+def test_purge_removes_the_version_that_was_replaced(setup: Setup) -> None:
+    id = setup.upload(b"one")
+    setup.run(JobKind.INGEST)
+    setup.upload(b"two")
+    setup.run(JobKind.INGEST)
+    assert {row.version for row in setup.rows()} == {1, 2}
+    setup.run(JobKind.PURGE)
+    assert {row.version for row in setup.rows()} == {2}
+    assert list(setup.originals.list()) == [setup.ledger.documents.get(setup.base.id, id).sha256]
+    assert setup.writes_without_lease() == []
 
 
-def test_original_that_another_document_names_is_kept(shop: Workshop) -> None:
-    id = shop.upload(b"one")
-    shop.run(JobKind.INGEST)
-    record(shop.ledger, shop.base, an_upload("另一个.md", b"one"))
-    shop.ledger.documents.begin_delete(shop.base.id, id)
-    shop.run(JobKind.DELETE)
-    assert len(list(shop.originals.list())) == 1
+def test_original_that_another_document_names_is_kept(setup: Setup) -> None:
+    id = setup.upload(b"one")
+    setup.run(JobKind.INGEST)
+    record(setup.ledger, setup.base, an_upload("另一个.md", b"one"))
+    setup.ledger.documents.begin_delete(setup.base.id, id)
+    setup.run(JobKind.DELETE)
+    assert len(list(setup.originals.list())) == 1
 
 
-def test_drop_removes_collections_originals_and_rows(shop: Workshop) -> None:
-    rebuilding(shop)
-    shop.ledger.bases.begin_drop(shop.base.name)
-    shop.run(JobKind.DROP)
-    assert (shop.store.collections(), list(shop.originals.list())) == ([], [])
+def test_drop_removes_collections_originals_and_rows(setup: Setup) -> None:
+    rebuilding(setup)
+    setup.ledger.bases.begin_drop(setup.base.name)
+    setup.run(JobKind.DROP)
+    assert (setup.store.collections(), list(setup.originals.list())) == ([], [])
     with pytest.raises(NotFound):
-        shop.ledger.bases.get_by_id(shop.base.id)
+        setup.ledger.bases.get_by_id(setup.base.id)
 
 
-def test_retired_generation_loses_its_collection_and_the_alias_moves(shop: Workshop) -> None:
-    rebuilding(shop)
-    shop.ledger.rebuilds.cancel(shop.base)
-    shop.run(JobKind.RETIRE)
-    assert shop.store.collections() == ["kb_live"]
-    assert shop.store.aliases_made == {shop.base.name: "kb_live"}
+def test_retired_generation_loses_its_collection_and_the_alias_moves(setup: Setup) -> None:
+    rebuilding(setup)
+    setup.ledger.rebuilds.cancel(setup.base)
+    setup.run(JobKind.RETIRE)
+    assert setup.store.collections() == ["kb_live"]
+    assert setup.store.aliases_made == {setup.base.name: "kb_live"}

@@ -1,4 +1,4 @@
-"""A ledger that has no room left says so, and is well again once there is some."""
+"""A full disk is reported, and the ledger works again once there is space."""
 
 from __future__ import annotations
 

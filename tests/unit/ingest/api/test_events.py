@@ -1,4 +1,4 @@
-"""What the followers of a document see: each change once, and an end only when it is settled."""
+"""A client that follows a document sees each change once, and an end only when the document is settled."""
 
 from __future__ import annotations
 
