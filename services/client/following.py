@@ -132,11 +132,13 @@ class Patience:
         raise error
 
 
-def follow_document(wire: Wire, kb: str, id: str) -> Iterator[DocumentEvent]:
-    """Yield the events of one document until it is settled, its states where the stream breaks off. Raises `ApiError`
-    when the API stays away."""
+def follow_document(wire: Wire, kb: str, id: str, wanted: Callable[[], bool]) -> Iterator[DocumentEvent]:
+    """Yield the events of one document until it is settled, its states where the stream breaks off.
+
+    It ends soon after they are not `wanted` any more. Raises `ApiError` when the API stays away.
+    """
     try:
-        for document in wire.events(calls.document_events(kb, id), document_state):
+        for document in wire.events(calls.document_events(kb, id), document_state, wanted=wanted):
             yield (event := DocumentEvent.of(document))
             if event.is_settled:
                 return
@@ -146,7 +148,7 @@ def follow_document(wire: Wire, kb: str, id: str) -> Iterator[DocumentEvent]:
     except ApiError:
         pass
     patience = Patience(wire.clock())
-    while True:
+    while wanted():
         try:
             state = patience.state(DocumentEvent.of(wire.do(calls.get_document(kb, id))), wire.clock())
         except ApiError as exc:
@@ -185,10 +187,13 @@ async def follow_document_async(wire: AsyncWire, kb: str, id: str) -> AsyncItera
 
 
 def heard_in_threads(
-    ids: Iterable[str], follow: Callable[[str], Iterator[DocumentEvent]]
+    ids: Iterable[str], follow: Callable[[str, Callable[[], bool]], Iterator[DocumentEvent]]
 ) -> Iterator[DocumentEvent | None]:
     """Yield the events of documents as they come, `FOLLOWED_AT_ONCE` at a time, and None whenever none came for
-    `IDLE_SECONDS`. Raises what `follow` raises."""
+    `IDLE_SECONDS`.
+
+    `follow` gets an id and a function that says whether its events are still wanted. Raises what it raises.
+    """
     waiting = deque(ids)
     heard: queue.SimpleQueue[DocumentEvent | Exception | None] = queue.SimpleQueue()
     abandoned = threading.Event()
@@ -196,7 +201,7 @@ def heard_in_threads(
     def run() -> None:
         try:
             while (id := _next(waiting)) is not None:
-                for event in follow(id):
+                for event in follow(id, lambda: not abandoned.is_set()):
                     heard.put(event)
                     if abandoned.is_set():
                         return

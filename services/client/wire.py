@@ -75,9 +75,14 @@ class Wire:
         finally:
             response.close()
 
-    def events(self, call: Call[Any], read: ReadEvent[T]) -> Iterator[T]:
-        """Yield what `read` makes of the server-sent events of an answer."""
+    def events(self, call: Call[Any], read: ReadEvent[T], *, wanted: Callable[[], bool] = lambda: True) -> Iterator[T]:
+        """Yield what `read` makes of the server-sent events of an answer, until one comes that is not `wanted`.
+
+        A comment counts as well: the services send one every 15 s, so that a thread may end that waits for an event.
+        """
         with self.stream(call) as response:
+            assert isinstance(response.stream, httpx.SyncByteStream)
+            response.stream = _WhileWanted(response.stream, wanted)
             for event in EventSource(response).iter_sse():
                 if (value := read(event)) is not None:
                     yield value
@@ -100,6 +105,23 @@ class Wire:
                 return response
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             return exc
+
+
+class _WhileWanted(httpx.SyncByteStream):
+    """The body of a response, which ends when a piece comes that is not wanted any more."""
+
+    def __init__(self, stream: httpx.SyncByteStream, wanted: Callable[[], bool]) -> None:
+        self._stream = stream
+        self._wanted = wanted
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            if not self._wanted():
+                return
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class AsyncWire:
