@@ -240,7 +240,7 @@ class Client:
         """
         wanted = list(dict.fromkeys(ids))
         following = Following.of(wanted, watcher, now=self._wire.clock(), timeout=timeout)
-        for event in events_in_threads(wanted, lambda id: follow_document(self._wire, kb, id)):
+        for event in events_in_threads(wanted, lambda id, is_wanted: follow_document(self._wire, kb, id, is_wanted)):
             following.note(event, self._wire.clock())
             if event is not None:
                 yield event

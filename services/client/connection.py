@@ -29,6 +29,8 @@ from zhiwen.client.retrying import Attempts, RetryPolicy
 T = TypeVar("T")
 
 PIECE_BYTES = 64 * 1024
+CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+"""Each followed document holds a connection: with httpx's limit of 100, other calls would wait for them to settle."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -91,7 +93,12 @@ class Connection:
     def pool(self, service: Service) -> dict[str, Any]:
         """Return the keyword arguments of httpx's client for one service."""
         of_environment = not is_on_this_machine(self.urls[service])  # a proxy of the environment is not for loopback
-        return {"headers": dict(self.headers), "timeout": self.timeout, "trust_env": of_environment}
+        return {
+            "headers": dict(self.headers),
+            "timeout": self.timeout,
+            "trust_env": of_environment,
+            "limits": CONNECTIONS,
+        }
 
     def attempts(self, call: Call[Any]) -> Attempts:
         """Start counting the attempts of a call."""

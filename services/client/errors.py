@@ -65,7 +65,8 @@ class ApiError(Exception):
     @property
     def errors(self) -> list[dict[str, Any]]:
         """The fields that were wrong, each with `field` and `message`."""
-        return list(self.problem.get("errors") or [])
+        errors = self.problem.get("errors")
+        return list(errors) if isinstance(errors, list) else []
 
 
 class NoAnswerError(ApiError):
@@ -158,8 +159,13 @@ def problem(code: str, title: str, detail: str, *, status: int | None = None, in
 def error_of_problem(
     body: Mapping[str, Any], *, retry_after: float | None = None, request_id: str | None = None
 ) -> ApiError:
-    """Return the exception for a service's problem. The class depends on the status."""
-    status = int(body.get("status", 0))
+    """Return the exception for a service's problem. The class depends on the status.
+
+    Raises `ValueError` when `body` is no problem.
+    """
+    status = body.get("status", 0)
+    if not isinstance(status, int):
+        raise ValueError("the status of a problem is a number")
     found = _CLASSES.get(status, ServiceFailedError if status >= 500 else InvalidRequestError)
     return found(body, retry_after=retry_after, request_id=request_id)
 
@@ -171,7 +177,7 @@ def error_of_response(response: httpx.Response, service: Service) -> ApiError:
     except ValueError:
         body = None
     if isinstance(body, dict) and "code" in body and "detail" in body and body["code"] != OTHER_SERVICE:
-        body.setdefault("status", response.status_code)
+        body = {**body, "status": response.status_code}  # RFC 9457: the one in the body is only advisory
         request_id = response.headers.get("x-request-id")
         return error_of_problem(body, retry_after=retry_after(response), request_id=request_id)
     return unexpected_answer(response, service)

@@ -132,13 +132,14 @@ class Patience:
         raise error
 
 
-def follow_document(wire: Wire, kb: str, id: str) -> Iterator[DocumentEvent]:
+def follow_document(wire: Wire, kb: str, id: str, wanted: Callable[[], bool]) -> Iterator[DocumentEvent]:
     """Yield the events of one document until it is settled. When the stream breaks off, poll the document.
 
-    Raises `ApiError` when the API does not come back.
+    It ends soon after `wanted` says that nobody wants the events any more. Raises `ApiError` when the API does not come
+    back.
     """
     try:
-        for document in wire.events(calls.document_events(kb, id), document_state):
+        for document in wire.events(calls.document_events(kb, id), document_state, wanted=wanted):
             yield (event := DocumentEvent.of(document))
             if event.is_settled:
                 return
@@ -148,7 +149,7 @@ def follow_document(wire: Wire, kb: str, id: str) -> Iterator[DocumentEvent]:
     except ApiError:
         pass
     patience = Patience(wire.clock())
-    while True:
+    while wanted():
         try:
             state = patience.state(DocumentEvent.of(wire.do(calls.get_document(kb, id))), wire.clock())
         except ApiError as exc:
@@ -187,12 +188,12 @@ async def follow_document_async(wire: AsyncWire, kb: str, id: str) -> AsyncItera
 
 
 def events_in_threads(
-    ids: Iterable[str], follow: Callable[[str], Iterator[DocumentEvent]]
+    ids: Iterable[str], follow: Callable[[str, Callable[[], bool]], Iterator[DocumentEvent]]
 ) -> Iterator[DocumentEvent | None]:
     """Yield the events of documents as they come, and None whenever no event came for `IDLE_SECONDS`.
 
-    `FOLLOWED_AT_ONCE` documents are followed at a time, each in a thread that runs `follow`. Raises what `follow`
-    raises.
+    `FOLLOWED_AT_ONCE` documents are followed at a time, each in a thread that runs `follow`. It gets an id and a
+    function that says whether the events are still wanted. Raises what `follow` raises.
     """
     waiting = deque(ids)
     heard: queue.SimpleQueue[DocumentEvent | Exception | None] = queue.SimpleQueue()
@@ -201,7 +202,7 @@ def events_in_threads(
     def run() -> None:
         try:
             while (id := _next(waiting)) is not None:
-                for event in follow(id):
+                for event in follow(id, lambda: not abandoned.is_set()):
                     heard.put(event)
                     if abandoned.is_set():
                         return

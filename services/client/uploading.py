@@ -23,6 +23,8 @@ from zhiwen.common.models import SETTLED, DocumentStatus
 TRIES_WHEN_FULL: Final = 20
 WAIT_WHEN_FULL: Final = 5.0
 """Seconds to wait for a full queue, if the service does not say how long."""
+LONGEST_WAIT: Final = 60.0
+"""Most seconds to wait for a full queue, whatever the service says."""
 Outcome = Annotated[
     Literal["created", "replaced", "unchanged", "duplicate", "rejected", "failed", "cancelled"], OrNewer
 ]
@@ -99,7 +101,7 @@ class Adding:
         self._meter.restart()
         if isinstance(exc, TooManyRequestsError) and self._tries_left > 1:
             self._tries_left -= 1
-            pause = exc.retry_after or WAIT_WHEN_FULL
+            pause = min(exc.retry_after or WAIT_WHEN_FULL, LONGEST_WAIT)
             self._watcher.waiting(exc.detail, pause)
             return pause
         if not _blames_a_file(exc):

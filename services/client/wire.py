@@ -78,9 +78,15 @@ class Wire:
         finally:
             response.close()
 
-    def events(self, call: Call[Any], read: ReadEvent[T]) -> Iterator[T]:
-        """Send a call and yield the server-sent events of its answer, each read by `read`."""
+    def events(self, call: Call[Any], read: ReadEvent[T], *, wanted: Callable[[], bool] = lambda: True) -> Iterator[T]:
+        """Send a call and yield the server-sent events of its answer, each read by `read`.
+
+        `wanted` is asked at each piece of the answer; the stream ends when it returns False. The services send a
+        comment every 15 s, so a thread that waits for an event ends within that time.
+        """
         with self.stream(call) as response:
+            assert isinstance(response.stream, httpx.SyncByteStream)
+            response.stream = _WhileWanted(response.stream, wanted)
             for event in EventSource(response).iter_sse():
                 if (value := read(event)) is not None:
                     yield value
@@ -103,6 +109,23 @@ class Wire:
                 return response
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             return exc
+
+
+class _WhileWanted(httpx.SyncByteStream):
+    """The body of a response, which ends when a piece comes that is not wanted any more."""
+
+    def __init__(self, stream: httpx.SyncByteStream, wanted: Callable[[], bool]) -> None:
+        self._stream = stream
+        self._wanted = wanted
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            if not self._wanted():
+                return
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class AsyncWire:

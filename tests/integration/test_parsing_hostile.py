@@ -152,6 +152,9 @@ def test_includes_of_other_files_are_not_followed(pool: ParserPool, tmp_path: Pa
         "a.org": f"Text\n\n#+INCLUDE: {secret}\n",
         "a.html": f'<p>Text</p><iframe src="{secret}"></iframe><object data="file://{secret}"></object>',
         "c.rst": f"Text\n\n.. literalinclude:: {secret}\n\n.. image:: {secret}\n",
+        "d.rst": f"- .. csv-table:: Text\n     :header: a,\n        b\n     :file: {secret}\n\nText\n",
+        "e.rst": f".. |x| raw:: html\n   :file: {secret}\n\nText |x|\n",
+        "f.rst": f".. csv-table:: Text\n\n   :file: {secret}\n",
         "a.md": f"Text\n\n![x]({secret})\n",
         "a.rtf": f"{{\\rtf1 Text {{\\field{{\\*\\fldinst INCLUDETEXT {secret} }}}}\\par}}",
     }
@@ -159,6 +162,14 @@ def test_includes_of_other_files_are_not_followed(pool: ParserPool, tmp_path: Pa
         found = outcome(pool, tmp_path, name, source.encode())
         assert SECRET not in str(found)
         assert "Text" in str(found), name
+
+
+def test_lines_that_look_like_options_of_a_directive_are_kept(pool: ParserPool, tmp_path: Path) -> None:
+    source = (
+        "Text\n\n- item\n\n  :file: in a list of fields\n\n::\n\n  :url: in code\n\n.. note::\n\n  :file: in a note\n"
+    )
+    found = str(outcome(pool, tmp_path, "a.rst", source.encode()))
+    assert all(text in found for text in ("in a list of fields", ":url: in code", "in a note"))
 
 
 def test_nothing_is_fetched(pool: ParserPool, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ stop at the byte that passes a limit. Starlette's form parser and streaming-form
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from email.message import Message
 from email.utils import collapse_rfc2231_value
@@ -99,7 +100,8 @@ class _FormReceiver:
     def close(self) -> None:
         """Close the incomplete file, if there is one."""
         if self._file:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what was raised before says it
+                self._file.close()
 
     def _part_begin(self) -> None:
         self._disposition = b""
@@ -141,16 +143,21 @@ def _names_of(disposition: bytes) -> tuple[str, str | None]:
     """Return the field name and the file name of a Content-Disposition header; None for a field that is not a file.
 
     Browsers and curl send names as raw UTF-8, Windows tools as GB18030, others as `filename*` (RFC 5987). If a header
-    has both `filename` and `filename*`, the latter counts (RFC 6266).
+    has both `filename` and `filename*`, the latter counts (RFC 6266). Raises `InvalidRequest`
+    (`bad-multipart`) for a damaged header.
     """
     message = Message()
     message["content-disposition"] = _decoded(disposition)
-    name = str(message.get_param("name", "", header="content-disposition") or "")
-    sent = [value for key, value in message.get_params([], "content-disposition") if key == "filename"]
-    if not sent:
-        return name, None
-    extended = next((value for value in sent if isinstance(value, tuple)), sent[0])
-    return name, collapse_rfc2231_value(extended).strip()
+    try:
+        name = str(message.get_param("name", "", header="content-disposition") or "")
+        sent = [value for key, value in message.get_params([], "content-disposition") if key == "filename"]
+        if not sent:
+            return name, None
+        extended = next((value for value in sent if isinstance(value, tuple)), sent[0])
+        file_name = collapse_rfc2231_value(extended).strip()
+    except (LookupError, TypeError, ValueError) as exc:  # from the standard library, which expects no odd `filename*`
+        raise InvalidRequest("bad-multipart", "The name of a file in the multipart body is damaged.") from exc
+    return name, file_name.encode("utf-8", "replace").decode()  # a codec may give half of a surrogate pair
 
 
 def _decoded(raw: bytes) -> str:

@@ -160,6 +160,17 @@ def test_full_queue_is_waited_for(caller: MakeCaller) -> None:
     assert heard.sent == 1
 
 
+def test_service_that_says_to_come_back_in_a_year_is_asked_again_after_a_minute(caller: MakeCaller) -> None:
+    clock, heard = Clock(), Heard()
+    answers = [problem(429, "queue-full", "Too many documents are waiting.") for _ in range(2)]
+    answers[0].headers["retry-after"] = str(365 * 24 * 3600)
+    answers[1].headers["retry-after"] = "inf"
+    api = FakeApi({"k": {}}, refuse_upload=lambda _: answers.pop(0) if answers else None)
+    [result] = caller(api.answer, clock)("add_documents", "k", [("a.txt", b"1")], wait=False, watcher=heard)
+    assert (result.outcome, clock.now) == ("created", 120.0)
+    assert [seconds for _, seconds in heard.waited] == [60.0, 60.0]
+
+
 def test_queue_that_stays_full_is_an_error_in_the_end(caller: MakeCaller) -> None:
     clock = Clock()
     api = FakeApi({"k": {}}, refuse_upload=lambda _: problem(429, "queue-full", "Too many documents are waiting."))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 
 import httpx
 import pytest
 
-from tests.unit.client.fake_api import problem
+from tests.unit.client.fake_api import problem, sse
 from tests.unit.client.flavours import Caller
 from zhiwen.client import (
     ApiError,
@@ -69,6 +70,20 @@ def test_wrong_fields_are_named(caller: MakeCaller) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         caller(lambda _: httpx.Response(422, json=body))("search", "k", "?", top_k=0)
     assert caught.value.errors == [{"field": "top_k", "message": "less"}]
+
+
+@pytest.mark.parametrize("odd", ["no", None, [], {}, 1e400, "200"], ids=repr)
+def test_the_status_of_the_answer_counts_and_odd_fields_do_no_harm(caller: MakeCaller, odd: object) -> None:
+    body = json.dumps({"status": odd, "code": "c", "detail": "x", "errors": 3})
+    with pytest.raises(NotFoundError) as caught:
+        caller(lambda _: httpx.Response(404, text=body))("get_document", "k", "d")
+    assert (caught.value.status, caught.value.errors) == (404, [])
+
+
+def test_broken_off_answer_with_an_odd_status_is_unexpected(caller: MakeCaller) -> None:
+    answer = sse(("error", {"code": "c", "detail": "x", "status": "no"}))
+    with pytest.raises(UnexpectedAnswerError):
+        caller(lambda _: answer)("ask_stream", "k", "?")
 
 
 def test_no_answer_names_the_address_and_what_to_start(caller: MakeCaller) -> None:

@@ -14,6 +14,7 @@ from tests.unit.client.fake_api import FakeApi, document, problem, sse
 from tests.unit.client.flavours import URLS, Caller, Clock
 from tests.unit.client.test_client_adding import Heard
 from zhiwen.client import ApiError, AsyncClient, Client, DocumentEvent, DocumentStatus, NotFoundError, UnreachableError
+from zhiwen.client.connection import Connection
 from zhiwen.client.following import FOLLOWED_AT_ONCE, IDLE_SECONDS, Following, events_in_threads
 
 MakeCaller = Callable[..., Caller]
@@ -221,7 +222,7 @@ async def test_silence_ends_by_the_timeout_of_asyncio() -> None:
 def test_nothing_heard_for_a_while_is_told() -> None:
     ended = threading.Event()
 
-    def follow(id: str) -> Iterator[DocumentEvent]:
+    def follow(id: str, _is_wanted: Callable[[], bool]) -> Iterator[DocumentEvent]:
         ended.wait(20)
         yield DocumentEvent(id, DocumentStatus.READY)
 
@@ -231,3 +232,38 @@ def test_nothing_heard_for_a_while_is_told() -> None:
     assert time.monotonic() - started >= IDLE_SECONDS * 0.9
     ended.set()
     assert list(events)[-1] == DocumentEvent("d1", DocumentStatus.READY)
+
+
+class Pings(httpx.SyncByteStream):
+    """The events of a document that waits for a worker: its first state, then comments only, until it is closed."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield sse(("document", document("d1", "a.txt"))).content
+        while not self.closed.wait(0.01):
+            yield b": ping\n\n"
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_followers_that_nobody_listens_to_let_go_of_their_connections() -> None:
+    streams: list[Pings] = []
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        streams.append(Pings())
+        return httpx.Response(200, headers=EVENTS, stream=streams[-1])
+
+    with Client(transport=httpx.MockTransport(answer), **URLS) as client:
+        events = client.follow_documents("k", ["d1", "d2", "d3"])
+        assert next(events).status == DocumentStatus.QUEUED
+        events.close()  # type: ignore[attr-defined]
+        assert all(stream.closed.wait(5) for stream in streams)
+    assert len(streams) <= 3
+
+
+def test_followed_documents_take_no_connection_from_other_calls() -> None:
+    limits = Connection.of(**URLS).pool("ingest")["limits"]
+    assert limits.max_connections is None  # httpx has 100, which seven visitors of the page would hold

@@ -32,7 +32,9 @@ NO_TITLES = frozenset({"unknown", "unknown title", "untitled"})
 OUT_OF_MEMORY = 251
 STACK_OVERFLOW = 2
 NOTE_MARKS = frozenset({"footnote-ref", "footnote-back"})
-# If a directive reads another file, pandoc with its sandbox refuses the whole document.
+# If a directive reads another file, pandoc with its sandbox refuses the whole document. The options of a directive are
+# the indented lines after it.
+READING_DIRECTIVE = re.compile(r"\.\.[ \t]+(?:\|[^|\n]*\|[ \t]+)?(?:csv-table|raw)::[^\n]*(?:\n[ \t]+[^ \t\n][^\n]*)*")
 FILE_OPTION = re.compile(r"^[ \t]+:(?:file|url):.*$", re.MULTILINE)
 
 
@@ -58,7 +60,8 @@ def read_org(path: Path) -> Iterator[Block]:
 
 def read_rst(path: Path) -> Iterator[Block]:
     """Yield the blocks of a reStructuredText file in any encoding. Included files are not read."""
-    yield from _blocks("rst", FILE_OPTION.sub("", _source(path)).encode())
+    source = READING_DIRECTIVE.sub(lambda directive: FILE_OPTION.sub("", directive[0]), _source(path))
+    yield from _blocks("rst", source.encode())
 
 
 def _source(path: Path) -> str:

@@ -16,7 +16,8 @@ from itertools import groupby
 # \fcharset numbers and \ansicpg numbers of the multi-byte code pages.
 CHARSETS = {128: "cp932", 129: "cp949", 134: "gb18030", 136: "big5hkscs"}
 CODE_PAGES = {932: "cp932", 949: "cp949", 936: "gb18030", 54936: "gb18030", 950: "big5hkscs"}
-FONT = re.compile(rb"\\f(\d+)(?:\\[a-z]+-?\d*|\{\\\*[^{}]*\}|\s)*?\\fcharset(\d+)")
+# Between a font's number and its charset stands no other font's number: else many of them would cost their square.
+FONT = re.compile(rb"\\f(\d+)(?:\\(?!f\d)[a-z]+-?\d*|\{\\\*[^{}]*\}|\s)*?\\fcharset(\d+)")
 CODE_PAGE = re.compile(rb"\\ansicpg(\d+)")
 UNICODE_ESCAPE = re.compile(rb"\\u-?\d")
 TOKEN = re.compile(
@@ -24,7 +25,8 @@ TOKEN = re.compile(
     rb"|\\(?P<word>[a-zA-Z]+)(?P<number>-?\d+)? ?"
     rb"|(?P<brace>[{}])"
     rb"|(?P<symbol>\\[^a-zA-Z\x80-\xff])"
-    rb"|(?P<text>[^\\{}\x80-\xff]++)",
+    rb"|(?P<text>[^\\{}\x80-\xff]++)"
+    rb"|(?P<stray>\\)",  # before a byte beyond ASCII, or at the end
     re.DOTALL,
 )
 UNIT = re.compile(rb"\\'[0-9a-fA-F]{2}|\\[\\{}]|\\(?=[\x80-\xff])|[^\\\r\n]")
@@ -88,6 +90,8 @@ class _Translator:
             return self._unicode(int(token["number"]) & 0xFFFF)
         if token["text"]:
             return self._text(token["text"])
+        if token["stray"]:  # it means nothing, and what comes after it counts
+            return b""
         if token["symbol"] and self._to_skip:
             self._to_skip -= 1
             return b""

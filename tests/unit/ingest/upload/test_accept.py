@@ -23,7 +23,7 @@ from zhiwen.common.originals import DiskOriginals, storage_error
 from zhiwen.ingest.upload.accept import UploadLimits, Uploads
 from zhiwen.ingest.upload.archives import ArchiveLimits
 from zhiwen.ingest.upload.options import UploadOptions
-from zhiwen.ingest.upload.staging import StagedFile
+from zhiwen.ingest.upload.staging import StagedFile, StagingFile
 from zhiwen.ingest.worker.broker import Broker
 
 LIMITS = UploadLimits(file_bytes=1000, request_bytes=2000, archive=ArchiveLimits(5, 10_000, 100.0), waiting_jobs=50)
@@ -309,6 +309,40 @@ async def test_nothing_is_read_past_a_limit(setup: Setup, limit: str) -> None:
     with pytest.raises(TooLarge, match=f"{limit}-too-large"):
         await setup.uploads.accept_form(sent.request, setup.base)
     assert sent.pieces == [b"never read"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["undefined''%41", "idna''a%ff\u00df", "\0''a", "punycode''%ff"],
+    ids=["no-codec", "idna", "nul", "punycode"],
+)
+async def test_name_that_cannot_be_decoded_is_a_bad_form(setup: Setup, name: str) -> None:
+    sent = Sent(part(f"name=file; filename*={name}; filename*0*={name}", "x"), b"--X--\r\n")
+    with pytest.raises(InvalidRequest) as caught:
+        await setup.uploads.accept_form(sent.request, setup.base)
+    assert caught.value.code == "bad-multipart"
+
+
+async def test_half_of_a_surrogate_pair_in_a_name_can_be_answered(setup: Setup) -> None:
+    sent = Sent(part("name=file; filename*=unicode_escape''%5cud800.txt", "x"), b"--X--\r\n")
+    [item] = await setup.uploads.accept_form(sent.request, setup.base)
+    assert (item.name, item.outcome) == ("?.txt", "created")
+    item.model_dump_json()
+
+
+async def test_disk_that_is_full_until_the_end_is_said_so(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(StagingFile):
+        def write(self, data: bytes, *, max_bytes: int | None = None) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self) -> None:
+            super().close()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("zhiwen.ingest.upload.multipart.StagingFile", Full)
+    with pytest.raises(ServiceError) as caught:
+        await setup.uploads.accept_form(Sent(part("name=file; filename=a.txt", "x"), b"--X--\r\n").request, setup.base)
+    assert caught.value.code == "disk-full"
 
 
 async def test_field_is_held_in_memory_up_to_a_limit(setup: Setup) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,3 +105,19 @@ def test_text_in_gb18030_comes_back(text: str) -> None:
     body = rb"\f1 " + lead_as_hex(text.encode("gb18030"))
     expected = text.replace("\\", "\\\\").replace("{", "\\{").replace("}", "\\}")
     assert translated(body) == rf"\f1 {expected}"
+
+
+@pytest.mark.parametrize("odd", [b"\\\xc4\xe3", b"\\'zz", b"\\\x80", b"\\u", b"\\uc", b"\\\n", b"\\'"], ids=repr)
+def test_nothing_after_odd_bytes_is_lost(odd: bytes) -> None:
+    assert translated(b"before " + odd + rb"\par after", CHINESE).endswith(r"\par after")
+
+
+def test_backslash_at_the_end_is_left_out() -> None:
+    assert as_utf8(CHINESE + b"text\\") == CHINESE + b"text"
+
+
+def test_many_fonts_without_a_charset_are_passed_in_linear_time() -> None:
+    data = CHINESE + rb"\f0" * 60_000 + b"}"
+    started = time.process_time()
+    assert as_utf8(data) == data
+    assert time.process_time() - started < 10  # their square took minutes
