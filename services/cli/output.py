@@ -205,17 +205,21 @@ class Bars(Silent):
         self._stages = {stage: progress.add_task(stage, total=None, note="", visible=False) for stage in STAGES}
 
     def uploading(self, total_bytes: int) -> None:
+        """Show the bar of the upload."""
         self._progress.update(self._upload, total=total_bytes, visible=True)
 
     def uploaded(self, more_bytes: int) -> None:
+        """Move the bar of the upload on."""
         self._progress.advance(self._upload, more_bytes)
 
     def following(self, documents: int) -> None:
+        """Show the bars of the stages."""
         for task in self._stages.values():
             note = "" if documents else "nothing to do"
             self._progress.update(task, total=documents, completed=0, visible=True, note=note)
 
     def changed(self, event: DocumentEvent) -> None:
+        """Move the bars of the stages on."""
         self._passed.note(event)
         for stage, number in self._passed.passed.items():
             self._progress.update(self._stages[stage], completed=number)

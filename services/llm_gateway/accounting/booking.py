@@ -40,6 +40,8 @@ class Books:
 class Booking:
     """One request that was admitted. Set `usage` and `ending` when they are known, then call `close` once.
 
+    `books` are the books of the gateway, `key` is the name of the API key, `model` is the model that the client named,
+    and `admission` is what the limiter took from the key's budget, None for a key without limits.
     `texts` collects the answer's text; it is None when no text is logged. `ending` is how the answer ended.
     """
 

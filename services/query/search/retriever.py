@@ -55,6 +55,7 @@ class Found:
 class Retriever:
     """Searches knowledge bases. Blocking and thread-safe.
 
+    `ledger` says which versions are live, `store` holds the chunks, and `embedders` make vectors of questions.
     `translations` is the word table for searches across languages. `candidates` is how many chunks each half of a
     hybrid search gives. `dense_weight` is the weight of the dense half, where the full-text half has 1; None means the
     embedding model's own weight. `reranker` reorders the first hits of searches that ask for it.

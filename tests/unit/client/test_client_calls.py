@@ -170,7 +170,7 @@ def test_addresses_and_key_come_from_the_environment(caller: MakeCaller, monkeyp
     monkeypatch.setenv("ZHIWEN_API_KEY", "zw_2")
     api = FakeApi()
     calling = caller(api.answer, ingest_url=None, api_key=None)
-    with pytest.raises(UnexpectedAnswerError, match="does not speak like the ingest API"):
+    with pytest.raises(UnexpectedAnswerError, match="is not the ingest API"):
         calling("get_knowledge_base", "k")
     [request] = api.requests
     assert str(request.url) == "http://10.0.0.1:7/zhiwen/v1/knowledge-bases/k"
