@@ -96,7 +96,11 @@ eval: $(VENV)/.dev ## Hold retrieval and refusal to their floors on the question
 train-embedder: $(VENV)/.dev ## Train the built-in embedding table again, from the pairs in ../shared/data/train
 	$(BIN)/python -m training.train_embedder --data ../shared/data/train --out services/common/data/embedder
 
-docs: $(VENV)/.dev ## Build the documentation site into build/site; a dead link fails
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs ## Build the documentation site into build/site; a dead link fails
 	$(BIN)/python docs/build.py
 
 engines: $(VENV)/.dev ## Install the other Milvus engines that the store is tested against

@@ -64,15 +64,16 @@ class Client:
     A request is sent again when nothing was sent, or when the service says that it is busy (429, 503). A request that
     does no harm when it is repeated is also sent again when the connection breaks off. There are at most `retries`
     retries, and none starts later than `retry_seconds` after the first attempt. The pauses grow, or are those that the
-    service asks for. An upload or a question whose answer was lost is not sent again. A deletion is sent again, and may
-    then find nothing to delete (`NotFoundError`). A client may be used from several threads.
+    service asks for. When the answer of an upload (`upload_documents`) or of a question was lost, it is not sent again.
+    `put_document` is sent again, as it does no harm twice. A deletion is sent again, and may then find nothing to delete
+    (`NotFoundError`). A client may be used from several threads.
 
     `ingest_url`, `query_url` and `gateway_url` are the addresses of the services, and `api_key` is the key. By default
     they come from the environment (`ZHIWEN_INGEST_URL`, …, `ZHIWEN_API_KEY`), and otherwise are the addresses of
     `zhiwen up` and no key. Timeouts are in seconds: `connect_timeout` for a connection, `timeout` for an answer, and
-    `long_timeout` for an upload, a download, the answer of a model, `fsck`, `recall`, and a
-    knowledge base that is made or changed, whose embedding model may have to be fetched. For tests, `transport`
-    replaces the network, and `clock` and `sleep` replace time.
+    `long_timeout` for an upload, a download, the answer of a model, `fsck`, `recall`, and a knowledge base that is made
+    or changed, whose embedding model may have to be fetched. For tests, `transport` replaces the network, and `clock`
+    and `sleep` replace time.
     """
 
     def __init__(

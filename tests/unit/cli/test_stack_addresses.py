@@ -35,7 +35,7 @@ def test_without_a_key_in_the_settings_query_gets_one_of_its_own() -> None:
     first, second = (Stack(Path("data"), environment={})._service_environment() for _ in range(2))
     assert len(first["ZHIWEN_GATEWAY_API_KEY"]) > 40
     assert first["ZHIWEN_GATEWAY_API_KEY"] != second["ZHIWEN_GATEWAY_API_KEY"]
-    assert "ZHIWEN_API_KEY" not in first  # that would close every door
+    assert "ZHIWEN_API_KEY" not in first  # every service would want it from every client
 
 
 @pytest.mark.parametrize("name", ["短", "很长的资料文件夹" * 2, "long" * 20])
