@@ -65,8 +65,8 @@ class Client:
     does no harm when it is repeated is also sent again when the connection breaks off. There are at most `retries`
     retries, and none starts later than `retry_seconds` after the first attempt. The pauses grow, or are those that the
     service asks for. When the answer of an upload (`upload_documents`) or of a question was lost, it is not sent again.
-    `put_document` is sent again, as it does no harm twice. A deletion is sent again, and may then find nothing to delete
-    (`NotFoundError`). A client may be used from several threads.
+    `put_document` is sent again, as it does no harm twice. A deletion is sent again, too, and may then find nothing
+    to delete (`NotFoundError`). A client may be used from several threads.
 
     `ingest_url`, `query_url` and `gateway_url` are the addresses of the services, and `api_key` is the key. By default
     they come from the environment (`ZHIWEN_INGEST_URL`, …, `ZHIWEN_API_KEY`), and otherwise are the addresses of
