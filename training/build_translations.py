@@ -39,7 +39,7 @@ REMARK = re.compile(r"\([^()]*\)|\[[^\]]*\]|（[^）]*）")
 GLOSS_GRAMMAR = frozenset(
     stem(word)
     for word in """a an the to of in on at for and or be is are was were it its sb sth somebody something one etc
-    esp see also variant old abbr lit fig classifier with by from as that this into out up not no s""".split()  # noqa: SIM905
+    esp see also variant old abbr lit fig classifier with by from as that this into out up not no s""".split()
 )
 LONGEST_GLOSS, LONGEST_PHRASE = 6, 3
 SENTENCE_CHARACTERS, SENTENCE_WORDS = 300, 40

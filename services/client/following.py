@@ -206,7 +206,7 @@ def events_in_threads(
                     heard.put(event)
                     if abandoned.is_set():
                         return
-        except Exception as exc:
+        except Exception as exc:  # whatever it is, the caller raises it
             heard.put(exc)
         finally:
             heard.put(None)
@@ -245,7 +245,7 @@ async def events_in_tasks(
             while (id := _next(waiting)) is not None:
                 async for event in follow(id):
                     heard.put_nowait(event)
-        except Exception as exc:
+        except Exception as exc:  # whatever it is, the caller raises it
             heard.put_nowait(exc)
         finally:
             heard.put_nowait(None)

@@ -34,7 +34,7 @@ def _open(path: Path) -> Any:
         return xlrd.open_workbook(path, on_demand=True, ragged_rows=True, logfile=io.StringIO())
     except MemoryError:
         raise
-    except Exception as exc:
+    except Exception as exc:  # damaged files raise whatever the library meets
         if "encrypted" in str(exc).lower():
             raise encrypted() from None
         raise DocumentError("corrupt", "This workbook is damaged. Open it in Excel and save it as .xlsx.") from exc

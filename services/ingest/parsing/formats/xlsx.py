@@ -24,7 +24,7 @@ def read_xlsx(path: Path) -> Iterator[Block]:
         book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
     except MemoryError:
         raise
-    except Exception as exc:
+    except Exception as exc:  # damaged files raise whatever the library meets
         raise DocumentError("corrupt", "This workbook is damaged. Open it in Excel and save it again.") from exc
     try:
         for number, sheet in enumerate(book.worksheets, start=1):
