@@ -353,5 +353,5 @@ def test_child_refuses_to_work_in_a_folder_that_is_not_its_own(tmp_path: Path) -
         command, cwd=tmp_path, input=b"", capture_output=True, env=environment, check=False, timeout=60
     )
     assert done.returncode == 1
-    assert b"folder of its own" in done.stderr
+    assert b"only in its own folder" in done.stderr
     assert precious.exists()
