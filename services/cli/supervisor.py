@@ -141,7 +141,7 @@ class Supervisor:
                 stderr=output,
                 cwd=self.folder,
                 start_new_session=True,  # Ctrl-C is for the supervisor, which passes it on
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 (see there)
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 (safe, see it)
             )
 
     def _revive(self, program: Program, now: float) -> None:

@@ -78,7 +78,7 @@ def unpack(path: Path, into: Path, limits: ArchiveLimits) -> Iterator[StagedFile
 def _open(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as exc:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as exc:  # the last: zipfile lacks the zip's version
         raise DocumentError("corrupt", "This archive is damaged. Pack its files again.") from exc
 
 
