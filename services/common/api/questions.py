@@ -90,7 +90,8 @@ class SearchOut(BaseModel):
     """Hits, best first. `mode` is the mode that was used: `dense` where Milvus has no full-text search."""
 
     hits: list[HitOut]
-    answerable: bool = Field(description="Whether `ask` would answer from these hits. If not, it would refuse.")
+    answerable: bool = Field(description="Whether `ask` would answer from these hits, and not only show them.")
+    confidence: float = Field(0.0, ge=0, le=1, description="The probability that these hits answer the question.")
     mode: Annotated[Mode, OrNewer]
     reranked: bool = Field(description="Whether a reranker ordered the hits; also false when it failed.")
     took_ms: TookSearch
@@ -111,12 +112,39 @@ class Usage(BaseModel):
     total_tokens: int = 0
 
 
+class Citation(BaseModel):
+    """A mark [n] of an answer, checked against the passage that it names."""
+
+    n: int
+    document_id: str | None = Field(description="Null when there is no passage with this number.")
+    page: int | None
+    heading: str
+    quote: str | None = Field(description="The sentence of the passage that carries the statement; null without one.")
+    start: int | None = Field(description="Where the quote begins in the passage's text, in characters.")
+    end: int | None = Field(description="Where the quote ends in the passage's text, in characters.")
+    supported: bool = Field(description="Whether the passage carries the statement before the mark.")
+
+
+Outcome = Literal["answered", "closest", "refused"]
+"""How a question ended.
+
+`answered`: the answer rests on its sources. `closest`: the built-in answerer is not sure, so it shows the closest
+passages. `refused`: the knowledge base does not hold the answer.
+"""
+
+
 class Answer(BaseModel):
     """An answer with its sources. `refused` is true when the knowledge base does not hold the answer."""
 
     answer: str
     refused: bool
-    sources: list[SourceOut]
+    outcome: Annotated[Outcome, OrNewer] = "answered"
+    confidence: float = Field(0.0, ge=0, le=1, description="The probability that the answer is right.")
+    sources: list[SourceOut] = Field(description="The passages that the answer rests on; none unless it is answered.")
+    closest: list[SourceOut] = Field(
+        default_factory=list, description="The passages that were found but did not answer; none if it is answered."
+    )
+    citations: list[Citation] = Field(default_factory=list, description="The marks of the answer, in its order.")
     reranked: bool = Field(description="Whether a reranker ordered the sources.")
     condensed_question: str | None = Field(
         description="The question that was searched for instead of a follow-up; null without history."
