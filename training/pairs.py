@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +25,9 @@ class Pair:
     licence: str = ""
 
 
-def read_pairs(folder: Path) -> Iterator[Pair]:
-    """Yield all pairs of the files in a folder, their texts cut to 1,200 characters."""
-    for name in FILES:
+def read_pairs(folder: Path, files: Sequence[str] = FILES) -> Iterator[Pair]:
+    """Yield all pairs of `files` in a folder, their texts cut to 1,200 characters."""
+    for name in files:
         with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)

@@ -1,0 +1,156 @@
+"""Simulates the service's search in memory: the scores of every question of a set in both halves of a search.
+
+The passages of a set are one collection, cut into chunks as the worker cuts them. What is ranked is a passage with the
+score of its best chunk. Where the passages are whole documents, it is a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from training.sets import Asked, QuestionSet
+from zhiwen.common.embedding.base import Embedder, Vectors
+from zhiwen.common.lexical.analysis import analyze
+from zhiwen.common.lexical.bm25 import Bm25, QueryWeighting, document_vector, query_vector
+from zhiwen.common.lexical.statistics import TermStatistics
+from zhiwen.common.lexical.translations import Translations
+from zhiwen.common.models import Chunk, ChunkingSpec, with_heading
+from zhiwen.ingest.worker.chunking import chunk_blocks
+
+Scores = NDArray[np.float32]
+CANDIDATES: Final = 100
+MOST_OF_GOLD: Final = 0.6
+"""The share of a gold text that a chunk must hold when no chunk holds all of it."""
+_DROPPED: Final = str.maketrans("", "", " \t\r\n|　")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The embedder, the word table and the parameters for scoring questions against chunks."""
+
+    embedder: Embedder
+    translations: Translations | None
+    bm25: Bm25 = Bm25()
+    weighting: QueryWeighting = QueryWeighting()
+    chunking: ChunkingSpec = ChunkingSpec()
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """All scores of a set. `full_text` (share of the question, 0..1) and `cosine` are `(questions, chunks)`.
+
+    `unit` `(chunks,)` numbers what is ranked. `right` holds, for each question, the numbers of the right units; it is
+    empty for a question that cannot be answered. `vectors` are those of the chunks, and `queries` those of the questions.
+    """
+
+    name: str
+    questions: tuple[Asked, ...]
+    chunks: tuple[Chunk, ...]
+    unit: NDArray[np.int64]
+    right: tuple[frozenset[int], ...]
+    full_text: Scores
+    cosine: Scores
+    vectors: Vectors
+    queries: Vectors
+
+
+def searched(engine: Engine, of: QuestionSet) -> Searched:
+    """Cut the passages of a set, and score every question against every chunk."""
+    chunks: list[Chunk] = []
+    passage: list[int] = []
+    for number, blocks in enumerate(of.passages):
+        found = chunk_blocks(blocks, engine.chunking, engine.embedder.count_tokens, engine.embedder.max_tokens)
+        chunks += found
+        passage += [number] * len(found)
+    texts = [with_heading(chunk.heading, chunk.text) for chunk in chunks]
+    documents = [document_vector(analyze(text), engine.bm25) for text in texts]
+    statistics = TermStatistics.of(documents)
+    asked = [question.text for question in of.questions]
+    queries = [query_vector(text, statistics, engine.translations, engine.weighting) for text in asked]
+    products = _matrix([query.weights for query in queries], statistics) @ _matrix(documents, statistics).T
+    normalisers = np.array([[query.normaliser or 1.0] for query in queries], np.float32)
+    vectors, question_vectors = engine.embedder.embed_passages(texts), engine.embedder.embed_queries(asked)
+    by_chunk = any(question.gold for question in of.questions)
+    places = np.array(passage)
+    return Searched(
+        name=of.name,
+        questions=of.questions,
+        chunks=tuple(chunks),
+        unit=np.arange(len(chunks)) if by_chunk else places,
+        right=tuple(_right_chunks(q, chunks, places) if by_chunk else q.right for q in of.questions),
+        full_text=np.clip(products.toarray() / normalisers, 0, 1).astype(np.float32),
+        cosine=(question_vectors @ vectors.T).astype(np.float32),
+        vectors=vectors,
+        queries=question_vectors,
+    )
+
+
+def _right_chunks(question: Asked, chunks: Sequence[Chunk], document: NDArray[np.int64]) -> frozenset[int]:
+    """Return the chunks of the right document that hold the gold text, or else the one that holds most of it."""
+    if not question.right:
+        return frozenset()
+    own = np.flatnonzero(np.isin(document, list(question.right)))
+    gold = question.gold.translate(_DROPPED)
+    texts = {int(place): chunks[place].text.translate(_DROPPED) for place in own}
+    whole = frozenset(place for place, text in texts.items() if gold in text)
+    if whole:
+        return whole
+    held = {place: _held(gold, text) for place, text in texts.items()}
+    return frozenset(place for place, share in held.items() if share >= MOST_OF_GOLD)
+
+
+def _held(gold: str, text: str) -> float:
+    """Return the share of the character 4-grams of `gold` that `text` holds."""
+    grams = [gold[i : i + 4] for i in range(max(1, len(gold) - 3))]
+    return sum(gram in text for gram in grams) / len(grams)
+
+
+def _matrix(vectors: Sequence[Mapping[int, float]], statistics: TermStatistics) -> sparse.csr_matrix:
+    ids = np.fromiter((term for vector in vectors for term in vector), np.uint32)
+    weights = np.fromiter((weight for vector in vectors for weight in vector.values()), np.float32)
+    pointers = np.concatenate([[0], np.cumsum([len(vector) for vector in vectors])])
+    columns = np.searchsorted(statistics.ids, ids)
+    return sparse.csr_matrix((weights, columns, pointers), shape=(len(vectors), len(statistics.ids)))
+
+
+def best(scores: Scores) -> Scores:
+    """Return the scores of each question's best 100 chunks, and for the others the score of the hundredth."""
+    if scores.shape[1] <= CANDIDATES:
+        return scores
+    floor = -np.partition(-scores, CANDIDATES - 1, axis=1)[:, CANDIDATES - 1 : CANDIDATES]
+    return np.maximum(scores, floor)
+
+
+def by_unit(scores: Scores, unit: NDArray[np.int64]) -> Scores:
+    """Return the best score of each unit, `(questions, units)`. `unit` is ascending."""
+    starts = np.flatnonzero(np.concatenate([[True], unit[1:] != unit[:-1]]))
+    return np.maximum.reduceat(scores, starts, axis=1)
+
+
+def ranks_of(scores: Scores, of: Searched) -> NDArray[np.int64]:
+    """Return the rank of the first right unit for each answerable question. Units with the same score come before it."""
+    found = by_unit(scores, of.unit)
+    ranks = []
+    for row, right in zip(found, of.right, strict=True):
+        if right:
+            own = row[list(right)].max()
+            others = np.delete(row, list(right))
+            ranks.append(1 + int((others >= own).sum()))
+    return np.array(ranks)
+
+
+def measures(ranks: NDArray[np.int64]) -> dict[str, float]:
+    """Return R@1, R@5, R@10 and MRR@10."""
+    found = ranks <= 10
+    return {
+        "R@1": float(np.mean(ranks <= 1)),
+        "R@5": float(np.mean(ranks <= 5)),
+        "R@10": float(np.mean(found)),
+        "MRR@10": float(np.mean(np.where(found, 1 / ranks, 0))),
+    }
