@@ -7,7 +7,7 @@ score of its best chunk. Where the passages are whole documents, it is a chunk.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -27,7 +27,7 @@ Scores = NDArray[np.float32]
 CANDIDATES: Final = 100
 MOST_OF_GOLD: Final = 0.6
 """The share of a gold text that a chunk must hold when no chunk holds all of it."""
-_DROPPED: Final = str.maketrans("", "", " \t\r\n|　")
+_DROPPED: Final = str.maketrans("", "", " \t\r\n|,　")  # cells of a table are joined by bars, or by commas in a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Engine:
 
     embedder: Embedder
     translations: Translations | None
-    bm25: Bm25 = Bm25()
-    weighting: QueryWeighting = QueryWeighting()
-    chunking: ChunkingSpec = ChunkingSpec()
+    bm25: Bm25 = field(default_factory=Bm25)
+    weighting: QueryWeighting = field(default_factory=QueryWeighting)
+    chunking: ChunkingSpec = field(default_factory=ChunkingSpec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Searched:
     """All scores of a set. `full_text` (share of the question, 0..1) and `cosine` are `(questions, chunks)`.
 
     `unit` `(chunks,)` numbers what is ranked. `right` holds, for each question, the numbers of the right units; it is
-    empty for a question that cannot be answered. `vectors` are those of the chunks, and `queries` those of the questions.
+    empty for a question that cannot be answered. `vectors` are those of the chunks, `queries` those of the questions.
     """
 
     name: str
@@ -95,9 +95,9 @@ def _right_chunks(question: Asked, chunks: Sequence[Chunk], document: NDArray[np
     """Return the chunks of the right document that hold the gold text, or else the one that holds most of it."""
     if not question.right:
         return frozenset()
-    own = np.flatnonzero(np.isin(document, list(question.right)))
+    own = np.flatnonzero(np.isin(document, list(question.right))).tolist()
     gold = question.gold.translate(_DROPPED)
-    texts = {int(place): chunks[place].text.translate(_DROPPED) for place in own}
+    texts = {place: chunks[place].text.translate(_DROPPED) for place in own}
     whole = frozenset(place for place, text in texts.items() if gold in text)
     if whole:
         return whole
@@ -134,7 +134,7 @@ def by_unit(scores: Scores, unit: NDArray[np.int64]) -> Scores:
 
 
 def ranks_of(scores: Scores, of: Searched) -> NDArray[np.int64]:
-    """Return the rank of the first right unit for each answerable question. Units with the same score come before it."""
+    """Return the rank of the first right unit of each answerable question. Equal scores count as ranked before it."""
     found = by_unit(scores, of.unit)
     ranks = []
     for row, right in zip(found, of.right, strict=True):
