@@ -1,4 +1,4 @@
-"""Follow-up questions: the model condenses them for the search; without a model they stay unchanged."""
+"""Follow-up questions: the model condenses them for the search; without a model the rules do."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ async def test_english_follow_up_gets_the_english_template(generator: Generator,
 
 async def test_extractive_answerer_is_not_asked(generator: Generator, model: FakeOpenAI) -> None:
     condensed = await Condenser(generator, 4000).condense("And sick leave?", TURNS, EXTRACTIVE_MODEL)
-    assert (condensed.question, condensed.completion) == ("And sick leave?", None)
+    assert (condensed.question, condensed.completion) == ("How many days of sick leave?", None)
     assert model.requests() == []
 
 
@@ -173,7 +173,8 @@ async def test_default_that_turns_out_extractive_is_remembered_for_a_while(
     model.script({"behaviour": "json-instead", "body": reply})
     condenser = Condenser(generator, 4000, clock=lambda: now)
     for _ in range(3):
-        assert (await condenser.condense("And sick leave?", TURNS, "")).question == "And sick leave?"
+        condensed = await condenser.condense("And sick leave?", TURNS, "")
+        assert (condensed.question, condensed.by) == ("How many days of sick leave?", "rule")
     assert len(model.requests()) == 1
     now = 61.0
     await condenser.condense("And sick leave?", TURNS, "")

@@ -135,6 +135,18 @@ def segmented(han: str) -> list[str]:
     return list(rjieba.cut_for_search(han, True))
 
 
+def tagged(text: str) -> list[tuple[str, str]]:
+    """Return the words of a text in order, each with jieba's part of speech (`上海`, `ns`).
+
+    Spaces and punctuation marks are words too. The words are in lower case and Simplified. They join up to a text of
+    the same length, so their places are those of the given text.
+    """
+    import rjieba
+
+    plain = "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
+    return list(rjieba.tag(plain.translate(traditional_to_simplified()), True))
+
+
 def character_pairs(run: str) -> list[str]:
     """Return every pair of neighbouring characters."""
     return [run[i : i + 2] for i in range(len(run) - 1)]

@@ -1,7 +1,7 @@
 """Condensing: a follow-up question is rewritten so that it can be understood without the conversation before it.
 
-Only the search uses the rewritten question. The model that answers gets the conversation and the question unchanged, so
-an error of the rewriting cannot reach the answer.
+A language model rewrites it. Without one, and where the model's rewriting cannot be trusted, the rules of
+`follow_ups/` do.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import structlog
 
@@ -18,7 +19,9 @@ from zhiwen.common.api.questions import Message
 from zhiwen.common.errors import ServiceError
 from zhiwen.common.lexical.analysis import is_chinese
 from zhiwen.common.prompts import CONDENSE_CHINESE, CONDENSE_ENGLISH, EXTRACTIVE_MODEL, fill_condensing
+from zhiwen.query.answer.follow_ups.resolving import resolved
 from zhiwen.query.answer.generation import ChatRequest, Completion, Generator
+from zhiwen.query.answer.rewriting import fault_of
 
 log = structlog.get_logger(__name__)
 
@@ -40,18 +43,19 @@ _AROUND = " \t\r\n\"'“”‘’「」『』`*"
 
 @dataclass(frozen=True, slots=True)
 class Condensed:
-    """The question to search with.
+    """The question to search with, and who wrote it: the model, the rules, or the user (`none`).
 
     `completion` is what the model wrote. It is None when the model was not asked, or when its answer was not used.
     """
 
     question: str
     completion: Completion | None = None
+    by: Literal["model", "rule", "none"] = "none"
 
 
 @dataclass(slots=True)
 class Condenser:
-    """Asks the language model to rewrite follow-up questions.
+    """Rewrites follow-up questions: by the language model, or by rules without one.
 
     A rewritten question of more than `max_characters` is not used. `clock` counts seconds.
     """
@@ -64,26 +68,37 @@ class Condenser:
     async def condense(self, question: str, history: Sequence[Message], model: str) -> Condensed:
         """Return `question` rewritten so that it needs no `history`. `model` is "" for the gateway's default.
 
-        The question is returned unchanged when there is no history, when no language model answers, and when the model
-        fails.
+        The rules rewrite it when no language model answers, when the model fails, and when it answers the question
+        instead of rewriting it. Without history, or when it stands alone, the question is returned unchanged.
         """
-        if not history or model == EXTRACTIVE_MODEL or self._extractive_until.get(model, 0.0) > self.clock():
+        if not history:
             return Condensed(question)
+        if model == EXTRACTIVE_MODEL or self._extractive_until.get(model, 0.0) > self.clock():
+            return self._by_rule(question, history)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 completion = await self.generator.complete(_request(question, history, model))
         except (ServiceError, TimeoutError) as exc:
             log.warning("question_not_condensed", error=str(exc) or "timeout")
-            return Condensed(question)
+            return self._by_rule(question, history)
         if (
             completion.model == EXTRACTIVE_MODEL
         ):  # it cannot rewrite; only its answer shows that the default model is this one
             self._extractive_until[model] = self.clock() + REMEMBER_SECONDS
-            return Condensed(question)
+            return self._by_rule(question, history)
         condensed = question_in(completion.text)
         if not condensed or len(condensed) > self.max_characters:
+            return self._by_rule(question, history)
+        if fault := fault_of(condensed, question, _shown(history)):
+            log.warning("condensed_question_not_used", fault=fault)
+            return self._by_rule(question, history)
+        return Condensed(condensed, completion, by="model")
+
+    def _by_rule(self, question: str, history: Sequence[Message]) -> Condensed:
+        found = resolved(question, history)
+        if found == question or len(found) > self.max_characters:
             return Condensed(question)
-        return Condensed(condensed, completion)
+        return Condensed(found, by="rule")
 
 
 def _request(question: str, history: Sequence[Message], model: str) -> ChatRequest:
@@ -95,8 +110,13 @@ def _request(question: str, history: Sequence[Message], model: str) -> ChatReque
 def transcript(history: Sequence[Message], template: str) -> str:
     """Return the last turns as lines of limited length, labelled in the template's language. Pure."""
     names = ("用户", "助手") if template == CONDENSE_CHINESE else ("User", "Assistant")
+    return "\n".join(f"{names[turn.role == 'assistant']}: {turn.content}" for turn in _shown(history))
+
+
+def _shown(history: Sequence[Message]) -> list[Message]:
+    """Return what the model sees of the conversation."""
     turns = [turn for turn in history if turn.role != "system"][-LAST_TURNS:]
-    return "\n".join(f"{names[turn.role == 'assistant']}: {turn.content.strip()[:TURN_CHARACTERS]}" for turn in turns)
+    return [Message(role=turn.role, content=turn.content.strip()[:TURN_CHARACTERS]) for turn in turns]
 
 
 def question_in(text: str) -> str:
