@@ -45,7 +45,7 @@ _ENGLISH: Final = {
     **{"hundred": 100, "thousand": 1000, "half": 0.5, "twice": 2, "once": 1, "dozen": 12},
     **{"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5},
 }
-_ENGLISH_WORD: Final = re.compile(r"[a-z]{3,9}")
+_ENGLISH_WORD: Final = re.compile(rf"\b(?:{'|'.join([*_ENGLISH, *_MONTHS])})\b")
 _VAGUE: Final = frozenset({"one", "first", "second", "third", "once", "half", "may", "mar", "march", "hundred"})
 """English words that a claim may hold without stating a number."""
 
@@ -56,7 +56,7 @@ def numbers_stated(folded: str) -> list[Readings]:
     found = [_of_digits(match) for match in _DIGITS.finditer(text)]
     for match in _HAN.finditer(text):
         certain = _COUNTED.match(text, match.end()) or text[max(0, match.start() - 3) : match.start()] == _PERCENT
-        written = match[0].rstrip("点").removeprefix("百分之")
+        written = match[0].rstrip("点")
         if (certain or text[match.start() - 1 : match.start()] == "第") and written not in {"", "一", "万", "百", "千"}:
             found.append(_of_han(written))
     found += [
@@ -74,11 +74,9 @@ def numbers_held(folded: str) -> set[str]:
     for match in _DIGITS.finditer(text):
         held |= _of_digits(match)
     for match in _HAN.finditer(text):
-        held |= _of_han(match[0]) | _of_han(match[0].removeprefix("百分之"))
-        held |= _of_han(match[0][1:])  # 百分之五十 is one run: 百, and then 分之 and 五十
+        held |= _of_han(match[0])
     for match in _ENGLISH_WORD.finditer(text):
-        if (value := _ENGLISH.get(match[0], _MONTHS.get(match[0]))) is not None:
-            held |= _of(value)
+        held |= _of(_ENGLISH.get(match[0]) or _MONTHS.get(match[0], 0))
     return held
 
 
@@ -88,9 +86,11 @@ def without_numbers(folded: str) -> str:
 
 
 def _of_digits(match: re.Match[str]) -> Readings:
-    value = Decimal(match["whole"].replace(",", "") + (match["part"] or ""))
-    readings = _of(value)
-    return readings | _of(value * _UNITS[match["unit"]]) if match["unit"] else readings
+    whole, part, unit = match["whole"].replace(",", ""), match["part"], match["unit"]
+    if not part and not unit:
+        return frozenset({whole.lstrip("0") or "0"})
+    value = Decimal(whole + (part or ""))
+    return _of(value) | _of(value * _UNITS[unit]) if unit else _of(value)
 
 
 def _of_han(written: str) -> Readings:
