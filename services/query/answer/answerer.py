@@ -138,7 +138,7 @@ class Answerer:
         `completion` begins with `note` when the built-in answerer quoted without being sure. Times are in milliseconds.
         """
         found, passages = retrieved.found, retrieved.sources
-        outcome = outcome_of(completion, note)
+        outcome, said = outcome_of(completion, note), completion.text.removeprefix(note)
         return Answer(
             answer=completion.text,
             refused=outcome == "refused",
@@ -146,7 +146,7 @@ class Answerer:
             confidence=0.0 if outcome == "refused" else round(retrieved.confidence, 4),
             sources=passages if outcome == "answered" else [],
             closest=[] if outcome == "answered" else passages,
-            citations=citations_of(completion.text.removeprefix(note), passages, self.translations),
+            citations=[] if outcome == "refused" else citations_of(said, passages, self.translations),
             reranked=found.reranked,
             condensed_question=retrieved.condensed.question if retrieved.follow_up else None,
             model=completion.model,

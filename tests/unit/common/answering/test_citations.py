@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhiwen.common.answering.citations import MOST_MARKS, citations_of
+from zhiwen.common.answering.citations import citations_of
+from zhiwen.common.answering.marks import MOST_MARKS, marks_of
 from zhiwen.common.api.questions import Citation, SourceOut
 from zhiwen.common.lexical.translations import Translations
 
@@ -92,6 +93,8 @@ def checked(answer: str, translations: Translations | None = TABLE) -> list[Cita
 )
 def test_marks(answer: str, numbers: list[int]) -> None:
     assert [mark.n for mark in checked(answer)] == numbers
+    assert [n for mark in marks_of(answer) for n in mark.numbers] == numbers
+    assert all(answer[mark.end - 1] in "]】］" for mark in marks_of(answer))
 
 
 # Which statement a mark stands for: only one of the two passages carries it

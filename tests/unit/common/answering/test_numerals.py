@@ -45,7 +45,14 @@ def test_numbers_that_a_statement_makes(text: str, numbers: list[set[str]]) -> N
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("一个月", "1"), ("共十五名", "15"), ("March 5", "3"), ("half", "0.5"), ("20 million", "20000000"), ("满十", "10")],
+    [
+        ("一个月", "1"),
+        ("共十五名", "15"),
+        ("March 5", "3"),
+        ("half", "0.5"),
+        ("20 million", "20000000"),
+        ("满十", "10"),
+    ],
 )
 def test_passages_are_read_generously(text: str, number: str) -> None:
     assert number in numbers_held(fold_text(text))

@@ -225,6 +225,7 @@ async def test_refusal_of_the_model_is_a_refusal_and_shows_no_sources(said: str)
     for answer in (done.answer, await answer_of(generator)):
         assert (answer.answer, answer.refused, answer.outcome, answer.confidence) == (said, True, "refused", 0.0)
         assert (answer.sources, answer.closest, answer.model) == ([], sources.sources, "fake-model")
+        assert answer.citations == []
 
 
 # The built-in answerer
