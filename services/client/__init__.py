@@ -33,7 +33,17 @@ from zhiwen.common.api.documents import ChunkOut, DocumentOut, ErrorOut, Progres
 from zhiwen.common.api.fsck import FsckReport
 from zhiwen.common.api.knowledge_bases import Chunking, Index, KnowledgeBaseOut, RebuildOut
 from zhiwen.common.api.operations import Health, Readiness
-from zhiwen.common.api.questions import Answer, HitOut, Message, SearchOut, SourceOut, SourcesEvent, TokenEvent
+from zhiwen.common.api.questions import (
+    Answer,
+    Citation,
+    HitOut,
+    Message,
+    Outcome,
+    SearchOut,
+    SourceOut,
+    SourcesEvent,
+    TokenEvent,
+)
 from zhiwen.common.api.recall import RecallOut
 from zhiwen.common.models import DocumentStatus
 
@@ -47,6 +57,7 @@ __all__ = [
     "BytesFile",
     "ChunkOut",
     "Chunking",
+    "Citation",
     "Client",
     "ConflictError",
     "ConnectionLostError",
@@ -68,6 +79,7 @@ __all__ = [
     "NoAnswerError",
     "NotFoundError",
     "OnDuplicate",
+    "Outcome",
     "ProgressOut",
     "Readiness",
     "RebuildOut",

@@ -264,6 +264,10 @@ class AsyncClient:
     async def ask(self, kb: str, question: str, **options: Unpack[AskOptions]) -> Answer:
         """Answer a question from a knowledge base, with numbered sources, or refuse when the answer is not there.
 
+        `outcome` says how it ended: `answered`, `refused`, or `closest` when the built-in answerer is not sure.
+        Passages that did not answer are in `closest` and not in `sources`. `citations` are the marks [n] of the answer,
+        checked.
+
         `options` are those of `AskOptions`: the turns so far (`history`), what is searched (`top_k`, `mode`, `fusion`,
         `rerank`, `cross_language`, `filter`, `min_score`), and how the answer is written (`model`, `temperature`,
         `max_tokens`).
@@ -271,8 +275,9 @@ class AsyncClient:
         return await self._wire.do(calls.ask(kb, question, options))
 
     async def ask_stream(self, kb: str, question: str, **options: Unpack[AskOptions]) -> AsyncIterator[AnswerEvent]:
-        """Yield an answer as it is written: its sources, its pieces, and at the end the whole `Answer`.
+        """Yield an answer as it is written: the passages that it may cite, its pieces, and at the end the `Answer`.
 
+        Only the `Answer` says whether the passages answered, and which marks they support.
         Raises `ApiError` when the stream breaks off.
         """
         call = calls.ask_stream(kb, question, options)

@@ -33,6 +33,7 @@ class QuerySettings(CommonSettings, EmbeddingSettings):
         "", description="Whole address of a reranking server, which then has the model: http://localhost:8080/v1/rerank"
     )
     rerank_api_key: SecretStr = Field(SecretStr(""), description="Key that the reranking server wants, if any.")
-    min_relevance: float = Field(
-        0.275, ge=0, le=1, description="Relevance below which a question is refused; 0.6 of it across languages."
+    min_confidence: float = Field(
+        0.3, ge=0, le=1, description="Confidence below which the built-in answerer shows what it found as closest only."
     )
+    ask_for_citations: bool = Field(True, description="Ask the model for a mark [n] after each statement.")

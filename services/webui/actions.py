@@ -11,6 +11,7 @@ from zhiwen.client import (
     Answer,
     AnswerEvent,
     ApiError,
+    Citation,
     Client,
     DocumentEvent,
     DocumentOut,
@@ -18,6 +19,7 @@ from zhiwen.client import (
     ErrorOut,
     LocalFile,
     Message,
+    Outcome,
     SourceOut,
     SourcesEvent,
     TokenEvent,
@@ -31,13 +33,18 @@ HISTORY_TURNS = 6
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question, and its answer so far."""
+    """A question, and its answer so far.
+
+    `passages` are its sources, or what was found and did not answer: `outcome` says which, once the answer is whole.
+    """
 
     question: str
     answer: str = ""
-    sources: tuple[SourceOut, ...] = ()
+    passages: tuple[SourceOut, ...] = ()
     model: str | None = None
-    refused: bool = False
+    outcome: Outcome | None = None
+    confidence: float = 0.0
+    citations: tuple[Citation, ...] = ()
     error: str | None = None
 
 
@@ -113,11 +120,19 @@ class Actions:
 def _grown(turn: Turn, event: AnswerEvent) -> Turn:
     match event:
         case SourcesEvent():
-            return replace(turn, sources=tuple(event.sources))
+            return replace(turn, passages=tuple(event.sources))
         case TokenEvent():
             return replace(turn, answer=turn.answer + event.text)
         case Answer():
-            return Turn(turn.question, event.answer, tuple(event.sources), event.model, event.refused)
+            return replace(
+                turn,
+                answer=event.answer,
+                passages=tuple(event.sources or event.closest),
+                model=event.model,
+                outcome=event.outcome,
+                confidence=event.confidence,
+                citations=tuple(event.citations),
+            )
 
 
 def history(turns: Sequence[Turn]) -> list[Message]:

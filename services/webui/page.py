@@ -15,7 +15,8 @@ from fastapi import FastAPI
 
 from zhiwen.client import ApiError
 from zhiwen.webui.actions import Actions, Turn, choices
-from zhiwen.webui.views import DOCUMENT_HEADERS, UPLOAD_HEADERS, Row, document_rows, sources_html
+from zhiwen.webui.answers import marked_answer, passages_html, refused_html
+from zhiwen.webui.views import DOCUMENT_HEADERS, UPLOAD_HEADERS, Row, document_rows
 
 T = TypeVar("T")
 
@@ -28,6 +29,10 @@ CSS = """
 .zw-source { border: 1px solid var(--border-color-primary); border-radius: 8px; margin: 4px 0; padding: 6px 10px; }
 .zw-source summary { cursor: pointer; }
 .zw-score { float: right; opacity: .6; }
+.zw-confidence { float: right; opacity: .6; font-weight: 400; font-size: .85em; }
+.zw-text mark { background: rgba(255, 200, 0, .35); color: inherit; }
+.zw-refused { border-left: 4px solid var(--color-accent); padding: 4px 10px; opacity: .85; font-weight: 600; }
+.zw-unsupported { color: var(--error-text-color, #b91c1c); margin: 4px 0; }
 .zw-text { white-space: pre-wrap; margin-top: 6px; padding-top: 6px; font-size: .92em;
   border-top: 1px solid var(--border-color-primary); overflow-wrap: anywhere; }
 .zw-table td, .zw-table td *, .zw-table th { font-family: var(--font) !important; }
@@ -145,16 +150,19 @@ def _chat(actions: Actions, kb: gr.Dropdown) -> None:
 
 
 def messages(turns: Sequence[Turn]) -> list[Any]:
-    """Return the messages of the chat: questions, answers, and sources that open on a click."""
+    """Return the messages of the chat: questions, answers, and passages that open on a click."""
     shown: list[Any] = []
     for turn in turns:
         shown.append(gr.ChatMessage(role="user", content=turn.question))
-        if turn.answer:
-            shown.append(gr.ChatMessage(role="assistant", content=turn.answer))
+        if turn.outcome == "refused":
+            shown.append(gr.ChatMessage(role="assistant", content=gr.HTML(refused_html(turn.answer))))
+        elif turn.answer:
+            shown.append(gr.ChatMessage(role="assistant", content=marked_answer(turn.answer, turn.citations)))
         if turn.error:
             shown.append(gr.ChatMessage(role="assistant", content=f"⚠ {turn.error}"))
-        if turn.sources:
-            shown.append(gr.ChatMessage(role="assistant", content=gr.HTML(sources_html(turn.sources))))
+        if turn.passages:
+            passages = passages_html(turn.passages, turn.outcome, turn.confidence, turn.citations)
+            shown.append(gr.ChatMessage(role="assistant", content=gr.HTML(passages)))
     return shown
 
 

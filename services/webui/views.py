@@ -1,11 +1,10 @@
-"""Makes what the page shows: rows of tables, and HTML. Pure, without gradio."""
+"""Makes the rows of the tables that the page shows. Pure, without gradio."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Mapping
 
-from zhiwen.client import DocumentEvent, DocumentOut, ErrorOut, ProgressOut, SourceOut, UploadItem
+from zhiwen.client import DocumentEvent, DocumentOut, ErrorOut, ProgressOut, UploadItem
 
 Row = list[str]
 
@@ -99,21 +98,3 @@ def size_label(count: int) -> str:
     if count < 1024:
         return f"{count} B"
     return f"{count / 1024:.1f} KB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MB"
-
-
-def sources_html(sources: Sequence[SourceOut]) -> str:
-    """Return numbered sources that open on a click. Text of documents is escaped, so that it stays text."""
-    if not sources:
-        return ""
-    items = "".join(
-        f'<details class="zw-source"><summary><b>[{source.n}]</b> {escape(_place(source))}'
-        f'<span class="zw-score">{source.score:.2f}</span></summary>'
-        f"<div class='zw-text'>{escape(source.text)}</div></details>"
-        for source in sources
-    )
-    return f'<div class="zw-sources"><p class="zw-title">来源 / Sources</p>{items}</div>'
-
-
-def _place(source: SourceOut) -> str:
-    page = f"第 {source.page} 页 / p. {source.page}" if source.page is not None else ""
-    return " · ".join(part for part in (source.source, page, source.heading) if part)

@@ -11,7 +11,14 @@ from tests.servers.in_process_stack import Event, InProcessStack, events_of, pro
 from tests.servers.ledgers import unique
 from tests.servers.processes import FakeOpenAI
 from tests.servers.stores import wait_until
-from zhiwen.common.prompts import CHINESE_TEMPLATE, REFUSAL
+from zhiwen.common.prompts import (
+    CHINESE_TEMPLATE,
+    ENGLISH_REFUSAL,
+    ENGLISH_TEMPLATE,
+    EXTRACTIVE_MODEL,
+    REFUSAL,
+    closest_note,
+)
 
 pytestmark = pytest.mark.usefixtures("model")
 LEAVE = (
@@ -184,9 +191,14 @@ def test_unknown_base_is_not_found(zw: InProcessStack, what: str) -> None:
 # Ask
 
 
-def expected_prompt(zw: InProcessStack, kb: str, question: str, template: str = CHINESE_TEMPLATE) -> str:
+CITE = "请在每个陈述之后用 [n] 标明它所依据的信息的编号。\n"
+CITE_IN_ENGLISH = "After each statement, give the number of the information that it rests on as [n].\n"
+
+
+def expected_prompt(zw: InProcessStack, kb: str, question: str, template: str = CITE + CHINESE_TEMPLATE) -> str:
     """Return the prompt that the sources of an answer must have made, written without the code under test."""
     sources = zw.ask(kb, question).json()["sources"]
+    assert sources
     passages = []
     for source in sources:
         heading = f"{source['heading']}\n" if source["heading"] else ""
@@ -203,6 +215,8 @@ def test_answer_has_numbered_sources_and_says_what_it_cost(zw: InProcessStack, k
     response = zw.ask(kb, QUESTION)
     body = response.json()
     assert (response.status_code, body["answer"], body["refused"]) == (200, "每年有十天带薪年假。[1]", False)
+    assert (body["outcome"], body["closest"]) == ("answered", [])
+    assert 0 < body["confidence"] <= 1
     assert [source["n"] for source in body["sources"]] == list(range(1, len(body["sources"]) + 1))
     assert "十天带薪年假" in body["sources"][0]["text"]
     assert body["model"] == "fake-model"
@@ -223,8 +237,17 @@ def test_exact_bytes_of_the_prompt_reach_the_model_server(zw: InProcessStack, kb
         "max_tokens": 77,
     }
     assert json.dumps(expected, ensure_ascii=False)[1:-1].encode() in request.body
-    assert expected.startswith("已知信息:[1] ")
+    assert expected.startswith(f"{CITE}已知信息:[1] ")
     assert expected.endswith(f"答案请使用中文。\n问题是:{QUESTION}")
+
+
+def test_english_question_gets_the_english_prompt(zw: InProcessStack, kb: str, model: FakeOpenAI) -> None:
+    question = "How many days of paid annual leave are there per year?"
+    expected = expected_prompt(zw, kb, question, CITE_IN_ENGLISH + ENGLISH_TEMPLATE)
+    model.forget()
+    zw.ask(kb, question)
+    assert model.requests()[0].json()["messages"] == [{"role": "user", "content": expected}]
+    assert expected.endswith(f"Answer in English.\nQuestion: {question}")
 
 
 def test_history_goes_before_the_question(zw: InProcessStack, kb: str, model: FakeOpenAI) -> None:
@@ -254,7 +277,7 @@ def test_template_words_in_documents_and_questions_stay_text(zw: InProcessStack,
     content = model.requests()[0].json()["messages"][0]["content"]
     before, _, rest = CHINESE_TEMPLATE.partition("{context}")
     middle = rest.partition("{question}")[0]
-    assert content == f"{before}[1] {HOSTILE}{middle}{question}"
+    assert content == f"{CITE}{before}[1] {HOSTILE}{middle}{question}"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -266,19 +289,93 @@ def test_what_is_not_there_is_refused_without_a_model_call(
         events = zw.ask_streamed(kb, question)
         assert [event.name for event in events] == ["sources", "token", "done"]
         assert events[0].data == {"sources": []}
-        assert events[1].data == {"text": REFUSAL}
+        assert events[1].data == {"text": ENGLISH_REFUSAL}
         body = events[2].data
     else:
         body = zw.ask(kb, question).json()
-    assert (body["answer"], body["refused"], body["sources"], body["model"]) == (REFUSAL, True, [], None)
+    assert (body["answer"], body["refused"], body["sources"], body["model"]) == (ENGLISH_REFUSAL, True, [], None)
+    assert (body["outcome"], body["confidence"], body["citations"]) == ("refused", 0.0, [])
     assert model.requests() == []
 
 
-@pytest.mark.parametrize("text", [REFUSAL, f"{REFUSAL}。", f"“{REFUSAL}”", " 没有提供足够的相关信息。"])
+def test_without_a_passage_above_the_asked_score_no_model_is_called(
+    zw: InProcessStack, kb: str, model: FakeOpenAI
+) -> None:
+    body = zw.ask(kb, QUESTION, min_score=1.0).json()
+    assert (body["answer"], body["outcome"], body["closest"]) == (REFUSAL, "refused", [])
+    assert model.requests() == []
+
+
+@pytest.mark.parametrize("question", ["病假和阀门有什么关系？", "Is the pump paid leave?"])
+def test_model_decides_whenever_anything_found_could_be_relevant(
+    zw: InProcessStack, kb: str, model: FakeOpenAI, question: str
+) -> None:
+    for text, outcome in (("它们没有关系。[1]", "answered"), (f"“{REFUSAL}”", "refused")):
+        model.forget()
+        model.script({"behaviour": "answer", "text": text})
+        body = zw.ask(kb, question).json()
+        assert (body["answer"], body["outcome"], len(model.requests())) == (text, outcome, 1)
+
+
+@pytest.mark.parametrize(
+    "text", [REFUSAL, f"{REFUSAL}。", f"“{REFUSAL}”", " 没有提供足够的相关信息。", f'"{ENGLISH_REFUSAL}."']
+)
 def test_refusal_of_the_model_is_a_refusal(zw: InProcessStack, kb: str, model: FakeOpenAI, text: str) -> None:
     model.script({"behaviour": "answer", "text": text})
     body = zw.ask(kb, QUESTION).json()
-    assert (body["answer"], body["refused"]) == (text, True)
+    assert (body["answer"], body["refused"], body["outcome"]) == (text, True, "refused")
+    assert (body["sources"], body["confidence"], body["model"]) == ([], 0.0, "fake-model")
+    assert "十天带薪年假" in body["closest"][0]["text"]
+    model.forget()
+    model.script({"behaviour": "answer", "text": text})
+    events = zw.ask_streamed(kb, QUESTION)
+    assert events[0].data["sources"] == events[-1].data["closest"] == body["closest"]
+    assert (events[-1].data["outcome"], events[-1].data["sources"]) == ("refused", [])
+
+
+def test_marks_are_checked_and_come_with_the_whole_answer(zw: InProcessStack, kb: str, model: FakeOpenAI) -> None:
+    said = "每年有10天带薪年假[1]。每年有12天病假[1]。须提前三天申请。[9]"
+    model.script({"behaviour": "answer", "text": said})
+    *_, done = zw.ask_streamed(kb, QUESTION)
+    source = done.data["sources"][0]
+    carried, not_carried, unknown = done.data["citations"]
+    assert (carried["n"], carried["document_id"], carried["supported"]) == (1, source["document_id"], True)
+    assert source["text"][carried["start"] : carried["end"]] == carried["quote"]
+    assert "十天带薪年假" in carried["quote"]
+    assert (not_carried["n"], not_carried["supported"], not_carried["quote"]) == (1, False, None)
+    assert (unknown["n"], unknown["document_id"], unknown["supported"]) == (9, None, False)
+
+
+def test_answer_without_marks_has_no_citations(zw: InProcessStack, kb: str, model: FakeOpenAI) -> None:
+    model.script({"behaviour": "answer", "text": "每年有十天带薪年假。"})
+    body = zw.ask(kb, QUESTION).json()
+    assert (body["outcome"], body["citations"], bool(body["sources"])) == ("answered", [], True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_built_in_answerer_that_is_not_sure_shows_the_closest_passages(
+    zw: InProcessStack, kb: str, model: FakeOpenAI, stream: bool
+) -> None:
+    model.script({"behaviour": "answer", "text": "病假需要医院证明。[1]", "extra": {"model": EXTRACTIVE_MODEL}})
+    question = "火星旅行的船票买了以后，提前三天还能改签或者退票吗？"
+    events = zw.ask_streamed(kb, question) if stream else []
+    body = events[-1].data if stream else zw.ask(kb, question).json()
+    assert 0 < body["confidence"] < 0.3
+    assert (body["outcome"], body["refused"], body["sources"]) == ("closest", False, [])
+    assert body["answer"] == f"{closest_note(question)}病假需要医院证明。[1]"
+    assert [mark["n"] for mark in body["citations"]] == [1]
+    assert body["closest"]
+    assert [source["n"] for source in body["closest"]] == list(range(1, len(body["closest"]) + 1))
+    if stream:
+        assert events[1].data == {"text": closest_note(question)}
+        assert "".join(event.data["text"] for event in events[1:-1]) == body["answer"]
+
+
+def test_search_says_how_sure_an_answer_would_be(zw: InProcessStack, kb: str) -> None:
+    for query, answerable in ((QUESTION, True), ("zygomorphic quasar flux?", False)):
+        body = zw.query.post(path(kb, "search"), json={"query": query}).json()
+        assert (body["answerable"], body["confidence"] >= 0.3) == (answerable, answerable)
+        assert 0 <= body["confidence"] <= 1
 
 
 def test_stream_gives_sources_then_tokens_then_done(zw: InProcessStack, kb: str, model: FakeOpenAI) -> None:

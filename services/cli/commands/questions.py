@@ -63,7 +63,7 @@ def _name_of(event: AnswerEvent) -> str:
 
 
 def print_answer(output: Output, events: Iterator[AnswerEvent]) -> None:
-    """Print an answer as it is written, then its numbered sources."""
+    """Print an answer as it is written, then its numbered sources, or the closest passages."""
     answer: Answer | None = None
     written = False
     try:
@@ -80,9 +80,22 @@ def print_answer(output: Output, events: Iterator[AnswerEvent]) -> None:
     if answer is None:
         return
     output.show()
+    if answer.refused:
+        output.show("知识库中没有答案 / The knowledge base does not hold the answer", style="bold yellow")
     if answer.sources:
         output.sources(answer.sources)
-    output.say(f"{answer.model or 'no model was asked'} · {answer.took_ms.total / 1000:.1f} s", style="dim")
+    if answer.closest:
+        output.show("最接近的内容 / The closest passages", style="bold")
+        output.sources(answer.closest)
+    if unsupported := _unsupported(answer):
+        output.show(f"缺少依据 / Not supported by the passage: {unsupported}", style="yellow")
+    sure = "" if answer.refused else f" · confidence {answer.confidence:.2f}"
+    output.say(f"{answer.model or 'no model was asked'}{sure} · {answer.took_ms.total / 1000:.1f} s", style="dim")
+
+
+def _unsupported(answer: Answer) -> str:
+    """Return the marks that nothing supports, each once."""
+    return " ".join(dict.fromkeys(f"[{mark.n}]" for mark in answer.citations if not mark.supported))
 
 
 def search(
@@ -110,4 +123,7 @@ def search(
         return
     rows = [(n, f"{hit.score:.3f}", place_of(hit), snippet(hit.text)) for n, hit in enumerate(found.hits, 1)]
     session.output.table(("n", "score", "source", "text"), rows, right=("n", "score"))
-    session.output.say(f"{found.mode} · {found.took_ms.total:.0f} ms", style="dim")
+    answerable = "answerable" if found.answerable else "not answerable"
+    session.output.say(
+        f"{found.mode} · {answerable}, confidence {found.confidence:.2f} · {found.took_ms.total:.0f} ms", style="dim"
+    )

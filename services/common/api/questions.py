@@ -46,7 +46,7 @@ class AskBody(Strict):
     fusion: Fusion | None = Field(None, description="How the hits of a hybrid search are ordered; None: as configured.")
     filter: dict[str, Any] | None = None
     min_score: float | None = Field(
-        None, ge=0, le=1, description="Least relevance of the best hit; None: the configured threshold."
+        None, ge=0, le=1, description="Leave out passages below this relevance; without any left, refuse."
     )
     cross_language: bool | None = Field(
         None, description="Find texts in the other language; None: as the knowledge base says."
@@ -90,7 +90,7 @@ class SearchOut(BaseModel):
     """Hits, best first. `mode` is the mode that was used: `dense` where Milvus has no full-text search."""
 
     hits: list[HitOut]
-    answerable: bool = Field(description="Whether `ask` would answer from these hits, and not only show them.")
+    answerable: bool = Field(description="Whether the confidence is high enough to answer from these hits.")
     confidence: float = Field(0.0, ge=0, le=1, description="The probability that these hits answer the question.")
     mode: Annotated[Mode, OrNewer]
     reranked: bool = Field(description="Whether a reranker ordered the hits; also false when it failed.")

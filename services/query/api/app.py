@@ -71,11 +71,13 @@ def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | N
         settings.milvus_url, token=settings.milvus_token.get_secret_value(), timeout=settings.milvus_timeout
     )
     reranker = reranker_from(settings)
+    rules = _rules(settings, reranker)
+    translations = Translations.load()
     retriever = Retriever(
         ledger,
         store,
         embedders,
-        Translations.load(),
+        translations,
         candidates=settings.candidates,
         dense_weight=settings.dense_weight,
         reranker=reranker,
@@ -84,15 +86,18 @@ def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | N
     return Parts(
         ledger=ledger,
         store=store,
-        rules=_rules(settings, reranker),
+        rules=rules,
         retriever=retriever,
         generator=generator,
         answerer=Answerer(
             retriever=retriever,
             generator=generator,
             condenser=Condenser(generator, settings.max_question_characters),
+            rules=rules,
+            translations=translations,
             default_model=settings.answer_model,
             max_context_tokens=settings.max_context_tokens,
+            ask_for_citations=settings.ask_for_citations,
         ),
         recalling=asyncio.Lock(),
     )
@@ -101,7 +106,7 @@ def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | N
 def _rules(settings: QuerySettings, reranker: Reranker | None) -> SearchRules:
     return SearchRules(
         max_question_characters=settings.max_question_characters,
-        min_relevance=settings.min_relevance,
+        min_confidence=settings.min_confidence,
         cross_language=settings.cross_language,
         fusion=settings.fusion,
         has_reranker=reranker is not None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Request, Response
 
+from zhiwen.common.answering.confidence import confidence
 from zhiwen.common.api.questions import SearchBody, SearchOut, TookSearch, hit_out
 from zhiwen.common.auth.dependency import Needs
 from zhiwen.common.web import problems
@@ -38,9 +39,11 @@ def _search(parts: Parts, kb: str, body: SearchBody) -> SearchOut:
     base = parts.ledger.bases.get(kb)
     asked = checked_search(body, base, parts.rules)
     found = parts.retriever.search(base, asked)
+    sure = confidence(asked.query, found.hits)
     return SearchOut(
         hits=[hit_out(hit) for hit in found.hits],
-        answerable=any(parts.rules.is_answer(asked.query, hit) for hit in found.hits),
+        answerable=parts.rules.is_sure(sure),
+        confidence=round(sure, 4),
         mode=found.mode,
         reranked=found.reranked,
         took_ms=TookSearch(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from zhiwen.common.api.questions import AskBody, SearchBody
 from zhiwen.common.errors import InvalidRequest
-from zhiwen.common.lexical.bm25 import ACROSS_LANGUAGES, is_relevant
 from zhiwen.common.models import Fusion, Hit, KnowledgeBase, Mode
 from zhiwen.common.store.index_specs import validated_search
 from zhiwen.query.search.filters import compile_filter
+
+SHARED: Final = 0.05
+"""A hit below this relevance has nothing in common with the question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +21,21 @@ class SearchRules:
     """What the service's settings say about every search."""
 
     max_question_characters: int
-    min_relevance: float
-    """A question is not answered from hits below this relevance."""
+    min_confidence: float
+    """Below this confidence, what was found is shown as the closest passages and not as an answer."""
     cross_language: bool
     """Whether to search texts in the other language, if neither the request nor the knowledge base says."""
     fusion: Fusion
     """What orders the hits of a hybrid search, if the request does not say."""
     has_reranker: bool
 
-    def is_answer(self, question: str, hit: Hit) -> bool:
-        """Return True when the question may be answered from this hit."""
-        return is_relevant(question, hit.text, hit.score, self.min_relevance)
+    def is_sure(self, confidence: float) -> bool:
+        """Return True when what was found with this confidence counts as an answer."""
+        return confidence >= self.min_confidence
+
+    def shares_nothing(self, question: str, hits: Sequence[Hit]) -> bool:
+        """Return True when no hit has anything in common with the question, so that no model need be asked."""
+        return all(hit.score < SHARED for hit in hits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +50,7 @@ class Search:
     expression: str = ""
     """The filter in Milvus's filter language; "" for none."""
     min_score: float | None = None
-    """Hits with a lower score are left out."""
-    min_relevance: float | None = None
-    """Without a `min_score`, hits below this relevance are left out; None keeps all."""
+    """Hits with a lower score are left out; None keeps all."""
     neighbours: int = 0
     """How many chunks before and after each hit are added to its text."""
     params: Mapping[str, int] = field(default_factory=dict)
@@ -55,29 +60,25 @@ class Search:
 
     def passes(self, hit: Hit) -> bool:
         """Return True when the hit scores enough."""
-        if self.min_score is not None:
-            return hit.score >= self.min_score
-        return self.min_relevance is None or is_relevant(self.query, hit.text, hit.score, self.min_relevance)
+        return hit.score >= self.least_score
 
     @property
     def least_score(self) -> float:
         """The lowest score that can pass."""
-        if self.min_score is not None:
-            return self.min_score
-        return ACROSS_LANGUAGES * (self.min_relevance or 0.0)
+        return self.min_score or 0.0
 
 
 def checked_search(body: SearchBody | AskBody, base: KnowledgeBase, rules: SearchRules) -> Search:
-    """Check a request and return its search. The hits of an `AskBody` must be relevant enough to answer.
+    """Check a request and return its search.
 
     Raises `InvalidRequest` for the first mistake in this order: `empty-question`, `question-too-long`,
     `bad-search-parameter`, `bad-filter`, `rerank-not-configured`.
     """
     match body:
         case SearchBody():
-            question, params, neighbours, min_relevance = body.query, body.params or {}, body.neighbours, None
+            question, params, neighbours = body.query, body.params or {}, body.neighbours
         case AskBody():
-            question, params, neighbours, min_relevance = body.question, {}, 0, rules.min_relevance
+            question, params, neighbours = body.question, {}, 0
     _check_question(question, rules.max_question_characters)
     params = validated_search(base.live.index, params)
     expression = compile_filter(body.filter)
@@ -89,7 +90,6 @@ def checked_search(body: SearchBody | AskBody, base: KnowledgeBase, rules: Searc
         fusion=body.fusion or rules.fusion,
         expression=expression,
         min_score=body.min_score,
-        min_relevance=min_relevance,
         neighbours=neighbours,
         params=params,
         cross_language=_crosses_languages(body.cross_language, base, rules),

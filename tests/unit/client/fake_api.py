@@ -31,10 +31,22 @@ def source(n: int = 1, text: str = "满十年的员工享有15天年假。") -> 
     return {**hit, "text": text, "score": 0.876, "rerank_score": None, "metadata": {}, "n": n}
 
 
+def citation(n: int = 1, *, supported: bool = True) -> Json:
+    carried = {"quote": "满十年的员工享有15天年假。", "start": 0, "end": 14}
+    nothing = dict.fromkeys(carried)
+    return {"n": n, "document_id": "d1", "page": 3, "heading": "假期", "supported": supported} | (
+        carried if supported else nothing
+    )
+
+
 ANSWER: Json = {
     "answer": "15天。[1]",
     "refused": False,
+    "outcome": "answered",
+    "confidence": 0.91,
     "sources": [source()],
+    "closest": [],
+    "citations": [citation()],
     "reranked": False,
     "condensed_question": None,
     "model": "zhiwen-extractive",
@@ -44,6 +56,7 @@ ANSWER: Json = {
 FOUND: Json = {
     "hits": [{name: value for name, value in source().items() if name != "n"}],
     "answerable": True,
+    "confidence": 0.91,
     "mode": "hybrid",
     "reranked": False,
     "took_ms": {"embed": 1.0, "search": 1.0, "total": 2.0},

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiwen.common.errors import InvalidRequest
-from zhiwen.common.prompts import CHINESE_TEMPLATE, ENGLISH_TEMPLATE, REFUSAL, fill, validated_template
+from zhiwen.common.prompts import CHINESE_TEMPLATE, ENGLISH_TEMPLATE, REFUSAL, fill, prompt_for, validated_template
 
 DESIGNED = (
     "已知信息:{context}\n"
@@ -63,3 +63,33 @@ def test_every_placeholder_is_filled_once_and_nothing_else_changes(template: str
     parts = [part.split("{question}") for part in template.split("{context}")]
     expected = context.join(question.join(part) for part in parts)
     assert fill(template, context=context, question=question) == expected
+
+
+CITE = (
+    "请在每个陈述之后用 [n] 标明它所依据的信息的编号。\n",
+    "After each statement, give the number of the information ",
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "line", "template"),
+    [
+        ("年假有几天？", CITE[0], CHINESE_TEMPLATE),
+        ("年假 annual leave 有几天？", CITE[0], CHINESE_TEMPLATE),
+        ("How many days?", CITE[1], ENGLISH_TEMPLATE),
+        ("Combien de jours ?", CITE[1], ENGLISH_TEMPLATE),
+        ("42?", CITE[1], ENGLISH_TEMPLATE),
+    ],
+)
+def test_question_chooses_template_and_line_and_comes_last(question: str, line: str, template: str) -> None:
+    plain = prompt_for(question, "[1] 十天。", ask_for_citations=False)
+    assert plain == fill(template, context="[1] 十天。", question=question)
+    before, _, rest = prompt_for(question, "[1] 十天。").partition("\n")
+    assert f"{before}\n".startswith(line)
+    assert rest == plain
+    assert rest.endswith(question)
+
+
+def test_template_of_a_knowledge_base_is_sent_as_it_is() -> None:
+    for question in ("年假有几天？", "How many days?"):
+        assert prompt_for(question, "[1] 十天。", template="{question}|{context}") == f"{question}|[1] 十天。"

@@ -49,8 +49,19 @@ def test_upload_that_the_api_refuses_is_a_row(tmp_path: Path) -> None:
 def test_answer_grows_and_ends_with_its_sources() -> None:
     turns = list(actions_of(FakeApi({"k": {}})).ask("k", "?", []))
     assert [turn.answer for turn in turns] == ["", "", "15天", "15天。[1]", "15天。[1]"]
-    assert turns[-1].sources[0].source == "员工手册.docx"
+    assert turns[-1].passages[0].source == "员工手册.docx"
+    assert [turn.outcome for turn in turns] == [None] * 4 + ["answered"]
+    assert (turns[-1].confidence, [mark.n for mark in turns[-1].citations]) == (0.91, [1])
     assert turns[-1].error is None
+
+
+@pytest.mark.parametrize("outcome", ["closest", "refused"])
+def test_passages_that_did_not_answer_stay_with_their_outcome(outcome: str) -> None:
+    api = FakeApi({"k": {}})
+    name, done = api.ask_events[-1]
+    api.ask_events[-1] = (name, {**done, "outcome": outcome, "sources": [], "closest": done["sources"]})
+    *_, last = actions_of(api).ask("k", "?", [])
+    assert (last.outcome, len(last.passages)) == (outcome, 1)
 
 
 def test_conversation_is_sent_along() -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.unit.client.fake_api import document, source
-from zhiwen.client import DocumentEvent, DocumentOut, DocumentStatus, SourceOut, UploadItem
+from tests.unit.client.fake_api import document
+from zhiwen.client import DocumentEvent, DocumentOut, DocumentStatus, UploadItem
 from zhiwen.webui.views import (
     DOCUMENT_HEADERS,
     UPLOAD_HEADERS,
     document_rows,
-    sources_html,
     upload_rows,
     waiting_rows,
 )
@@ -20,10 +19,6 @@ NOT_READABLE = {"code": "unsupported-type", "detail": "Not readable."}
 
 def shown_document(**fields: Any) -> DocumentOut:
     return DocumentOut.model_validate(document("d1", "年假.txt", b"x" * 2048) | fields)
-
-
-def shown_source(n: int = 1, **fields: Any) -> SourceOut:
-    return SourceOut.model_validate(source(n) | fields)
 
 
 def test_document_row_has_a_cell_for_every_header() -> None:
@@ -61,20 +56,3 @@ def test_document_that_is_gone_is_shown_as_deleted() -> None:
 
 def test_file_that_is_not_uploaded_yet_is_waiting() -> None:
     assert waiting_rows(["a.txt"]) == [["a.txt", "", "上传中 / uploading", ""]]
-
-
-def test_sources_are_numbered_with_file_page_and_text() -> None:
-    shown = sources_html([shown_source(1), shown_source(2)])
-    assert shown.count("<details") == 2
-    for text in ("[1]", "[2]", "员工手册.docx", "p. 3", "满十年的员工享有15天年假。", "0.88"):
-        assert text in shown
-
-
-def test_text_of_a_document_stays_text() -> None:
-    shown = sources_html([shown_source(text="<img src=x onerror=alert(1)>", source='"><script>')])
-    assert "<img" not in shown
-    assert "<script" not in shown
-
-
-def test_no_sources_show_nothing() -> None:
-    assert sources_html([]) == ""

@@ -14,7 +14,7 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from tests.servers.ledgers import add, index, new_base
-from tests.unit.client.fake_api import FakeApi, document, source
+from tests.unit.client.fake_api import FakeApi, citation, document, source
 from zhiwen.cli.commands import operations
 from zhiwen.cli.main import create_app
 from zhiwen.cli.output import Output
@@ -171,6 +171,47 @@ def test_ask_prints_the_answer_and_numbered_sources() -> None:
         "[1] 员工手册.docx · p. 3 · 假期  (0.88)",
         "    满十年的员工享有15天年假。",
     ]
+
+
+def ended_with(**answer: Any) -> FakeApi:
+    api = FakeApi({"k": {}})
+    name, done = api.ask_events[-1]
+    api.ask_events[-1] = (name, {**done, **answer})
+    return api
+
+
+def test_unsure_answer_shows_the_closest_passages_under_their_own_title() -> None:
+    ended = zhiwen(ended_with(outcome="closest", sources=[], closest=[source()], confidence=0.12), "ask", "?")
+    assert ended.exit_code == 0
+    assert ended.stdout.splitlines()[1:4] == [
+        "",
+        "最接近的内容 / The closest passages",
+        "[1] 员工手册.docx · p. 3 · 假期  (0.88)",
+    ]
+    assert "confidence 0.12" in ended.stderr
+
+
+def test_refusal_is_named_and_shows_no_sources() -> None:
+    refused = ended_with(outcome="refused", refused=True, sources=[], closest=[source()], citations=[], confidence=0.0)
+    ended = zhiwen(refused, "ask", "?")
+    assert ended.exit_code == 0
+    assert ended.stdout.splitlines()[2:4] == [
+        "知识库中没有答案 / The knowledge base does not hold the answer",
+        "最接近的内容 / The closest passages",
+    ]
+    assert "confidence" not in ended.stderr
+
+
+def test_marks_that_nothing_supports_are_named() -> None:
+    marks = [citation(2, supported=False), citation(1), citation(7, supported=False), citation(2, supported=False)]
+    assert zhiwen(ended_with(citations=marks), "ask", "?").stdout.splitlines()[-1] == (
+        "缺少依据 / Not supported by the passage: [2] [7]"
+    )
+    assert "缺少依据" not in zhiwen(ended_with(), "ask", "?").stdout
+
+
+def test_search_says_whether_it_could_be_answered() -> None:
+    assert zhiwen(FakeApi({"k": {}}), "search", "?").stderr == "hybrid · answerable, confidence 0.91 · 2 ms\n"
 
 
 def test_ask_for_programs_is_one_object_or_a_line_an_event() -> None:

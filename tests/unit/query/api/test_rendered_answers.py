@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zhiwen.common.api.questions import Answer, TookAsk, Usage, source_out
+from zhiwen.common.api.questions import Answer, Citation, TookAsk, Usage, source_out
 from zhiwen.common.errors import Unavailable
 from zhiwen.common.models import Hit
 from zhiwen.query.answer.events import Done, Event, Failed, Sources, Token
@@ -18,7 +18,13 @@ SHOWN = (
 ANSWER = Answer(
     answer="十天。[1]",
     refused=False,
+    outcome="answered",
+    confidence=0.9,
     sources=[SOURCE],
+    citations=[
+        Citation(n=1, document_id="d", page=None, heading="", quote="十天", start=0, end=2, supported=True),
+        Citation(n=2, document_id=None, page=None, heading="", quote=None, start=None, end=None, supported=False),
+    ],
     reranked=False,
     condensed_question=None,
     model="m",
@@ -36,8 +42,10 @@ ANSWER = Answer(
         (
             Done(ANSWER),
             "done",
-            f'{{"answer":"十天。[1]","refused":false,"sources":[{SHOWN}],"reranked":false,"condensed_question":null,'
-            '"model":"m","usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0},'
+            f'{{"answer":"十天。[1]","refused":false,"outcome":"answered","confidence":0.9,"sources":[{SHOWN}],'
+            '"closest":[],"citations":[{"n":1,"document_id":"d","page":null,"heading":"","quote":"十天","start":0,"end":2,'
+            '"supported":true},{"n":2,"document_id":null,"page":null,"heading":"","quote":null,"start":null,"end":null,'
+            '"supported":false}],"reranked":false,"condensed_question":null,"model":"m","usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0},'
             '"took_ms":{"embed":1.0,"search":2.0,"total":6.0,"condense":0.0,"generate":3.0}}',
         ),
         (

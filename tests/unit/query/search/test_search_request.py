@@ -11,10 +11,10 @@ from tests.unit.query.conftest import BASE
 from zhiwen.common.api.questions import AskBody, SearchBody
 from zhiwen.common.errors import InvalidRequest
 from zhiwen.common.models import Hit, KnowledgeBase
-from zhiwen.query.search.request import Search, SearchRules, checked_search
+from zhiwen.query.search.request import SHARED, Search, SearchRules, checked_search
 
 RULES = SearchRules(
-    max_question_characters=20, min_relevance=0.3, cross_language=True, fusion="min_max", has_reranker=False
+    max_question_characters=20, min_confidence=0.3, cross_language=True, fusion="min_max", has_reranker=False
 )
 RERANKING = replace(RULES, has_reranker=True)
 EMPTY = {"query": " \u3000\n"}
@@ -98,7 +98,6 @@ def test_what_is_asked_for_is_what_is_searched() -> None:
         fusion="rrf",
         expression="(page > 3)",
         min_score=0.5,
-        min_relevance=None,
         neighbours=2,
         params={"nprobe": 16},
         cross_language=False,
@@ -111,9 +110,9 @@ def test_what_is_not_asked_for_comes_from_the_settings() -> None:
     assert search_of() == Search("年假", 5, fusion="min_max", rerank=False)
 
 
-def test_question_is_answered_from_relevant_hits_only() -> None:
-    assert search_of_question(top_k=3) == Search("年假", 3, fusion="min_max", min_relevance=0.3)
-    assert search_of_question(min_score=0.0).min_score == 0.0
+def test_question_leaves_out_hits_only_below_the_score_it_asks_for() -> None:
+    assert search_of_question(top_k=3) == Search("年假", 3, fusion="min_max")
+    assert search_of_question(min_score=0.4) == Search("年假", 5, fusion="min_max", min_score=0.4)
 
 
 @pytest.mark.parametrize(
@@ -147,11 +146,10 @@ def hit(score: float, text: str) -> Hit:
     [
         (Search("年假", 5), 0.0, [0.0, 0.17, 0.2, 0.4]),
         (Search("年假", 5, min_score=0.2), 0.2, [0.2, 0.4]),
-        (Search("年假", 5, min_score=0.2, min_relevance=0.4), 0.2, [0.2, 0.4]),
-        (Search("年假", 5, min_score=0.0, min_relevance=0.4), 0.0, [0.0, 0.17, 0.2, 0.4]),
-        (Search("年假", 5, min_relevance=0.3), 0.18, [0.4]),
+        (Search("年假", 5, min_score=0.0), 0.0, [0.0, 0.17, 0.2, 0.4]),
+        (Search("年假", 5, min_score=0.5), 0.5, []),
     ],
-    ids=["all", "above a score", "score before relevance", "score of 0", "relevant"],
+    ids=["all", "above a score", "score of 0", "none"],
 )
 def test_hits_that_pass(search: Search, least: float, passing: list[float]) -> None:
     assert search.least_score == pytest.approx(least)
@@ -159,8 +157,13 @@ def test_hits_that_pass(search: Search, least: float, passing: list[float]) -> N
     assert [score for score in scores if search.passes(hit(score, "年假十天"))] == passing
 
 
-def test_text_in_the_other_language_is_relevant_with_less() -> None:
-    search = Search("年假", 5, min_relevance=0.3)
-    assert [score for score in (0.17, 0.2, 0.4) if search.passes(hit(score, "annual leave"))] == [0.2, 0.4]
-    assert RULES.is_answer("年假", hit(0.2, "annual leave"))
-    assert not RULES.is_answer("年假", hit(0.2, "年假十天"))
+@pytest.mark.parametrize(
+    ("scores", "nothing"),
+    [([], True), ([0.0], True), ([SHARED - 0.001, 0.0], True), ([0.0, SHARED], False), ([0.4, 0.0], False)],
+)
+def test_question_shares_nothing_with_hits_that_score_next_to_nothing(scores: list[float], nothing: bool) -> None:
+    assert RULES.shares_nothing("年假", [hit(score, "年假十天") for score in scores]) is nothing
+
+
+def test_answer_is_sure_from_the_least_confidence_on() -> None:
+    assert [RULES.is_sure(confidence) for confidence in (0.0, 0.299, 0.3, 1.0)] == [False, False, True, True]
