@@ -80,7 +80,7 @@ class Answerer:
         asked = time.perf_counter()
         deltas: list[Delta] = []
         note = "" if self.rules.is_sure(retrieved.confidence) else closest_note(ask.question)
-        async with aclosing(with_note(generate(self._request(base, ask, retrieved.hits)), note)) as generated:
+        async with aclosing(with_note(generate(self._request(base, ask, retrieved)), note)) as generated:
             async for delta in generated:
                 deltas.append(delta)
                 if delta.text:
@@ -114,11 +114,15 @@ class Answerer:
         hopeless = self.rules.shares_nothing(search.query, found.hits)
         return found, confidence(search.query, found.hits), hopeless
 
-    def _request(self, base: KnowledgeBase, ask: Ask, hits: Sequence[Hit]) -> ChatRequest:
-        """Return the unchanged conversation, followed by the prompt with the passages and the question."""
+    def _request(self, base: KnowledgeBase, ask: Ask, retrieved: _Retrieved) -> ChatRequest:
+        """Return the unchanged conversation, followed by the prompt with the passages and the question.
+
+        The built-in answerer gets the question that stands alone, because it does not read the conversation.
+        """
+        condensed = retrieved.condensed
         prompt = prompt_for(
-            ask.question,
-            context_of(hits),
+            condensed.question if condensed.for_built_in else ask.question,
+            context_of(retrieved.hits),
             template=base.prompt_template or None,
             ask_for_citations=self.ask_for_citations,
         )

@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import structlog
@@ -46,11 +46,13 @@ class Condensed:
     """The question to search with, and who wrote it: the model, the rules, or the user (`none`).
 
     `completion` is what the model wrote. It is None when the model was not asked, or when its answer was not used.
+    `for_built_in` is True when the built-in answerer will answer: it reads the question alone and no conversation.
     """
 
     question: str
     completion: Completion | None = None
     by: Literal["model", "rule", "none"] = "none"
+    for_built_in: bool = False
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ class Condenser:
         if not history:
             return Condensed(question)
         if model == EXTRACTIVE_MODEL or self._extractive_until.get(model, 0.0) > self.clock():
-            return self._by_rule(question, history)
+            return replace(self._by_rule(question, history), for_built_in=True)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 completion = await self.generator.complete(_request(question, history, model))
@@ -85,7 +87,7 @@ class Condenser:
             completion.model == EXTRACTIVE_MODEL
         ):  # it cannot rewrite; only its answer shows that the default model is this one
             self._extractive_until[model] = self.clock() + REMEMBER_SECONDS
-            return self._by_rule(question, history)
+            return replace(self._by_rule(question, history), for_built_in=True)
         condensed = question_in(completion.text)
         if not condensed or len(condensed) > self.max_characters:
             return self._by_rule(question, history)

@@ -185,6 +185,13 @@ async def test_condensed_question_is_searched_for_and_the_asked_one_is_answered(
     assert done.answer.took_ms.condense > 0
 
 
+async def test_built_in_answerer_gets_the_question_that_stands_alone() -> None:
+    generator = FakeGenerator(texts=["病假五天。[2]"])
+    await answer_of(generator, history=HISTORY, model=EXTRACTIVE_MODEL)
+    (answering,) = generator.completed
+    assert answering.messages[-1]["content"].endswith("问题是:病假几天?")
+
+
 # Refusals
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
@@ -100,7 +100,7 @@ async def test_model_rewrites_the_question() -> None:
     ids=["failed", "timeout", "extractive", "empty", "too long", "cites", "answers", "unrelated"],
 )
 async def test_rule_rewrites_the_question_where_the_model_does_not(generator: FakeGenerator) -> None:
-    assert await condensed(generator) == BY_RULE
+    assert await condensed(generator) == replace(BY_RULE, for_built_in=generator.model == EXTRACTIVE_MODEL)
     assert len(generator.asked) == 1
 
 
@@ -116,7 +116,7 @@ async def test_slow_model_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_built_in_answerer_is_not_asked() -> None:
     generator = FakeGenerator("")
-    assert await condensed(generator, model=EXTRACTIVE_MODEL) == BY_RULE
+    assert await condensed(generator, model=EXTRACTIVE_MODEL) == replace(BY_RULE, for_built_in=True)
     assert generator.asked == []
 
 
@@ -129,7 +129,7 @@ async def test_complete_question_stays_and_nobody_rewrote_it() -> None:
 
 async def test_rule_does_not_make_a_question_too_long() -> None:
     condenser = Condenser(cast(Generator, FakeGenerator("")), 10)
-    assert await condenser.condense(FOLLOW_UP, HISTORY, EXTRACTIVE_MODEL) == Condensed(FOLLOW_UP)
+    assert await condenser.condense(FOLLOW_UP, HISTORY, EXTRACTIVE_MODEL) == Condensed(FOLLOW_UP, for_built_in=True)
 
 
 TURNS = [
