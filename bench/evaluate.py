@@ -197,13 +197,15 @@ def with_table(page: str, rows: str) -> str:
 
 
 def write_readmes(results: Mapping[str, Json]) -> None:
-    """Write the table into both READMEs. Raises `ValueError` when a set is missing: the table shows all of them."""
+    """Write the table into both READMEs, in the order of `results`.
+
+    Raises `ValueError` when a set is missing: the table shows all of them.
+    """
     if missing := [name for name in SETS if name not in results]:
         raise ValueError(f"The README shows every set, and these were not measured: {', '.join(missing)}.")
     for name, language in LANGUAGES.items():
         page = PROJECT / name
-        rows = table({each: results[each] for each in SETS}, language)
-        page.write_text(with_table(page.read_text(encoding="utf-8"), rows), encoding="utf-8")
+        page.write_text(with_table(page.read_text(encoding="utf-8"), table(results, language)), encoding="utf-8")
 
 
 def _figure(value: float | None) -> str:
@@ -237,6 +239,7 @@ def main() -> None:
                         add_figures(arguments.out, name, figures)
             finally:
                 stack.stop()
+    results = {name: results[name] for name in SETS if name in results}
     print(table(results, "en"), halves_table(results), sep="\n\n")
     if arguments.readme:
         write_readmes(results)

@@ -1,7 +1,7 @@
 """Search and answers of the running services on a sample of every shared question set stay above floors.
 
 `make eval` measures whole sets, and the README shows them. These floors are generous: a sample is small, and easier
-than its set, because fewer passages compete.
+than its set, because fewer passages compete. `pytest -rP` shows the figures of every sample.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-PASSAGES = 240
+PASSAGES = 160
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def test_set_stays_above_its_floors(stack: Stack, files: Files, tmp_path: Path, 
     found = {key: figure(figures, key) for key in (*sample.lowest, *sample.highest)}
     wrong = {key: found[key] for key, floor in sample.lowest.items() if (found[key] or 0) < floor}
     wrong |= {key: found[key] for key, ceiling in sample.highest.items() if (found[key] or 0) > ceiling}
-    assert not wrong, f"{name}: {figures['modes']['hybrid']} {figures['answers']}"
+    print(name, figures["modes"]["hybrid"], {**figures["answers"], "reliability": None})  # shown with `pytest -rP`
+    assert not wrong
     assert figures["answers"]["longest_answer"] <= LONGEST_ANSWER
 
 
