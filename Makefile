@@ -90,7 +90,7 @@ bench-ingest: $(VENV)/.dev ## What the whole ingest costs beside the bare encode
 bench-query: $(VENV)/.dev ## What a search costs at 10,000 chunks
 	$(BIN)/python -m bench.query $(ARGS)
 
-eval: $(VENV)/.dev ## Hold retrieval and refusal to their floors on the question sets in ../shared/data/retrieval
+eval: $(VENV)/.dev ## Hold search and answers to their floors on the question sets in ../shared/data: make eval [ARGS='--readme']
 	$(BIN)/python -m bench.evaluate $(ARGS)
 
 train-embedder: $(VENV)/.dev ## Train the built-in embedding table again, from the pairs in ../shared/data/train

@@ -13,12 +13,21 @@ from typing import Any
 import pytest
 
 from zhiwen.cli.stack import Stack
+from zhiwen.common.api.questions import SearchBody
 
 FACTS = [
-    ("年假", "满十年的员工每年享有十五天年假。", "满十年的员工有几天年假？"),
-    ("报销", "出差的报销单须在三十天内交给财务部。", "报销单要在多少天内交？"),
-    ("penguins", "Emperor penguins breed on the sea ice of Antarctica in winter.", "Where do emperor penguins breed?"),
-    ("bridge", "The bridge over the Tay was rebuilt in 1887 after its collapse.", "When was the Tay bridge rebuilt?"),
+    ("年假", "满十年的员工每年享有十五天年假。", "满十年的员工有几天年假？", "十五天"),
+    ("报销", "出差的报销单须在三十天内交给财务部。", "报销单要在多少天内交？", "三十天"),
+    (
+        *("penguins", "Emperor penguins breed on the sea ice of Antarctica in winter."),
+        *("Where do emperor penguins breed?", "on the sea ice"),
+    ),
+    (
+        "bridge",
+        "The bridge over the Tay was rebuilt in 1887 after its collapse.",
+        "When was the Tay bridge rebuilt?",
+        "1887",
+    ),
 ]
 NOWHERE = "How many moons has Jupiter?"
 
@@ -37,8 +46,11 @@ def written(path: Path, rows: Sequence[dict[str, Any]]) -> str:
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
     """The options for passages, questions and distractors. One distractor has the text of a passage."""
-    passages = [{"id": id, "text": text} for id, text, _ in FACTS]
-    questions = [{"question": question, "passage_id": [id], "answerable": True} for id, _, question in FACTS]
+    passages = [{"id": id, "text": text} for id, text, _, _ in FACTS]
+    questions: list[dict[str, Any]] = [
+        {"question": question, "passage_id": [id], "answerable": True, "answers": [answer]}
+        for id, _, question, answer in FACTS
+    ]
     questions.append({"question": NOWHERE, "passage_id": [], "answerable": False})
     others = [{"id": "x", "text": FACTS[2][1]}, {"id": "y", "text": "Nothing of the kind is said here."}]
     named: dict[str, list[dict[str, Any]]] = {"passages": passages, "questions": questions, "distractors": others}
@@ -63,6 +75,11 @@ def test_eval_measures_all_modes_refusal_and_latency_and_leaves_nothing(
         "wrongly_refused": 0.0,
         "auroc": 1.0,
     }
+    answers = figures["answers"]
+    assert (answers["asked"], answers["answerable"], answers["with_gold"]) == (5, 4, 4)
+    assert (answers["holds_gold"], answers["cites_right"], answers["falsely_refused"]) == (1.0, 1.0, 0.0)
+    assert answers["rightly_unsure"] == 1.0
+    assert sum(found["questions"] for found in answers["reliability"]) == 5
     html = report.read_text(encoding="utf-8")
     assert "<svg" in html
     assert "R@1" in html
@@ -73,6 +90,52 @@ def test_eval_shows_a_table(stack: Stack, files: list[str]) -> None:
     done = zhiwen(stack, "eval", *files, "--kb", "shown", "--hold-out", "0.5")
     assert done.returncode == 0, done.stderr
     assert all(word in done.stdout for word in ("hybrid", "dense", "full_text", "R@1", "nDCG@10", "AUROC"))
+
+
+def test_eval_asks_a_knowledge_base_that_is_there_and_leaves_it(stack: Stack, tmp_path: Path) -> None:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for name, text, _, _ in FACTS:
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    asked = [{"question": question, "document": f"{name}.md", "answers": [gold]} for name, _, question, gold in FACTS]
+    questions = written(tmp_path / "own.jsonl", [*asked, {"question": NOWHERE, "answerable": False}])
+    assert zhiwen(stack, "kb", "create", "own").returncode == 0
+    assert zhiwen(stack, "add", str(folder), "--kb", "own").returncode == 0
+    done = zhiwen(stack, "eval", "--kb", "own", "--questions", questions, "--json")
+    assert done.returncode == 0, done.stderr
+    loaded = zhiwen(stack, "eval", "--documents", str(folder), "--kb", "loaded", "--questions", questions, "--json")
+    assert loaded.returncode == 0, loaded.stderr
+    for output in (done.stdout, loaded.stdout):
+        figures = json.loads(output)
+        assert (figures["passages"], figures["modes"]["hybrid"]["recall_at_1"]) == (4, 1.0)
+        assert figures["answers"]["holds_gold"] == 1.0
+    names = zhiwen(stack, "kb", "list").stdout
+    assert "own" in names
+    assert "loaded" not in names
+    assert zhiwen(stack, "kb", "delete", "own", "--yes").returncode == 0
+
+
+@pytest.mark.skipif("dense_weight" not in SearchBody.model_fields, reason="a search takes no dense_weight")
+def test_tuning_compares_stores_what_is_better_and_leaves_the_documents(stack: Stack, tmp_path: Path) -> None:
+    files = {f"{n}.md": f"第{n}号仓库由{chr(0x4E00 + 7 * n)}师傅看管，钥匙在{n}号柜。" for n in range(10, 60)}
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    asked = [{"question": f"{Path(name).stem}号仓库的钥匙在哪？", "document": name} for name in files]
+    questions = written(tmp_path / "own.jsonl", [*asked, *({"question": NOWHERE, "answerable": False},) * 2])
+    assert zhiwen(stack, "kb", "create", "tuned").returncode == 0
+    assert zhiwen(stack, "add", str(folder), "--kb", "tuned").returncode == 0
+    done = zhiwen(stack, "eval", "--kb", "tuned", "--questions", questions, "--tune", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["knowledge_base"], found["choosing"] + found["testing"]) == ("tuned", 52)
+    changes = {name: found[name] for name in ("dense_weight", "min_confidence")}
+    assert found["stored"] == {name: change["value"] for name, change in changes.items() if change["better"]}
+    shown = json.loads(zhiwen(stack, "kb", "show", "tuned", "--json").stdout)
+    assert {name: shown.get(name) for name in found["stored"]} == found["stored"]
+    assert shown["documents"] == {"ready": 50}
+    assert zhiwen(stack, "kb", "delete", "tuned", "--yes").returncode == 0
 
 
 def test_recall_of_a_knowledge_base_is_reported(stack: Stack, files: list[str]) -> None:

@@ -8,12 +8,13 @@ answerable question scores above an unanswerable one (Hanley & McNeil 1982).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from zhiwen.cli.evaluation.passages import Question
-from zhiwen.cli.values import Json
 
+T = TypeVar("T")
 DEPTH = 10
 
 
@@ -58,33 +59,17 @@ class RefusalFigures:
     auroc: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All figures of an evaluation. `scores` are the best scores of the hybrid searches, for the plots."""
-
-    passages: int
-    modes: Mapping[str, ModeFigures]
-    refusal: RefusalFigures
-    scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
-
-    def to_json(self) -> Json:
-        """Return the figures as JSON, without `scores`."""
-        figures = asdict(self)
-        del figures["scores"]
-        return figures
-
-
-def judge(question: Question, found: Sequence[str], score: float, *, refused: bool, milliseconds: float) -> Outcome:
+def judge(question: Question, right: Sequence[bool], score: float, *, refused: bool, milliseconds: float) -> Outcome:
     """Return the outcome of a question.
 
-    `found` are the distinct passages that were found, best first. `score` is the best score, `refused` whether the
-    question was refused, and `milliseconds` the time of the search.
+    `right` says of each distinct passage that was found, best first, whether it is a right one. `score` is the best
+    score, `refused` whether the question was refused, and `milliseconds` the time of the search.
     """
-    ranks = [rank for rank, passage in enumerate(found[:DEPTH], 1) if passage in question.passages]
+    ranks = [rank for rank, is_right in enumerate(right[:DEPTH], 1) if is_right]
     ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(question.passages), DEPTH) + 1))
-    gain = sum(1 / math.log2(rank + 1) for rank in ranks) / ideal if ideal else 0.0
+    gain = sum(1 / math.log2(rank + 1) for rank in ranks[: len(question.passages)]) / ideal if ideal else 0.0
     rank = ranks[0] if ranks else None
-    return Outcome(bool(question.passages), rank, gain, score, refused, milliseconds)
+    return Outcome(question.answerable, rank, gain, score, refused, milliseconds)
 
 
 def figures_of(outcomes: Sequence[Outcome]) -> ModeFigures:
@@ -93,11 +78,11 @@ def figures_of(outcomes: Sequence[Outcome]) -> ModeFigures:
     latencies = sorted(outcome.milliseconds for outcome in outcomes)
     return ModeFigures(
         questions=len(outcomes),
-        recall_at_1=_share(answerable, lambda o: o.rank is not None and o.rank <= 1),
-        recall_at_5=_share(answerable, lambda o: o.rank is not None and o.rank <= 5),
-        recall_at_10=_share(answerable, lambda o: o.rank is not None),
-        mrr_at_10=_mean([1 / outcome.rank if outcome.rank else 0.0 for outcome in answerable]),
-        ndcg_at_10=_mean([outcome.gain for outcome in answerable]),
+        recall_at_1=share_of(answerable, lambda o: o.rank is not None and o.rank <= 1),
+        recall_at_5=share_of(answerable, lambda o: o.rank is not None and o.rank <= 5),
+        recall_at_10=share_of(answerable, lambda o: o.rank is not None),
+        mrr_at_10=mean([1 / outcome.rank if outcome.rank else 0.0 for outcome in answerable]),
+        ndcg_at_10=mean([outcome.gain for outcome in answerable]),
         p50_ms=_percentile(latencies, 0.5),
         p99_ms=_percentile(latencies, 0.99),
     )
@@ -110,8 +95,8 @@ def refusal_of(outcomes: Sequence[Outcome]) -> RefusalFigures:
     return RefusalFigures(
         answerable=len(answerable),
         unanswerable=len(unanswerable),
-        rightly_refused=_share(unanswerable, lambda o: o.refused) if unanswerable else None,
-        wrongly_refused=_share(answerable, lambda o: o.refused) if answerable else None,
+        rightly_refused=share_of(unanswerable, lambda o: o.refused) if unanswerable else None,
+        wrongly_refused=share_of(answerable, lambda o: o.refused) if answerable else None,
         auroc=auroc([o.score for o in answerable], [o.score for o in unanswerable]),
     )
 
@@ -133,11 +118,13 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
     return wins / (len(positive) * len(negative))
 
 
-def _share(outcomes: Sequence[Outcome], condition: Callable[[Outcome], bool]) -> float:
-    return _mean([1.0 if condition(outcome) else 0.0 for outcome in outcomes])
+def share_of(outcomes: Sequence[T], condition: Callable[[T], bool]) -> float:
+    """Return the share, 0..1, of the outcomes that meet a condition; 0 without outcomes."""
+    return mean([1.0 if condition(outcome) else 0.0 for outcome in outcomes])
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """Return the mean; 0 without values."""
     return sum(values) / len(values) if values else 0.0
 
 

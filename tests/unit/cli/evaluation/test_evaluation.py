@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.client.fake_api import source as found
 from zhiwen.cli.evaluation.metrics import Outcome, auroc, figures_of, judge, refusal_of
-from zhiwen.cli.evaluation.passages import Passages, Question, read_lines
+from zhiwen.cli.evaluation.passages import Passages, Question, questions_about, read_lines
+from zhiwen.cli.evaluation.run import BATCH_BYTES, batches_of, right_hits
 from zhiwen.cli.values import Usage
+from zhiwen.client import BytesFile, HitOut
 
 
 def passages(**texts: str) -> Passages:
@@ -23,7 +26,7 @@ def test_passages_of_one_text_are_one() -> None:
     known = passages(a="年假 十天", b="病假", c="年假\n十天")
     assert [row["id"] for row in known.rows] == ["a", "b"]
     (question,) = known.questions([{"question": "几天?", "passage_id": ["c", "b", "unknown"]}])
-    assert question == Question("几天?", frozenset({"a", "b"}))
+    assert question == Question("几天?", frozenset({"p/a.txt", "p/b.txt"}))
 
 
 def test_distractors_are_other_texts() -> None:
@@ -46,7 +49,9 @@ def test_question_without_an_answer(row: dict[str, Any]) -> None:
 
 
 def judged(found: list[str], *right: str) -> Outcome:
-    return judge(Question("?", frozenset(right)), found, 0.5, refused=False, milliseconds=1.0)
+    return judge(
+        Question("?", frozenset(right)), [name in right for name in found], 0.5, refused=False, milliseconds=1.0
+    )
 
 
 def test_rank_and_gain_by_hand() -> None:
@@ -114,3 +119,57 @@ def test_bad_line_is_named(tmp_path: Path, line: str, says: str) -> None:
     (path := tmp_path / "q.jsonl").write_text(f"{{}}\n\n{line}\n")
     with pytest.raises(Usage, match=f"Line 3 .*{says}"):
         read_lines(path)
+
+
+def test_questions_about_documents_name_them() -> None:
+    rows: list[dict[str, Any]] = [
+        {"question": "a?", "document": "手册.docx", "gold_text": "十天", "answer": "10天"},
+        {"question": "b?", "source": "手册.docx", "answer_contains": "15天"},
+        {"question": "c?", "document": "手册.docx", "answers": ["x", "y"]},
+        {"question": "d?", "document": "unknown", "answerable": False},
+    ]
+    about = frozenset({"手册.docx"})
+    assert questions_about({"手册.docx"}, rows) == [
+        Question("a?", about, (), "十天", "10天"),
+        Question("b?", about, ("15天",)),
+        Question("c?", about, ("x", "y")),
+        Question("d?", frozenset()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"question": "a?"}, "There is no document in"),
+        ({"question": "a?", "document": "x.md"}, "There is no document named x.md"),
+        ({"question": "a?", "document": "手册.docx", "answers": 7}, "answers must be a list"),
+        ({"document": "手册.docx"}, "There is no question in"),
+    ],
+)
+def test_question_about_no_document_is_refused(row: dict[str, Any], says: str) -> None:
+    with pytest.raises(Usage, match=says):
+        questions_about({"手册.docx"}, [row])
+
+
+def hit(source: str, chunk: str, text: str = "") -> HitOut:
+    return HitOut.model_validate({**found(), "source": source, "chunk_id": chunk, "text": text})
+
+
+def test_a_document_counts_once_and_a_chunk_with_gold_text_by_itself() -> None:
+    hits = [hit("b", "1"), hit("b", "2", "ten days of leave"), hit("a", "3", "ten days of leave")]
+    assert right_hits(Question("?", frozenset({"a"})), hits) == [False, True]
+    assert right_hits(Question("?", frozenset({"b"}), (), "ten days"), hits) == [False, True, True]
+    assert right_hits(Question("?", frozenset()), hits) == [False, False]
+
+
+def test_a_second_chunk_with_the_gold_text_adds_nothing() -> None:
+    outcome = judge(Question("?", frozenset({"b"})), [False, True, True], 0.5, refused=False, milliseconds=1.0)
+    assert outcome.gain == pytest.approx(1 / math.log2(3))
+
+
+def test_files_are_uploaded_in_batches_of_bounded_size() -> None:
+    small = [BytesFile(f"{n}", b"x") for n in range(250)]
+    assert [len(batch) for batch in batches_of(small)] == [100, 100, 50]
+    large = [BytesFile("a", b"x" * BATCH_BYTES), BytesFile("b", b"y"), BytesFile("c", b"x" * (BATCH_BYTES + 1))]
+    assert [[file.name for file in batch] for batch in batches_of(large)] == [["a"], ["b"], ["c"]]
+    assert batches_of([]) == []
