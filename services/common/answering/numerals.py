@@ -14,6 +14,9 @@ _DIGITS: Final = re.compile(
 )
 _CLOCK_ZERO: Final = re.compile(r"(?<=\d)[:：]00(?!\d)")
 _HAN: Final = re.compile(r"[零〇一二两三四五六七八九十百千万亿点]{1,16}")
+_ANY: Final = re.compile(
+    r"[0-9零〇一二两三四五六七八九十百千万亿]|\b(?:one|two|three|four|five|six|seven|eight|nine|ten)\b"
+)
 _PERCENT: Final = "百分之"
 _IN_FIGURES: Final = dict(zip("零〇一二两三四五六七八九", (0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True))
 _TENS: Final = {"十": 10, "百": 100, "千": 1000}
@@ -78,6 +81,11 @@ def numbers_held(folded: str) -> set[str]:
     for match in _ENGLISH_WORD.finditer(text):
         held |= _of(_ENGLISH.get(match[0]) or _MONTHS.get(match[0], 0))
     return held
+
+
+def has_numeral(folded: str) -> bool:
+    """Return whether a folded text may hold a number at all. It costs less than to read them."""
+    return _ANY.search(folded) is not None
 
 
 def without_numbers(folded: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, Self
 
-from zhiwen.common.answering.numerals import Readings, numbers_held, numbers_stated, without_numbers
+from zhiwen.common.answering.numerals import Readings, has_numeral, numbers_held, numbers_stated, without_numbers
 from zhiwen.common.lexical.analysis import (
     CHINESE_STOPWORDS,
     ENGLISH_STOPWORDS,
@@ -35,7 +35,9 @@ ENOUGH: Final = 0.5
 ENOUGH_TRANSLATED: Final = 0.4
 """The same between two languages, where the table lacks words."""
 BESIDE_NUMBERS: Final = 0.4
-"""The words beside a number must score this much of what they score in the sentence that fits them best."""
+"""The words beside a number must score this much of what they score in the best sentence that holds any number."""
+BESIDE_ALL: Final = 0.25
+"""The same for the words of the whole statement, whose other clauses may rest on other sentences."""
 _MOST_SPANS: Final = 300
 _NARROWEST_WRAP: Final = 20
 
@@ -150,6 +152,11 @@ class Span:
         """Every value that it may hold."""
         return numbers_held(self.folded)
 
+    @cached_property
+    def has_number(self) -> bool:
+        """Whether it holds any number in digits or Chinese numerals."""
+        return has_numeral(self.folded)
+
     def holds(self, word: str) -> bool:
         """Return whether a folded word is in it: a Chinese one anywhere, another as a stem."""
         return word in self.stems if word.isascii() else word in self.folded
@@ -167,7 +174,7 @@ class Evidence:
     around: Span
     chinese: bool
     translations: Translations | None
-    _holding: dict[str, list[bool]] = field(default_factory=dict)
+    _holding: dict[tuple[str, bool], list[bool]] = field(default_factory=dict)
 
     @cached_property
     def _whole(self) -> Span:
@@ -193,6 +200,8 @@ class Evidence:
         eligible = set().union(*bearers) if bearers else set(range(len(self.spans)))
         numbers = {i: sum(self.spans[i].holds_all([number]) for number in statement.numbers) for i in eligible}
         best = max(eligible, key=lambda i: (scores[i] + numbers[i], -len(self.spans[i].text)))
+        if bearers and scores[best] < BESIDE_ALL * self._most_beside_numbers(scores):
+            return None
         total = sum(statement.words.values())
         if across and self.translations is None:
             return self.spans[best] if numbers[best] or any(map(self.spans[best].holds, statement.names)) else None
@@ -205,8 +214,12 @@ class Evidence:
     def _bearers(self, clause: Clause, across: bool) -> set[int]:
         """Return the spans that hold the numbers of a clause beside its words, and so not in another row or case."""
         scores = self._scores(clause.words, across)
-        least = BESIDE_NUMBERS * max(scores)
+        least = BESIDE_NUMBERS * self._most_beside_numbers(scores)
         return {i for i, span in enumerate(self.spans) if scores[i] >= least and span.holds_all(clause.numbers)}
+
+    def _most_beside_numbers(self, scores: Sequence[float]) -> float:
+        """Return the best score of the spans with a number. A heading or the head of a table has none."""
+        return max((score for score, span in zip(scores, self.spans, strict=True) if span.has_number), default=0.0)
 
     def _scores(self, words: Mapping[str, float], across: bool) -> list[float]:
         """Return for each span the sum of the weights of the words that it holds."""
@@ -219,10 +232,11 @@ class Evidence:
 
     def _spans_with(self, word: str, across: bool) -> list[bool]:
         """Return for each span whether it holds a word, or between two languages one of its translations."""
-        if word not in self._holding:
+        key = (word, across)
+        if key not in self._holding:
             forms = [form for form in [word, *(self._translated(word) if across else [])] if self._whole.holds(form)]
-            self._holding[word] = [any(map(span.holds, forms)) for span in self.spans]
-        return self._holding[word]
+            self._holding[key] = [any(map(span.holds, forms)) for span in self.spans]
+        return self._holding[key]
 
     def _translated(self, word: str) -> list[str]:
         return [t.word for t in self.translations.of_source(word)] if self.translations else []
