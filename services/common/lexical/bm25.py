@@ -27,15 +27,12 @@ from zhiwen.common.lexical.analysis import (
     Question,
     analyze_question,
     character_pairs,
-    is_chinese,
     starts_chinese,
     term_id,
 )
 from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import Translations
 
-ACROSS_LANGUAGES: Final = 0.6
-"""The part of a threshold that a text in the other language must reach, because only translations can match it."""
 _BILINGUAL_SHARE: Final = 0.1
 _ENGLISH_MARKS: Final = ("the", "of", "to", "and", "in", "a")
 _CHINESE_MARKS: Final = ("的", "在", "是", "和", "了", "一")
@@ -107,16 +104,6 @@ def query_vector(
         for term, weight in _translated(question.phrases, translations, idf):
             weights[term] = weights.get(term, 0.0) + scale * weight
     return SparseQuery(weights, math.fsum(own_idf))
-
-
-def is_relevant(question: str, text: str, relevance: float, threshold: float) -> bool:
-    """Return whether a text of this relevance may answer the question.
-
-    For a text in the other language, `ACROSS_LANGUAGES` of the threshold is enough.
-    """
-    if relevance >= threshold:
-        return True
-    return relevance >= ACROSS_LANGUAGES * threshold and is_chinese(question) != is_chinese(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,6 @@ def _build(settings: QuerySettings, ledger: Ledger | None, store: ChunkStore | N
 def _rules(settings: QuerySettings, reranker: Reranker | None) -> SearchRules:
     return SearchRules(
         max_question_characters=settings.max_question_characters,
-        min_relevance=settings.min_relevance,
         cross_language=settings.cross_language,
         fusion=settings.fusion,
         has_reranker=reranker is not None,

@@ -40,7 +40,7 @@ def _search(parts: Parts, kb: str, body: SearchBody) -> SearchOut:
     found = parts.retriever.search(base, asked)
     return SearchOut(
         hits=[hit_out(hit) for hit in found.hits],
-        answerable=any(parts.rules.is_answer(asked.query, hit) for hit in found.hits),
+        answerable=not parts.rules.shares_nothing(asked.query, found.hits),
         mode=found.mode,
         reranked=found.reranked,
         took_ms=TookSearch(

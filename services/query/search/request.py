@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zhiwen.common.api.questions import AskBody, SearchBody
 from zhiwen.common.errors import InvalidRequest
-from zhiwen.common.lexical.bm25 import ACROSS_LANGUAGES, is_relevant
 from zhiwen.common.models import Fusion, Hit, KnowledgeBase, Mode
 from zhiwen.common.store.index_specs import validated_search
 from zhiwen.query.search.filters import compile_filter
+
+_NEARLY_NO_WORD = 0.01
+_BY_CHANCE = 0.32
+"""The dense score of the best of a collection of unrelated chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +21,21 @@ class SearchRules:
     """What the service's settings say about every search."""
 
     max_question_characters: int
-    min_relevance: float
-    """A question is not answered from hits below this relevance."""
     cross_language: bool
     """Whether to search texts in the other language, if neither the request nor the knowledge base says."""
     fusion: Fusion
     """What orders the hits of a hybrid search, if the request does not say."""
     has_reranker: bool
 
-    def is_answer(self, question: str, hit: Hit) -> bool:
-        """Return True when the question may be answered from this hit."""
-        return is_relevant(question, hit.text, hit.score, self.min_relevance)
+    def shares_nothing(self, question: str, hits: Sequence[Hit]) -> bool:
+        """Return True only when neither a word nor the meaning of the question is in any hit.
+
+        Then no hit matches a word or a translation, and none is nearer than unrelated chunks are. When the words were
+        not searched, the meaning alone does not say enough to give up, unless there is no hit.
+        """
+        if not question.strip():
+            return True
+        return all(_shares_nothing(hit) for hit in hits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,40 +51,36 @@ class Search:
     """The filter in Milvus's filter language; "" for none."""
     min_score: float | None = None
     """Hits with a lower score are left out."""
-    min_relevance: float | None = None
-    """Without a `min_score`, hits below this relevance are left out; None keeps all."""
     neighbours: int = 0
     """How many chunks before and after each hit are added to its text."""
     params: Mapping[str, int] = field(default_factory=dict)
     """Search parameters of the index. They override those of the knowledge base."""
     cross_language: bool = True
     rerank: bool = False
+    dense_weight: float | None = None
+    """The weight of the dense half in a hybrid search; None: that of the knowledge base."""
 
     def passes(self, hit: Hit) -> bool:
         """Return True when the hit scores enough."""
-        if self.min_score is not None:
-            return hit.score >= self.min_score
-        return self.min_relevance is None or is_relevant(self.query, hit.text, hit.score, self.min_relevance)
+        return self.min_score is None or hit.score >= self.min_score
 
     @property
     def least_score(self) -> float:
         """The lowest score that can pass."""
-        if self.min_score is not None:
-            return self.min_score
-        return ACROSS_LANGUAGES * (self.min_relevance or 0.0)
+        return self.min_score or 0.0
 
 
 def checked_search(body: SearchBody | AskBody, base: KnowledgeBase, rules: SearchRules) -> Search:
-    """Check a request and return its search. The hits of an `AskBody` must be relevant enough to answer.
+    """Check a request and return its search.
 
     Raises `InvalidRequest` for the first mistake in this order: `empty-question`, `question-too-long`,
     `bad-search-parameter`, `bad-filter`, `rerank-not-configured`.
     """
     match body:
         case SearchBody():
-            question, params, neighbours, min_relevance = body.query, body.params or {}, body.neighbours, None
+            question, params, neighbours = body.query, body.params or {}, body.neighbours
         case AskBody():
-            question, params, neighbours, min_relevance = body.question, {}, 0, rules.min_relevance
+            question, params, neighbours = body.question, {}, 0
     _check_question(question, rules.max_question_characters)
     params = validated_search(base.live.index, params)
     expression = compile_filter(body.filter)
@@ -89,12 +92,18 @@ def checked_search(body: SearchBody | AskBody, base: KnowledgeBase, rules: Searc
         fusion=body.fusion or rules.fusion,
         expression=expression,
         min_score=body.min_score,
-        min_relevance=min_relevance,
         neighbours=neighbours,
         params=params,
         cross_language=_crosses_languages(body.cross_language, base, rules),
         rerank=rerank,
+        dense_weight=body.dense_weight,
     )
+
+
+def _shares_nothing(hit: Hit) -> bool:
+    if hit.full_text_score is None:
+        return False
+    return hit.full_text_score < _NEARLY_NO_WORD and (hit.dense_score or 0.0) < _BY_CHANCE
 
 
 def _check_question(question: str, max_characters: int) -> None:

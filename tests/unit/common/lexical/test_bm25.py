@@ -12,7 +12,6 @@ from zhiwen.common.lexical.bm25 import (
     QueryWeighting,
     SparseQuery,
     document_vector,
-    is_relevant,
     query_vector,
 )
 from zhiwen.common.lexical.statistics import TermStatistics
@@ -111,14 +110,6 @@ def test_a_question_without_known_words_has_no_weights(question: str) -> None:
 @given(st.text(max_size=60), st.lists(st.text(max_size=60), max_size=4))
 def test_relevance_is_always_a_share(question: str, passages: list[str]) -> None:
     assert all(0 <= value <= 1 for value in relevances(question, [*passages, "大学 university", question]))
-
-
-def test_a_translated_hit_needs_less() -> None:
-    assert is_relevant("年假", "年假十天", 0.25, 0.25)
-    assert not is_relevant("年假", "年假十天", 0.2, 0.25)
-    assert is_relevant("年假", "annual leave", 0.2, 0.25)
-    assert is_relevant("leave", "年假十天", 0.15, 0.25)
-    assert not is_relevant("leave", "年假十天", 0.14, 0.25)
 
 
 def test_a_bilingual_collection_raises_translations_of_chinese() -> None:

@@ -13,9 +13,7 @@ from zhiwen.common.errors import InvalidRequest
 from zhiwen.common.models import Hit, KnowledgeBase
 from zhiwen.query.search.request import Search, SearchRules, checked_search
 
-RULES = SearchRules(
-    max_question_characters=20, min_relevance=0.3, cross_language=True, fusion="min_max", has_reranker=False
-)
+RULES = SearchRules(max_question_characters=20, cross_language=True, fusion="min_max", has_reranker=False)
 RERANKING = replace(RULES, has_reranker=True)
 EMPTY = {"query": " \u3000\n"}
 LONG = {"query": "长" * 21}
@@ -98,7 +96,6 @@ def test_what_is_asked_for_is_what_is_searched() -> None:
         fusion="rrf",
         expression="(page > 3)",
         min_score=0.5,
-        min_relevance=None,
         neighbours=2,
         params={"nprobe": 16},
         cross_language=False,
@@ -111,9 +108,10 @@ def test_what_is_not_asked_for_comes_from_the_settings() -> None:
     assert search_of() == Search("年假", 5, fusion="min_max", rerank=False)
 
 
-def test_question_is_answered_from_relevant_hits_only() -> None:
-    assert search_of_question(top_k=3) == Search("年假", 3, fusion="min_max", min_relevance=0.3)
+def test_question_is_searched_for_like_any_other_text() -> None:
+    assert search_of_question(top_k=3) == Search("年假", 3, fusion="min_max")
     assert search_of_question(min_score=0.0).min_score == 0.0
+    assert search_of_question(dense_weight=0.7).dense_weight == search_of(dense_weight=0.7).dense_weight == 0.7
 
 
 @pytest.mark.parametrize(
@@ -147,11 +145,9 @@ def hit(score: float, text: str) -> Hit:
     [
         (Search("年假", 5), 0.0, [0.0, 0.17, 0.2, 0.4]),
         (Search("年假", 5, min_score=0.2), 0.2, [0.2, 0.4]),
-        (Search("年假", 5, min_score=0.2, min_relevance=0.4), 0.2, [0.2, 0.4]),
-        (Search("年假", 5, min_score=0.0, min_relevance=0.4), 0.0, [0.0, 0.17, 0.2, 0.4]),
-        (Search("年假", 5, min_relevance=0.3), 0.18, [0.4]),
+        (Search("年假", 5, min_score=0.0), 0.0, [0.0, 0.17, 0.2, 0.4]),
     ],
-    ids=["all", "above a score", "score before relevance", "score of 0", "relevant"],
+    ids=["all", "above a score", "score of 0"],
 )
 def test_hits_that_pass(search: Search, least: float, passing: list[float]) -> None:
     assert search.least_score == pytest.approx(least)
@@ -159,8 +155,19 @@ def test_hits_that_pass(search: Search, least: float, passing: list[float]) -> N
     assert [score for score in scores if search.passes(hit(score, "年假十天"))] == passing
 
 
-def test_text_in_the_other_language_is_relevant_with_less() -> None:
-    search = Search("年假", 5, min_relevance=0.3)
-    assert [score for score in (0.17, 0.2, 0.4) if search.passes(hit(score, "annual leave"))] == [0.2, 0.4]
-    assert RULES.is_answer("年假", hit(0.2, "annual leave"))
-    assert not RULES.is_answer("年假", hit(0.2, "年假十天"))
+# Whether a question has anything to do with the collection
+
+
+@pytest.mark.parametrize(
+    ("full_text", "dense", "nothing"),
+    [(0.0, 0.1, True), (0.0, None, True), (0.2, 0.1, False), (0.0, 0.5, False), (None, 0.1, False)],
+    ids=["neither", "no word", "a word", "the meaning", "words were not searched"],
+)
+def test_question_shares_nothing_when_neither_a_word_nor_the_meaning_is_in_a_hit(
+    full_text: float | None, dense: float | None, nothing: bool
+) -> None:
+    stranger = replace(hit(0.1, "年假十天"), full_text_score=0.0, dense_score=0.0)
+    other = replace(stranger, full_text_score=full_text, dense_score=dense)
+    assert RULES.shares_nothing("火星", [stranger])
+    assert RULES.shares_nothing("火星", [stranger, other]) is nothing
+    assert RULES.shares_nothing("火星", [])
