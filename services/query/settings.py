@@ -22,7 +22,7 @@ class QuerySettings(CommonSettings, EmbeddingSettings):
     dense_weight: float | None = Field(
         None,
         ge=0,
-        description="Weight of the dense half beside the full-text half; empty: as fits the embedding model.",
+        description="Weight of the dense half beside the full-text half; empty: as fits the model.",
     )
     fusion: Fusion = Field(
         "relevance", description="What orders the hits of a hybrid search: relevance, min_max or rrf. Scores stay."
