@@ -15,13 +15,24 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from training.sets import Asked, QuestionSet
+from zhiwen.common.embedding.background import (
+    UNRELATED,
+    Background,
+    Standard,
+    halves_of,
+    lowest,
+    to_bytes,
+    trimmed,
+)
 from zhiwen.common.embedding.base import Embedder, Vectors
+from zhiwen.common.embedding.known_models import estimated_weight, known_weight
 from zhiwen.common.lexical.analysis import analyze
 from zhiwen.common.lexical.bm25 import Bm25, QueryWeighting, document_vector, query_vector
 from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import Translations
-from zhiwen.common.models import Chunk, ChunkingSpec, with_heading
+from zhiwen.common.models import Chunk, ChunkingSpec, Sampled, with_heading
 from zhiwen.ingest.worker.chunking import chunk_blocks
+from zhiwen.query.search.relevance import DenseWeight, Values, evidence, relevance
 
 Scores = NDArray[np.float32]
 CANDIDATES: Final = 100
@@ -47,6 +58,7 @@ class Searched:
 
     `unit` `(chunks,)` numbers what is ranked. `right` holds, for each question, the numbers of the right units; it is
     empty for a question that cannot be answered. `vectors` are those of the chunks, `queries` those of the questions.
+    `normaliser` `(questions, 1)` is that of `SparseQuery`, and `weight` that of the dense half, as fits the model.
     """
 
     name: str
@@ -55,9 +67,12 @@ class Searched:
     unit: NDArray[np.int64]
     right: tuple[frozenset[int], ...]
     full_text: Scores
+    normaliser: Scores
     cosine: Scores
     vectors: Vectors
     queries: Vectors
+    background: Background
+    weight: DenseWeight
 
 
 def searched(engine: Engine, of: QuestionSet) -> Searched:
@@ -76,6 +91,7 @@ def searched(engine: Engine, of: QuestionSet) -> Searched:
     products = _matrix([query.weights for query in queries], statistics) @ _matrix(documents, statistics).T
     normalisers = np.array([[query.normaliser or 1.0] for query in queries], np.float32)
     vectors, question_vectors = engine.embedder.embed_passages(texts), engine.embedder.embed_queries(asked)
+    background = _background(engine.embedder, texts, vectors)
     by_chunk = any(question.gold for question in of.questions)
     places = np.array(passage)
     return Searched(
@@ -85,10 +101,51 @@ def searched(engine: Engine, of: QuestionSet) -> Searched:
         unit=np.arange(len(chunks)) if by_chunk else places,
         right=tuple(_right_chunks(q, chunks, places) if by_chunk else q.right for q in of.questions),
         full_text=np.clip(products.toarray() / normalisers, 0, 1).astype(np.float32),
+        normaliser=normalisers,
         cosine=(question_vectors @ vectors.T).astype(np.float32),
         vectors=vectors,
         queries=question_vectors,
+        background=background,
+        weight=_weight(engine.embedder.model, background),
     )
+
+
+def _background(embedder: Embedder, texts: Sequence[str], vectors: Vectors) -> Background:
+    """Return the background of a collection, sampled as the worker samples."""
+    places = lowest([str(place) for place in range(len(texts))], {})
+    openings, rests = zip(*(halves_of(texts[place]) for place in places.values()), strict=True)
+    known = known_weight(embedder.model) is not None
+    halves = (vectors[:0], vectors[:0]) if known else (embedder.embed_queries(openings), embedder.embed_passages(rests))
+    sample = [
+        Sampled(
+            slot,
+            0,
+            place,
+            to_bytes(vectors[place]),
+            None if known else to_bytes(halves[0][number]),
+            None if known else to_bytes(halves[1][number]),
+        )
+        for number, (slot, place) in enumerate(places.items())
+    ]
+    return Background.of(sample, embedder.embed_passages(UNRELATED))
+
+
+def _weight(model: str, background: Background) -> DenseWeight:
+    known = known_weight(model)
+    return DenseWeight(estimated_weight(background), estimated=True) if known is None else DenseWeight(known)
+
+
+def ranking(of: Searched, weight: DenseWeight | None = None) -> Values:
+    """Return the relevance of every chunk to every question in a hybrid search, `(questions, chunks)`.
+
+    `weight` None means the model's own.
+    """
+    full_text, cosines = best(of.full_text), best(np.clip(of.cosine, 0, 1))
+    mean, deviation = trimmed(of.queries @ of.background.vectors.T)
+    standards = [Standard(float(m), float(d)) for m, d in zip(mean[:, 0], deviation[:, 0], strict=True)]
+    standardised = np.array([standard.of(row) for standard, row in zip(standards, cosines, strict=True)])
+    found = evidence(standardised, of.background.spread, len(of.chunks))
+    return relevance(full_text, found, weight or of.weight, of.normaliser.astype(np.float64))
 
 
 def _right_chunks(question: Asked, chunks: Sequence[Chunk], document: NDArray[np.int64]) -> frozenset[int]:
@@ -127,13 +184,13 @@ def best(scores: Scores) -> Scores:
     return np.maximum(scores, floor)
 
 
-def by_unit(scores: Scores, unit: NDArray[np.int64]) -> Scores:
+def by_unit(scores: NDArray[np.floating], unit: NDArray[np.int64]) -> NDArray[np.floating]:
     """Return the best score of each unit, `(questions, units)`. `unit` is ascending."""
     starts = np.flatnonzero(np.concatenate([[True], unit[1:] != unit[:-1]]))
     return np.maximum.reduceat(scores, starts, axis=1)
 
 
-def ranks_of(scores: Scores, of: Searched) -> NDArray[np.int64]:
+def ranks_of(scores: NDArray[np.floating], of: Searched) -> NDArray[np.int64]:
     """Return the rank of the first right unit of each answerable question. Equal scores count as ranked before it."""
     found = by_unit(scores, of.unit)
     ranks = []

@@ -29,7 +29,6 @@ from zhiwen.common.lexical.analysis import fold_text
 
 MODEL = "zhiwen-static-v1"
 MAX_TOKENS = 512
-FUSION_WEIGHT = 0.3
 LARGEST_VOCABULARY = 150_000
 LEAST_GROUP = 512
 LEAST_VALIDATION = 100
@@ -109,7 +108,6 @@ def write_artifact(out: Path, vocabulary: Sequence[str], table: Float, plan: Pla
         "model": MODEL,
         "dimension": plan.dimension,
         "max_tokens": MAX_TOKENS,
-        "fusion_weight": FUSION_WEIGHT,
         "training": asdict(plan),
     }
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

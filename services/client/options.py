@@ -23,6 +23,8 @@ class KnowledgeBaseOptions(TypedDict, total=False):
     `description`: what it holds. `embedding_model`: name or folder of a model. `index`: {"type": "HNSW"}, or an
     `Index`. `chunking`: {"size": 240, "overlap": 40} in tokens, or a `Chunking`. `prompt_template`: a text with
     {context} and {question}. `cross_language`: whether a question also finds texts in the other language.
+    `dense_weight`: the weight of the embedding model beside the words, 0 to 10. `min_confidence`: how sure, from 0 to
+    1, the built-in answerer must be to answer.
     """
 
     description: str | None
@@ -31,6 +33,8 @@ class KnowledgeBaseOptions(TypedDict, total=False):
     chunking: Chunking | Mapping[str, Any] | None
     prompt_template: str | None
     cross_language: bool | None
+    dense_weight: float | None
+    min_confidence: float | None
 
 
 class SearchOptions(TypedDict, total=False):
@@ -40,7 +44,8 @@ class SearchOptions(TypedDict, total=False):
     relevance, min_max or rrf. `filter`: which chunks are searched, {"source": {"prefix": "手册"}} or
     {"metadata.year": {"gte": 2024}}. `min_score`: from 0 to 1; hits below are left out. `neighbours`: chunks before and
     after each hit to add to its text. `cross_language`: whether texts in the other language are found, too. `rerank`:
-    whether the reranker orders the hits. `params`: search parameters of the index, such as `nprobe` or `ef`.
+    whether the reranker orders the hits. `dense_weight`: the weight of the embedding model beside the words, 0 to 10.
+    `params`: search parameters of the index, such as `nprobe` or `ef`.
     """
 
     top_k: int
@@ -51,6 +56,7 @@ class SearchOptions(TypedDict, total=False):
     neighbours: int
     cross_language: bool | None
     rerank: bool | None
+    dense_weight: float | None
     params: Mapping[str, int] | None
 
 
@@ -71,5 +77,6 @@ class AskOptions(TypedDict, total=False):
     min_score: float | None
     cross_language: bool | None
     rerank: bool | None
+    dense_weight: float | None
     temperature: float | None
     max_tokens: int | None

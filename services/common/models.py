@@ -109,7 +109,8 @@ class KnowledgeBase:
     """A named set of documents.
 
     Searches use the generation `live`. `building` is the generation of a running rebuild; None: no rebuild runs.
-    `revision` grows with every change of what searches find.
+    `revision` grows with every change of what searches find. `dense_weight` and `min_confidence` were tuned for this
+    knowledge base; None: the model's weight, and the service's setting.
     """
 
     id: str
@@ -124,6 +125,8 @@ class KnowledgeBase:
     revision: int
     created_at: datetime
     updated_at: datetime
+    dense_weight: float | None = None
+    min_confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +210,9 @@ class Chunk:
 class Hit:
     """A chunk that was found. `score` is in 0..1, and higher is better, whatever the metric.
 
-    `rerank_score` is the reranker's score, also in 0..1; None: no reranker was asked.
+    `rerank_score` is the reranker's score, also in 0..1; None: no reranker was asked. `full_text_score` is the share of
+    the question that the chunk's words match, and `dense_score` what the embedding model says; None: the search did not
+    ask. A chunk that is not among the candidates of one half has the score of the half's last candidate.
     """
 
     chunk_id: str
@@ -221,6 +226,24 @@ class Hit:
     score: float
     metadata: Mapping[str, Any]
     rerank_score: float | None = None
+    full_text_score: float | None = None
+    dense_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A chunk of a generation's sample (`zhiwen.common.embedding.background`), with its vectors as 16-bit numbers.
+
+    `slot` is in 0..127, and `hash` in 0..2^63 - 1. `opening` and `rest` are the vectors of the two halves of the chunk;
+    None: the model is known, so they are not needed.
+    """
+
+    slot: int
+    hash: int
+    ordinal: int
+    vector: bytes
+    opening: bytes | None = None
+    rest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

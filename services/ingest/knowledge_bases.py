@@ -15,6 +15,8 @@ from zhiwen.common.store.index_specs import validated_index
 from zhiwen.ingest.settings import IngestSettings
 from zhiwen.ingest.worker.broker import Broker
 
+FREE_FIELDS = {"description", "prompt_template", "cross_language", "dense_weight", "min_confidence"}
+"""The fields of a knowledge base whose change needs no rebuild."""
 COLLECTION_PREFIX = "kb_"
 """The beginning of our collections' names. Other collections in the same Milvus do not belong to us."""
 
@@ -53,6 +55,8 @@ class KnowledgeBaseManager:
                 description=asked.description,
                 prompt_template=asked.prompt_template,
                 cross_language=asked.cross_language,
+                dense_weight=asked.dense_weight,
+                min_confidence=asked.min_confidence,
                 generation=NewGeneration(collection, model, described.dimension, index, chunking),
             )
         except Conflict:
@@ -96,9 +100,11 @@ class KnowledgeBaseManager:
         """Change the fields that need no rebuild."""
         if asked.prompt_template is not None:
             validated_template(asked.prompt_template)
-        changes = asked.model_dump(exclude_unset=True, include={"description", "prompt_template", "cross_language"})
+        changes = asked.model_dump(exclude_unset=True, include=FREE_FIELDS)
         if "description" in changes:
             changes["description"] = changes["description"] or ""
+        if asked.embedding_model not in {None, base.live.embedding_model}:
+            changes.setdefault("dense_weight", None)  # it was tuned for the other model
         return self.ledger.bases.update(base.name, changes) if changes else base
 
     def _planned_generation(self, base: KnowledgeBase, asked: UpdateKnowledgeBase) -> NewGeneration:

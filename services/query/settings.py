@@ -20,7 +20,9 @@ class QuerySettings(CommonSettings, EmbeddingSettings):
     max_context_tokens: int = Field(3000, gt=0, description="Tokens of passages in a prompt, whole passages only.")
     candidates: int = Field(100, ge=10, le=1000, description="Hits taken from each half of a hybrid search.")
     dense_weight: float | None = Field(
-        None, ge=0, description="Weight of the dense half beside the full-text half; empty: the embedding model's own."
+        None,
+        ge=0,
+        description="Weight of the dense half beside the full-text half; empty: as fits the model.",
     )
     fusion: Fusion = Field(
         "relevance", description="What orders the hits of a hybrid search: relevance, min_max or rrf. Scores stay."

@@ -64,7 +64,6 @@ def test_tokens_are_counted(embedder: Embedder) -> None:
     assert embedder.count_tokens("") == 0
     assert embedder.count_tokens("年假") <= embedder.count_tokens("年假有十天")
     assert embedder.max_tokens > 0
-    assert 0 < embedder.fusion_weight <= 1
 
 
 def test_threads_get_what_one_gets(embedder: Embedder) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,12 +172,13 @@ def in_process_stack(
     gateway_url: str = "http://127.0.0.1:9",
     settings: Mapping[str, Any] | None = None,
     workers: int = 2,
+    embedders: Callable[[], Embedders] = hash_embedders,
 ) -> Iterator[InProcessStack]:
     """Run all services for the length of the block.
 
     `data_dir` holds the ledger, unless `database_url` names another one, and the originals. `settings` go to both APIs.
     `gateway_url` is where the query API finds a model; by default nothing listens there. `workers` is the number of
-    worker threads.
+    worker threads, and `embedders` returns what embeds.
     """
     common = {
         "data_dir": data_dir,
@@ -195,7 +196,7 @@ def in_process_stack(
     parsers = ParserPool(1)
     worker = Worker(
         ledger=ledger,
-        pipeline=Pipeline(ledger, store, originals, hash_embedders(), parsers),
+        pipeline=Pipeline(ledger, store, originals, embedders(), parsers),
         leases=LeaseKeeper(ledger.jobs, 30.0),
         broker=Broker(make_celery(redis_url_for_celery(redis_url))),
         owner=unique("worker"),
@@ -204,7 +205,7 @@ def in_process_stack(
     )
     ended = threading.Event()
     threads = [threading.Thread(target=_work, args=(worker, ended), name="worker") for _ in range(workers)]
-    query = create_query(QuerySettings(**common, gateway_url=gateway_url), embedders=hash_embedders())
+    query = create_query(QuerySettings(**common, gateway_url=gateway_url), embedders=embedders())
     with (
         served(create_ingest(ingest_settings)) as ingest_url,
         served(query) as query_url,

@@ -17,6 +17,12 @@ app = typer.Typer(help="Knowledge bases.", no_args_is_help=True)
 
 FOLLOW_SECONDS = 0.3
 Name = Annotated[str, typer.Argument(help="Name of the knowledge base.", show_default=False)]
+Weight = Annotated[
+    float | None, typer.Option(help="Weight of the embedding model beside the words, 0 to 10.", show_default=False)
+]
+Confidence = Annotated[
+    float | None, typer.Option(help="How sure the built-in answerer must be, 0 to 1.", show_default=False)
+]
 
 
 @command(app, "create")
@@ -36,6 +42,8 @@ def create(
     prompt_template: Annotated[
         typer.FileText | None, typer.Option(help="File with {context} and {question}; - is stdin.")
     ] = None,
+    dense_weight: Weight = None,
+    min_confidence: Confidence = None,
 ) -> None:
     """Create a knowledge base."""
     index: Json | None = None
@@ -53,6 +61,8 @@ def create(
         index=index,
         chunking={"size": chunk_size, "overlap": chunk_overlap} if chunk_size else None,
         prompt_template=optional_text_file(prompt_template),
+        dense_weight=dense_weight,
+        min_confidence=min_confidence,
     )
     if session.output.as_json:
         session.output.data(base)
@@ -80,6 +90,32 @@ def show(session: Session, name: Name) -> None:
         return
     shown = {**base.model_dump(mode="json"), "documents": documents_of(base)}
     session.output.table(("field", "value"), [(key, value) for key, value in shown.items() if value is not None])
+
+
+@command(app, "update")
+def update(
+    session: Session,
+    name: Name,
+    description: Annotated[str | None, typer.Option(help="What it holds.")] = None,
+    dense_weight: Weight = None,
+    min_confidence: Confidence = None,
+    untuned: Annotated[bool, typer.Option("--untuned", help="Forget the tuned values that are not named.")] = False,
+) -> None:
+    """Change what needs no rebuild. What is not named stays as it is."""
+    changes: KnowledgeBaseOptions = {"dense_weight": None, "min_confidence": None} if untuned else {}
+    if description is not None:
+        changes["description"] = description
+    if dense_weight is not None:
+        changes["dense_weight"] = dense_weight
+    if min_confidence is not None:
+        changes["min_confidence"] = min_confidence
+    if not changes:
+        raise Usage("Nothing is to change: name --description, --dense-weight, --min-confidence or --untuned.")
+    base = session.client.update_knowledge_base(name, **changes)
+    if session.output.as_json:
+        session.output.data(base)
+    else:
+        session.output.show(f"Changed the knowledge base {base.name}.")
 
 
 @command(app, "rebuild")

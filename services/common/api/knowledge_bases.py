@@ -46,6 +46,12 @@ class CreateKnowledgeBase(Strict):
         None, max_length=20000, description="Must hold {context} and {question}; None: the default template."
     )
     cross_language: bool | None = Field(None, description="Find texts in the other language; None: as configured.")
+    dense_weight: float | None = Field(
+        None, ge=0, le=10, description="Weight of the embedding model beside the words; None: as fits the model."
+    )
+    min_confidence: float | None = Field(
+        None, ge=0, le=1, description="How sure the built-in answerer must be to answer; None: as configured."
+    )
 
 
 class UpdateKnowledgeBase(Strict):
@@ -54,6 +60,12 @@ class UpdateKnowledgeBase(Strict):
     description: StoredText | None = Field(None, max_length=2000)
     prompt_template: StoredText | None = Field(None, max_length=20000)
     cross_language: bool | None = Field(None, description="Find texts in the other language; None: as configured.")
+    dense_weight: float | None = Field(
+        None, ge=0, le=10, description="Weight of the embedding model beside the words; None: as fits the model."
+    )
+    min_confidence: float | None = Field(
+        None, ge=0, le=1, description="How sure the built-in answerer must be to answer; None: as configured."
+    )
     embedding_model: StoredText | None = Field(None, min_length=1, max_length=512)
     index: Index | None = None
     chunking: Chunking | None = None
@@ -70,6 +82,15 @@ class RebuildOut(BaseModel):
     total: int
 
 
+class CosinesOut(BaseModel):
+    """The cosines between the chunks of a sample: what a cosine of this model means in this knowledge base."""
+
+    samples: int
+    mean: float
+    deviation: float
+    p99: float
+
+
 class KnowledgeBaseOut(BaseModel):
     """A knowledge base, with its number of documents by status and its number of searchable chunks."""
 
@@ -81,8 +102,13 @@ class KnowledgeBaseOut(BaseModel):
     chunking: dict[str, int]
     prompt_template: str | None
     cross_language: bool | None
+    dense_weight: float | None = Field(None, description="Null: as fits the embedding model.")
+    min_confidence: float | None = Field(None, description="Null: as configured.")
     documents: dict[str, int] = Field(examples=[{"ready": 12}])
     chunks: int
+    cosines: CosinesOut | None = Field(
+        None, description="Cosines between unrelated chunks; null in a list, and for fewer than two chunks."
+    )
     rebuild: RebuildOut | None = Field(description="The running rebuild; null when there is none.")
     rebuild_error: str | None = Field(description="Why the last rebuild failed.")
     created_at: datetime
@@ -96,7 +122,9 @@ class KnowledgeBasePage(BaseModel):
     next_cursor: str | None
 
 
-def knowledge_base_out(base: KnowledgeBase, counts: dict[str, int], rebuild: Rebuild | None) -> KnowledgeBaseOut:
+def knowledge_base_out(
+    base: KnowledgeBase, counts: dict[str, int], rebuild: Rebuild | None, cosines: CosinesOut | None = None
+) -> KnowledgeBaseOut:
     """Return a knowledge base as the API shows it; `counts` is the result of `Documents.count`."""
     return KnowledgeBaseOut(
         name=base.name,
@@ -104,6 +132,9 @@ def knowledge_base_out(base: KnowledgeBase, counts: dict[str, int], rebuild: Reb
         **_generation_fields(base.live),
         prompt_template=base.prompt_template,
         cross_language=base.cross_language,
+        dense_weight=base.dense_weight,
+        min_confidence=base.min_confidence,
+        cosines=cosines,
         documents={status: count for status, count in counts.items() if status != "chunks"},
         chunks=counts["chunks"],
         rebuild=RebuildOut(**_generation_fields(rebuild.generation), done=rebuild.done, total=rebuild.total)

@@ -24,6 +24,9 @@ class SearchBody(Strict):
         None, description="Find texts in the other language; None: as the knowledge base says."
     )
     rerank: bool | None = Field(None, description="Let the reranker order the hits; None: if one is configured.")
+    dense_weight: float | None = Field(
+        None, ge=0, le=10, description="Weight of the dense half beside the words; None: as the knowledge base says."
+    )
     params: dict[str, int] | None = Field(None, description="Search parameters of the index, such as nprobe or ef.")
 
 
@@ -52,6 +55,9 @@ class AskBody(Strict):
         None, description="Find texts in the other language; None: as the knowledge base says."
     )
     rerank: bool | None = Field(None, description="Let the reranker order the hits; None: if one is configured.")
+    dense_weight: float | None = Field(
+        None, ge=0, le=10, description="Weight of the dense half beside the words; None: as the knowledge base says."
+    )
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1)
 
@@ -66,6 +72,12 @@ class HitOut(BaseModel):
     heading: str = Field(examples=["制度 > 年假"])
     text: str = Field(examples=["员工年假为十天。"])
     score: float = Field(examples=[0.87], description="The relevance, which is compared with min_score.")
+    full_text_score: float | None = Field(
+        None, description="The share of the question that the words match, 0 to 1; null: words were not searched."
+    )
+    dense_score: float | None = Field(
+        None, description="What the embedding model says, 0 to 1; null: vectors were not searched."
+    )
     rerank_score: float | None = Field(
         None, description="The reranker's score, 0 to 1. Hits that have one are ordered by it."
     )
@@ -185,6 +197,12 @@ def _fields(hit: Hit) -> dict[str, Any]:
         "heading": hit.heading,
         "text": hit.text,
         "score": round(hit.score, 6),
-        "rerank_score": None if hit.rerank_score is None else round(hit.rerank_score, 6),
+        "full_text_score": _rounded(hit.full_text_score),
+        "dense_score": _rounded(hit.dense_score),
+        "rerank_score": _rounded(hit.rerank_score),
         "metadata": dict(hit.metadata),
     }
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 6)

@@ -20,8 +20,6 @@ class Embedder(Protocol):
     dimension: int
     max_tokens: int
     """The number of tokens that the model reads of a text, without special tokens."""
-    fusion_weight: float
-    """The weight of its cosine in a hybrid search. The full-text relevance has weight 1."""
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         """Return `(len(texts), dimension) float32`, rows of length 1."""

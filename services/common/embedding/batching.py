@@ -32,7 +32,6 @@ class BatchingEmbedder:
         self.model = embedder.model
         self.dimension = embedder.dimension
         self.max_tokens = embedder.max_tokens
-        self.fusion_weight = embedder.fusion_weight
         self._queue: deque[_Request] = deque()
         self._lock = threading.Lock()
 

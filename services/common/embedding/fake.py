@@ -17,7 +17,6 @@ class HashEmbedder:
         self.model = f"hash-{dimension}"
         self.dimension = dimension
         self.max_tokens = max_tokens
-        self.fusion_weight = 0.2
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)

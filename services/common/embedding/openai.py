@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 OPENAI_PREFIX: Final = "openai:"
 """The prefix of such a model's name. Names without it belong to sentence-transformers models."""
 BATCH: Final = 64
-FUSION_WEIGHT: Final = 0.5
-"""A guess for any model. Measure with your own questions, and set ZHIWEN_DENSE_WEIGHT."""
 LETTERS_A_TOKEN: Final = 3
 QUESTION_SECONDS: Final = 10.0
 QUESTION_ATTEMPTS: Final = 2
@@ -77,7 +75,6 @@ class OpenAIEmbedder:
             )
         self.model = model
         self.max_tokens = max_tokens
-        self.fusion_weight = FUSION_WEIGHT
         self._sleep = sleep
         self._question_timeout = question_timeout
         self._silent = False

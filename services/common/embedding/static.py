@@ -127,7 +127,6 @@ class StaticEmbedder:
         self.model: str = config["model"]
         self.dimension: int = config["dimension"]
         self.max_tokens: int = config["max_tokens"]
-        self.fusion_weight: float = config["fusion_weight"]
         self._table: NDArray[np.int8] = np.load(artifact / "table.npy", mmap_mode="r")
         self._scales: NDArray[np.float32] = np.load(artifact / "scales.npy")
         tokens = (artifact / "vocabulary.txt").read_text(encoding="utf-8").split("\n")

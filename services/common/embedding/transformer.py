@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from zhiwen.common.settings import EmbeddingSettings
 
 BATCH: Final = 8
-FUSION_WEIGHT: Final = 0.5
-"""A guess for any model. Measure with your own questions, and set ZHIWEN_DENSE_WEIGHT."""
 DESCRIBE_SECONDS = 300
 SPECIAL_TOKENS: Final = 2
 DEFAULT_MAX_TOKENS: Final = 512
@@ -74,7 +72,6 @@ class SentenceTransformerEmbedder:
         self._tokenizer = self._encoder.tokenizer
         self.dimension = int(self._encoder.get_embedding_dimension())
         self.max_tokens = int(self._encoder.max_seq_length or DEFAULT_MAX_TOKENS) - SPECIAL_TOKENS
-        self.fusion_weight = FUSION_WEIGHT
         # The tokenizer keeps the padding of the current call, so two threads must not use it at once.
         self._lock = threading.Lock()
 

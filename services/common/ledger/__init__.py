@@ -19,6 +19,7 @@ from zhiwen.common.ledger.keys import ApiKey, ApiKeys
 from zhiwen.common.ledger.originals import OriginalReferences
 from zhiwen.common.ledger.rebuilds import Rebuilds
 from zhiwen.common.ledger.retry import RETRY_POLICY, Retry, RetryPolicy
+from zhiwen.common.ledger.samples import Samples
 from zhiwen.common.ledger.uploads import OnDuplicate, Outcome, Recorded, Upload, Uploads
 from zhiwen.common.ledger.usage import Usage
 
@@ -41,6 +42,7 @@ __all__ = [
     "Recorded",
     "Retry",
     "RetryPolicy",
+    "Samples",
     "Upload",
     "Uploads",
     "Usage",
@@ -61,6 +63,7 @@ class Ledger:
     jobs: Jobs
     endings: Endings
     rebuilds: Rebuilds
+    samples: Samples
     keys: ApiKeys
     usage: Usage
 
@@ -88,6 +91,7 @@ def open_ledger(url: str, *, clock: Callable[[], float] = time.time) -> Ledger:
         jobs=Jobs(database),
         endings=Endings(database),
         rebuilds=Rebuilds(database),
+        samples=Samples(database),
         keys=ApiKeys(database),
         usage=Usage(database),
     )

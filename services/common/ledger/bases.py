@@ -43,10 +43,13 @@ class KnowledgeBases:
         prompt_template: str | None,
         generation: NewGeneration,
         cross_language: bool | None = None,
+        dense_weight: float | None = None,
+        min_confidence: float | None = None,
     ) -> KnowledgeBase:
         """Add a knowledge base with this `id` and `name`. The collection of its first `generation` already exists.
 
         `description` is shown to users. `prompt_template` None means the service's own template, and `cross_language`
+        None the service's setting. `dense_weight` None means the weight of the embedding model, and `min_confidence`
         None the service's setting. Raises `Conflict` (`knowledge-base-exists`) when the name is taken.
         """
         now = self.database.now()
@@ -59,6 +62,8 @@ class KnowledgeBases:
                         description=description,
                         prompt_template=prompt_template,
                         cross_language=cross_language,
+                        dense_weight=dense_weight,
+                        min_confidence=min_confidence,
                         deleting=False,
                         revision=0,
                         served_at=0.0,
@@ -107,7 +112,7 @@ class KnowledgeBases:
             return c.scalars(sa.select(generations.c.collection).where(generations.c.knowledge_base_id == id)).all()
 
     def update(self, name: str, changes: Mapping[str, Any]) -> KnowledgeBase:
-        """Change `description`, `prompt_template` or `cross_language`. Raises `NotFound`."""
+        """Change what needs no rebuild: `description`, `prompt_template`, `dense_weight`, …. Raises `NotFound`."""
         with self.database.write() as c:
             base = read_knowledge_base(c, (knowledge_bases.c.name == name) & ~knowledge_bases.c.deleting, name)
             values = {**changes, "updated_at": self.database.now()}
@@ -209,6 +214,8 @@ def _to_base(row: Mapping[Any, Any]) -> KnowledgeBase:
         revision=row["revision"],
         created_at=utc_datetime(row["created_at"]),
         updated_at=utc_datetime(row["updated_at"]),
+        dense_weight=row["dense_weight"],
+        min_confidence=row["min_confidence"],
     )
 
 

@@ -18,8 +18,9 @@ from zhiwen.common.ledger.database import Database
 from zhiwen.common.ledger.jobs import PRIORITIES, end_job, follow_up, is_held, require_held
 from zhiwen.common.ledger.originals import release_versions
 from zhiwen.common.ledger.retry import RETRY_POLICY, Retry
+from zhiwen.common.ledger.samples import add_samples, remove_samples
 from zhiwen.common.ledger.schema import documents, generations, indexed, jobs, knowledge_bases, versions
-from zhiwen.common.models import Job, JobKind
+from zhiwen.common.models import Job, JobKind, Sampled
 
 
 class Endings:
@@ -30,12 +31,15 @@ class Endings:
 
     # Indexing
 
-    def commit(self, job: Job, generation_id: int, chunks: int, terms: bytes | None = None) -> None:
-        """End a successful ingest: its version becomes the live version, in place of the one before.
+    def commit(
+        self, job: Job, generation_id: int, chunks: int, terms: bytes | None = None, sample: Sequence[Sampled] = ()
+    ) -> None:
+        """End `job`, a successful ingest: its version becomes the live version, in place of the one before.
 
         `chunks` is the number of its chunks in the generation with the number `generation_id`. `terms` is its term
-        statistics. Raises `LeaseLost`, or `Unavailable` (`generation-moved`) when another generation became live after
-        the work began. In both cases nothing has changed.
+        statistics, and `sample` those of its chunks that belong into the generation's sample. Raises `LeaseLost`, or
+        `Unavailable` (`generation-moved`) when another generation became live after the work began. In both cases
+        nothing has changed.
         """
         now = self.database.now()
         with self.database.write() as c:
@@ -49,6 +53,7 @@ class Endings:
                 raise Unavailable("generation-moved", moved)
             c.execute(sa.select(documents.c.id).where(documents.c.id == job.document_id).with_for_update())
             mark_indexed(c, job, generation_id, chunks, terms)
+            add_samples(c, job, generation_id, sample)
             lifecycle.commit(c, now, job, chunks)
             bump_revision(c, base.id)
             end_job(c, job.id)
@@ -139,6 +144,7 @@ class Endings:
                 c.execute(
                     indexed.delete().where(indexed.c.document_id == job.document_id, indexed.c.version == job.version)
                 )
+                remove_samples(c, str(job.document_id), job.version)
                 if document.version != job.version:  # a newer version exists: no request can name this one
                     mine = (versions.c.document_id == job.document_id) & (versions.c.version == job.version)
                     released = release_versions(c, now, mine)
@@ -152,6 +158,7 @@ class Endings:
             now = self.database.now()
             released = release_versions(c, now, versions.c.document_id == job.document_id)
             c.execute(indexed.delete().where(indexed.c.document_id == job.document_id))
+            remove_samples(c, str(job.document_id))
             c.execute(jobs.delete().where(jobs.c.document_id == job.document_id))
             lifecycle.finish_delete(c, now, job.document_id)
             return released

@@ -6,6 +6,7 @@ the last missing document also switches to the new generation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,8 +25,9 @@ from zhiwen.common.ledger.database import Database
 from zhiwen.common.ledger.endings import mark_indexed
 from zhiwen.common.ledger.jobs import add_job, cancel_jobs, end_job, require_held
 from zhiwen.common.ledger.retry import RETRY_POLICY
+from zhiwen.common.ledger.samples import add_samples
 from zhiwen.common.ledger.schema import documents, generations, indexed, jobs, knowledge_bases
-from zhiwen.common.models import Generation, Job, JobKind, KnowledgeBase, Rebuild
+from zhiwen.common.models import Generation, Job, JobKind, KnowledgeBase, Rebuild, Sampled
 
 RETIRE_DELAY = 10.0
 """Seconds until the old generation is removed: a search that began before the switch may still read it."""
@@ -94,15 +96,17 @@ class Rebuilds:
                 raise NotFound("generation-gone", "The generation is gone.")
             return read_generation(c, found)
 
-    def finish(self, job: Job, chunks: int, terms: bytes | None) -> None:
+    def finish(self, job: Job, chunks: int, terms: bytes | None, sample: Sequence[Sampled] = ()) -> None:
         """End a successful rebuild job: the generation holds all chunks of the version.
 
-        `chunks` is their number and `terms` their term statistics. Raises `LeaseLost`; then nothing has changed.
+        `chunks` is their number, `terms` their term statistics, and `sample` those of them that belong into the
+        generation's sample. Raises `LeaseLost`; then nothing has changed.
         """
         with self.database.write() as c:
             self._locked(c, job.knowledge_base_id)
             require_held(c, job)
             mark_indexed(c, job, int(job.generation_id or 0), chunks, terms)
+            add_samples(c, job, int(job.generation_id or 0), sample)
             self._end(c, job)
             bump_revision(c, job.knowledge_base_id)
 

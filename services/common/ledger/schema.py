@@ -42,6 +42,9 @@ knowledge_bases = Table(
     Column("prompt_template", Text),
     # Whether a question finds texts in the other language. NULL means the service's setting.
     Column("cross_language", Boolean),
+    # What was tuned for this base. NULL means the weight of the model, and the service's setting.
+    Column("dense_weight", Double),
+    Column("min_confidence", Double),
     Column("live_generation", Integer),
     Column("building_generation", Integer),
     # Why the last rebuild was given up.
@@ -126,6 +129,28 @@ indexed = Table(
     ),
     Column("chunks", Integer, nullable=False),
     Column("terms", LargeBinary),
+)
+
+# A sample of the chunks of a generation, by slot (`zhiwen.common.embedding.background`). Vectors are 16-bit numbers.
+samples = Table(
+    "samples",
+    metadata,
+    Column(
+        "generation_id",
+        Integer,
+        ForeignKey("generations.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    Column("hash", BigInteger, nullable=False),
+    Column("document_id", ID, ForeignKey("documents.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("version", Integer, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("vector", LargeBinary, nullable=False),
+    # The two halves of the chunk's text, for a model that nobody knows.
+    Column("opening", LargeBinary),
+    Column("rest", LargeBinary),
 )
 
 # One row for each stored original. An upload and a removal of the same bytes both lock this row.

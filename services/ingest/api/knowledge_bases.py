@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Query, Response
 
 from zhiwen.common.api.cursors import decode_cursor, encode_cursor
 from zhiwen.common.api.knowledge_bases import (
+    CosinesOut,
     CreateKnowledgeBase,
     KnowledgeBaseOut,
     KnowledgeBasePage,
@@ -15,6 +17,7 @@ from zhiwen.common.api.knowledge_bases import (
     knowledge_base_out,
 )
 from zhiwen.common.auth.dependency import Needs
+from zhiwen.common.embedding.background import cosines_of
 from zhiwen.common.models import KnowledgeBase
 from zhiwen.common.web import problems
 from zhiwen.ingest.api.dependencies import BaseDep, IngestDep
@@ -41,9 +44,14 @@ UPDATE_EXAMPLES = {
 }
 
 
-def _shown(ingest: Ingest, base: KnowledgeBase) -> KnowledgeBaseOut:
+def _shown(ingest: Ingest, base: KnowledgeBase, cosines: CosinesOut | None = None) -> KnowledgeBaseOut:
     counts = ingest.ledger.documents.count(base.id)
-    return knowledge_base_out(base, counts, ingest.ledger.rebuilds.progress(base))
+    return knowledge_base_out(base, counts, ingest.ledger.rebuilds.progress(base), cosines)
+
+
+def _cosines(ingest: Ingest, base: KnowledgeBase) -> CosinesOut | None:
+    found = cosines_of(ingest.ledger.samples.of(base.live.id))
+    return None if found is None else CosinesOut(**{key: round(value, 6) for key, value in asdict(found).items()})
 
 
 @router.post("", status_code=201, responses=problems(409, 503), dependencies=[Depends(Needs("admin"))])
@@ -68,7 +76,7 @@ def list_knowledge_bases(
 @router.get("/{kb}", responses=problems(404, 503), dependencies=[Depends(Needs("read"))])
 def get_knowledge_base(ingest: IngestDep, base: BaseDep) -> KnowledgeBaseOut:
     """Show one knowledge base, with its number of documents by status."""
-    return _shown(ingest, base)
+    return _shown(ingest, base, _cosines(ingest, base))
 
 
 @router.patch("/{kb}", responses=problems(404, 409, 503), dependencies=[Depends(Needs("admin"))])

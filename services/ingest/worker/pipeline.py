@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from zhiwen.common.embedding.base import Embedder
@@ -19,13 +19,25 @@ from zhiwen.common.ledger import Jobs, LeaseLost, Ledger
 from zhiwen.common.lexical.analysis import analyze
 from zhiwen.common.lexical.bm25 import document_vector
 from zhiwen.common.lexical.statistics import TermStatistics
-from zhiwen.common.models import Block, Chunk, Document, DocumentStatus, Generation, Job, JobKind, with_heading
+from zhiwen.common.models import (
+    Block,
+    Chunk,
+    Document,
+    DocumentStatus,
+    Generation,
+    Job,
+    JobKind,
+    Sampled,
+    chunk_id,
+    with_heading,
+)
 from zhiwen.common.originals import Originals
 from zhiwen.common.store import ChunkRow, ChunkStore
 from zhiwen.common.telemetry import CHUNKS
 from zhiwen.ingest.parsing import ParseCancelled, ParserPool
 from zhiwen.ingest.worker.chunking import chunk_blocks
 from zhiwen.ingest.worker.leases import Lease
+from zhiwen.ingest.worker.sampling import SampledHashes, Sampler
 
 Report = Callable[[DocumentStatus, int, int], None]
 """Takes a stage, the number of units done, and the total number. Raises `LeaseLost` when the job is lost."""
@@ -46,6 +58,10 @@ class Pipeline:
     embedders: Embedders
     parsers: ParserPool
     batch: int = 128
+    sampled: SampledHashes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sampled", SampledHashes(self.ledger.samples.hashes))
 
     def run(self, job: Job, lease: Lease) -> None:
         """Do a job, and record its end in the ledger.
@@ -77,8 +93,9 @@ class Pipeline:
         generation = self.ledger.bases.get_by_id(job.knowledge_base_id).live
         document = self.ledger.documents.version(str(job.document_id), int(job.version or 0))
 
-        chunks, terms = self._index(generation, document, lease, _Progress(self.ledger.jobs, job))
-        self.ledger.endings.commit(job, generation.id, chunks, terms)
+        indexed = self._index(generation, document, lease, _Progress(self.ledger.jobs, job))
+        self.ledger.endings.commit(job, generation.id, indexed.chunks, indexed.terms, indexed.sample)
+        self.sampled.learn(generation.id, indexed.sample)
 
     def _rebuild(self, job: Job, lease: Lease) -> None:
         try:
@@ -92,18 +109,19 @@ class Pipeline:
             return
 
         # No progress is reported: the document stays searchable, and its status does not change.
-        chunks, terms = self._index(generation, document, lease, lambda status, done, total: lease.require())
-        self.ledger.rebuilds.finish(job, chunks, terms)
+        indexed = self._index(generation, document, lease, lambda status, done, total: lease.require())
+        self.ledger.rebuilds.finish(job, indexed.chunks, indexed.terms, indexed.sample)
+        self.sampled.learn(generation.id, indexed.sample)
 
-    def _index(self, generation: Generation, document: Document, lease: Lease, report: Report) -> tuple[int, bytes]:
-        """Write all chunks of a document's version to a generation; return their number and their term statistics."""
+    def _index(self, generation: Generation, document: Document, lease: Lease, report: Report) -> _Indexed:
+        """Write all chunks of a document's version to a generation; return what the ledger needs to know of them."""
         embedder = self._embedder_of(generation)
         report(DocumentStatus.PARSING, 0, document.bytes)
         blocks = self._parse(document, lease)
         chunks = chunk_blocks(blocks, generation.chunking, embedder.count_tokens, embedder.max_tokens)
         if not chunks:
             raise DocumentError("no-text", "No text was found in this document.")
-        writer = _Writer(embedder, document)
+        writer = _Writer(embedder, document, self.sampled.known(generation.id))
         for start in range(0, len(chunks), self.batch):
             report(DocumentStatus.EMBEDDING, start, len(chunks))
             rows = writer.rows(chunks[start : start + self.batch])
@@ -112,7 +130,7 @@ class Pipeline:
         report(DocumentStatus.INDEXING, len(chunks), len(chunks))
         self._verify(generation, document, len(chunks), lease)
         CHUNKS.inc(len(chunks))
-        return len(chunks), writer.terms()
+        return _Indexed(len(chunks), writer.terms(), writer.sample())
 
     def _embedder_of(self, generation: Generation) -> Embedder:
         embedder = self.embedders.get(generation.embedding_model)
@@ -167,6 +185,15 @@ class Pipeline:
             self.ledger.originals.remove_if_unreferenced(sha256, partial(self.originals.remove, sha256))
 
 
+@dataclass(frozen=True, slots=True)
+class _Indexed:
+    """What was written: the number of chunks, their term statistics, and those that belong into the sample."""
+
+    chunks: int
+    terms: bytes
+    sample: Sequence[Sampled]
+
+
 class _Progress:
     """Writes progress to the ledger, at most every 0.2 s: each write is a transaction, and people see no difference."""
 
@@ -182,12 +209,14 @@ class _Progress:
 
 
 class _Writer:
-    """Turns the chunks of one document into rows, and counts their terms."""
+    """Turns the chunks of one document into rows, counts their terms, and chooses some for the sample."""
 
-    def __init__(self, embedder: Embedder, document: Document) -> None:
+    def __init__(self, embedder: Embedder, document: Document, sampled: Mapping[int, int]) -> None:
+        """`sampled` holds the hashes of the generation's sample by slot."""
         self._embedder = embedder
         self._document = document
         self._terms = TermStatistics.empty()
+        self._sampler = Sampler(embedder, sampled)
 
     def rows(self, chunks: Sequence[Chunk]) -> list[ChunkRow]:
         """Embed chunks and return their rows. A heading is embedded with the text, because it tells the subject."""
@@ -195,6 +224,8 @@ class _Writer:
         vectors = self._embedder.embed_passages(texts)
         sparse = [document_vector(analyze(text)) for text in texts]
         self._terms = self._terms.add(TermStatistics.of(sparse))
+        ids = [chunk_id(self._document.id, self._document.version, chunk.ordinal) for chunk in chunks]
+        self._sampler.offer(ids, texts, vectors)
         return [
             ChunkRow(
                 document_id=self._document.id,
@@ -211,3 +242,7 @@ class _Writer:
     def terms(self) -> bytes:
         """Return the term statistics of the document's chunks, as the bytes of `TermStatistics`."""
         return self._terms.to_bytes()
+
+    def sample(self) -> Sequence[Sampled]:
+        """Return the chunks that belong into the generation's sample."""
+        return self._sampler.chosen()

@@ -79,7 +79,7 @@ class Answerer:
         yield Sources(retrieved.sources)
         asked = time.perf_counter()
         deltas: list[Delta] = []
-        note = "" if self.rules.is_sure(retrieved.confidence) else closest_note(ask.question)
+        note = "" if self.rules.is_sure(retrieved.confidence, base) else closest_note(ask.question)
         async with aclosing(with_note(generate(self._request(base, ask, retrieved)), note)) as generated:
             async for delta in generated:
                 deltas.append(delta)

@@ -42,7 +42,7 @@ def _search(parts: Parts, kb: str, body: SearchBody) -> SearchOut:
     sure = confidence(asked.query, found.hits)
     return SearchOut(
         hits=[hit_out(hit) for hit in found.hits],
-        answerable=parts.rules.is_sure(sure),
+        answerable=parts.rules.is_sure(sure, base),
         confidence=round(sure, 4),
         mode=found.mode,
         reranked=found.reranked,

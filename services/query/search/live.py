@@ -13,6 +13,7 @@ from itertools import islice
 
 from zhiwen.common.models import Hit, KnowledgeBase, parse_chunk_id
 from zhiwen.common.store import Ranking
+from zhiwen.query.search.fusion import Parts
 
 LONGEST_STEP = 1000
 """Most rows that are looked up at a time."""
@@ -85,12 +86,13 @@ class LiveHits:
 class Ranked:
     """What Milvus found, live or not, best first.
 
-    `rest` is the highest score that any other chunk can have; it is below 0 when there is no other chunk. `embed_ms` is
-    the time in milliseconds to embed the question.
+    `rest` is the highest score that any other chunk can have; it is below 0 when there is no other chunk. `parts` are
+    the scores of the ranked chunks in each half. `embed_ms` is the time in milliseconds to embed the question.
     """
 
     ranking: Ranking
     rest: float
+    parts: Parts
     embed_ms: float = 0.0
 
 
@@ -98,12 +100,13 @@ class Ranked:
 class LiveResult:
     """The live hits, and the knowledge base as it was when they were found.
 
-    `rest` is that of `Ranked`. `embed_ms` is the sum over all rounds.
+    `rest` and `parts` are those of `Ranked`. `embed_ms` is the sum over all rounds.
     """
 
     base: KnowledgeBase
     hits: list[Hit]
     rest: float
+    parts: Parts
     embed_ms: float
 
 
@@ -146,4 +149,4 @@ class LiveSearch:
                 break
             known |= live.missed
             base = self.reload(base)
-        return LiveResult(base, hits, ranked.rest, embed_ms)
+        return LiveResult(base, hits, ranked.rest, ranked.parts, embed_ms)

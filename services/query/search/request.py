@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from zhiwen.common.api.questions import AskBody, SearchBody
 from zhiwen.common.errors import InvalidRequest
@@ -12,8 +11,9 @@ from zhiwen.common.models import Fusion, Hit, KnowledgeBase, Mode
 from zhiwen.common.store.index_specs import validated_search
 from zhiwen.query.search.filters import compile_filter
 
-SHARED: Final = 0.05
-"""A hit below this relevance has nothing in common with the question."""
+_NEARLY_NO_WORD = 0.01
+_BY_CHANCE = 0.32
+"""The dense score of the best of a collection of unrelated chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +22,30 @@ class SearchRules:
 
     max_question_characters: int
     min_confidence: float
-    """Below this confidence, what was found is shown as the closest passages and not as an answer."""
+    """Below this confidence, what was found is shown as the closest passages and not as an answer.
+
+    A knowledge base may have a value of its own.
+    """
     cross_language: bool
     """Whether to search texts in the other language, if neither the request nor the knowledge base says."""
     fusion: Fusion
     """What orders the hits of a hybrid search, if the request does not say."""
     has_reranker: bool
 
-    def is_sure(self, confidence: float) -> bool:
-        """Return True when what was found with this confidence counts as an answer."""
-        return confidence >= self.min_confidence
+    def is_sure(self, confidence: float, base: KnowledgeBase) -> bool:
+        """Return True when what was found with this confidence counts as an answer of the knowledge base."""
+        least = self.min_confidence if base.min_confidence is None else base.min_confidence
+        return confidence >= least
 
     def shares_nothing(self, question: str, hits: Sequence[Hit]) -> bool:
-        """Return True when no hit has anything in common with the question, so that no model need be asked."""
-        return all(hit.score < SHARED for hit in hits)
+        """Return True only when neither a word nor the meaning of the question is in any hit.
+
+        Then no hit matches a word or a translation, and none is nearer than unrelated chunks are. When the words were
+        not searched, the meaning alone does not say enough to give up, unless there is no hit.
+        """
+        if not question.strip():
+            return True
+        return all(_shares_nothing(hit) for hit in hits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,8 @@ class Search:
     """Search parameters of the index. They override those of the knowledge base."""
     cross_language: bool = True
     rerank: bool = False
+    dense_weight: float | None = None
+    """The weight of the dense half in a hybrid search; None: that of the knowledge base."""
 
     def passes(self, hit: Hit) -> bool:
         """Return True when the hit scores enough."""
@@ -94,7 +106,14 @@ def checked_search(body: SearchBody | AskBody, base: KnowledgeBase, rules: Searc
         params=params,
         cross_language=_crosses_languages(body.cross_language, base, rules),
         rerank=rerank,
+        dense_weight=body.dense_weight,
     )
+
+
+def _shares_nothing(hit: Hit) -> bool:
+    if hit.full_text_score is None:
+        return False
+    return hit.full_text_score < _NEARLY_NO_WORD and (hit.dense_score or 0.0) < _BY_CHANCE
 
 
 def _check_question(question: str, max_characters: int) -> None:

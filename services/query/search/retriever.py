@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 
@@ -19,9 +19,11 @@ from zhiwen.common.lexical.bm25 import QueryWeighting, query_vector
 from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.models import Hit, KnowledgeBase, Mode
 from zhiwen.common.store import ChunkStore, CollectionGone, Ranking, require_full_text
-from zhiwen.query.search.fusion import Halves, rest_of
+from zhiwen.query.search.backgrounds import Backgrounds
+from zhiwen.query.search.fusion import Halves, Measure, Parts, Weighing, rest_of
 from zhiwen.query.search.hits import distinct, with_neighbours
 from zhiwen.query.search.live import LiveResult, LiveSearch, Ranked
+from zhiwen.query.search.relevance import DenseWeight
 from zhiwen.query.search.request import Search
 from zhiwen.query.search.reranking import RERANKED_HITS, Reranker, rerank
 from zhiwen.query.search.statistics import CollectionStatistics
@@ -57,8 +59,9 @@ class Retriever:
 
     `ledger` says which versions are live, `store` holds the chunks, and `embedders` make vectors of questions.
     `translations` is the word table for searches across languages. `candidates` is how many chunks each half of a
-    hybrid search gives. `dense_weight` is the weight of the dense half, where the full-text half has 1; None means the
-    embedding model's own weight. `reranker` reorders the first hits of searches that ask for it.
+    hybrid search gives. `dense_weight` is the weight of the dense half, where the full-text half has 1, for searches
+    and knowledge bases without their own; None means the embedding model's. `reranker` reorders the first hits of
+    searches that ask for it.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Retriever:
         self._embedders = embedders
         self._translations = translations
         self._statistics = CollectionStatistics(ledger)
+        self._backgrounds = Backgrounds(ledger, embedders)
         self._live = LiveSearch(ledger.documents.live_versions, store.hits, self._reloaded)
         self._candidates = candidates
         self._dense_weight = dense_weight
@@ -106,7 +110,7 @@ class Retriever:
         mode = self._possible_mode(search.mode)
         reranker = self._reranker if search.rerank else None
         result = self._live_hits(base, search, mode, max(search.top_k, RERANKED_HITS if reranker else 0))
-        hits, reranked = result.hits, False
+        hits, reranked = [_with_parts(hit, result.parts) for hit in result.hits], False
         if reranker is not None:
             hits, reranked = rerank(reranker, search.query, hits)
         hits = self._with_neighbours(result.base, hits[: search.top_k], search.neighbours)
@@ -128,7 +132,7 @@ class Retriever:
             result = self._live.search(base, rank, choose, step=wanted + SPARE)
             embed_ms += result.embed_ms
             if len(result.hits) >= wanted or result.rest < search.least_score or limit >= WIDEST:
-                return LiveResult(result.base, result.hits, result.rest, embed_ms)
+                return replace(result, embed_ms=embed_ms)
             base, limit = result.base, min(limit * WIDEN, WIDEST)
 
     def _reloaded(self, base: KnowledgeBase) -> KnowledgeBase:
@@ -154,24 +158,36 @@ class Retriever:
         match lookup.mode:
             case "full_text":
                 lexical = self._full_text(lookup)
-                return Ranked(_at_least(least, lexical), rest_of(lexical, lookup.limit))
+                return Ranked(
+                    _at_least(least, lexical.ranking),
+                    rest_of(lexical.ranking, lookup.limit),
+                    {id: (score, None) for id, score in lexical.ranking.items()},
+                )
             case "dense":
-                dense, embed_ms = self._dense(lookup)
-                return Ranked(_at_least(least, dense), rest_of(dense, lookup.limit), embed_ms)
+                dense = self._dense(lookup)
+                return Ranked(
+                    _at_least(least, dense.ranking),
+                    rest_of(dense.ranking, lookup.limit),
+                    dense.measure.parts(dense.ranking),
+                    dense.embed_ms,
+                )
             case "hybrid":
                 pending = self._pool.submit(self._dense, lookup)
                 lexical = self._full_text(lookup)
-                dense, embed_ms = pending.result()
-                halves = Halves(lexical, dense, lookup.limit, self._weight(lookup.base))
-                return Ranked(_at_least(least, halves.fused(lookup.search.fusion)), halves.rest, embed_ms)
+                dense = pending.result()
+                weighing = Weighing(self._weight(lookup), dense.measure, lexical.normaliser)
+                halves = Halves(lexical.ranking, dense.ranking, lookup.limit, weighing)
+                found = _at_least(least, halves.fused(lookup.search.fusion))
+                return Ranked(found, halves.rest, halves.parts(), dense.embed_ms)
 
-    def _weight(self, base: KnowledgeBase) -> float:
-        if self._dense_weight is not None:
-            return self._dense_weight
-        return self._embedders.get(base.live.embedding_model).fusion_weight
+    def _weight(self, lookup: _Lookup) -> DenseWeight:
+        """Return the weight of the dense half: request, knowledge base, service, then model decide."""
+        chosen = (lookup.search.dense_weight, lookup.base.dense_weight, self._dense_weight)
+        weight = next((weight for weight in chosen if weight is not None), None)
+        return self._backgrounds.weight(lookup.base) if weight is None else DenseWeight(weight)
 
-    def _dense(self, lookup: _Lookup) -> tuple[Ranking, float]:
-        """Return the chunks nearest to the question, and the milliseconds to embed the question."""
+    def _dense(self, lookup: _Lookup) -> _Dense:
+        """Return the chunks nearest to the question."""
         base, search = lookup.base, lookup.search
         started = time.perf_counter()
         vector = self._embed(base.live.embedding_model, search.query)
@@ -190,13 +206,15 @@ class Retriever:
             params=search.params,
             strong=lookup.strong,
         )
-        return ranking, embed_ms
+        background = self._backgrounds.of(base)
+        chunks = self._statistics.of(base).chunks
+        return _Dense(ranking, Measure(background.standard(vector), background.spread, chunks), embed_ms)
 
     def _embed_uncached(self, model: str, query: str) -> NDArray[np.float32]:
         vector: NDArray[np.float32] = self._embedders.get(model).embed_queries([query])[0]
         return vector
 
-    def _full_text(self, lookup: _Lookup) -> Ranking:
+    def _full_text(self, lookup: _Lookup) -> _Lexical:
         """Return the chunks that hold words of the question. The score is the share of the question that they match."""
         base, search = lookup.base, lookup.search
         settings = QueryWeighting() if search.cross_language else SAME_LANGUAGE
@@ -204,7 +222,7 @@ class Retriever:
         ranking = self._store.search_sparse(
             base.live, query.weights, limit=lookup.limit, expression=search.expression, strong=lookup.strong
         )
-        return {id: query.relevance(product) for id, product in ranking.items()}
+        return _Lexical({id: query.relevance(product) for id, product in ranking.items()}, query.normaliser)
 
     def _with_neighbours(self, base: KnowledgeBase, hits: list[Hit], neighbours: int) -> list[Hit]:
         if not neighbours:
@@ -230,6 +248,28 @@ class _Lookup:
     mode: Mode
     limit: int
     strong: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Dense:
+    """The nearest chunks with their cosines, what the cosines mean, and the milliseconds to embed the question."""
+
+    ranking: Ranking
+    measure: Measure
+    embed_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Lexical:
+    """The chunks that share words with the question. `normaliser` is that of `SparseQuery`."""
+
+    ranking: Ranking
+    normaliser: float
+
+
+def _with_parts(hit: Hit, parts: Parts) -> Hit:
+    full_text, dense = parts[hit.chunk_id]
+    return replace(hit, full_text_score=full_text, dense_score=dense)
 
 
 def _at_least(score: float, ranking: Ranking) -> Ranking:

@@ -77,6 +77,5 @@ def test_everything_else_is_passed_to_the_inner_embedder() -> None:
     inner = HashEmbedder(dimension=16, max_tokens=99)
     batching = BatchingEmbedder(inner)
     assert (batching.model, batching.dimension, batching.max_tokens) == ("hash-16", 16, 99)
-    assert batching.fusion_weight == inner.fusion_weight
     assert batching.count_tokens("四个字啊") == 4
     assert np.array_equal(batching.embed_queries(["a"]), inner.embed_queries(["a"]))

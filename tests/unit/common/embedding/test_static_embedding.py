@@ -27,14 +27,13 @@ def write_artifact(folder: Path, vocabulary: list[str]) -> Path:
     np.save(folder / "table.npy", random.integers(-127, 128, (len(vocabulary), 16), np.int8))
     np.save(folder / "scales.npy", random.random(len(vocabulary), np.float32) + np.float32(0.1))
     (folder / "vocabulary.txt").write_text("\n".join(vocabulary), encoding="utf-8")
-    config = {"model": "tiny", "dimension": 16, "max_tokens": 512, "fusion_weight": 0.2}
+    config = {"model": "tiny", "dimension": 16, "max_tokens": 512}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
 
 
 def test_reads_its_name_and_sizes_from_the_artifact(embedder: StaticEmbedder) -> None:
     assert (embedder.model, embedder.dimension, embedder.max_tokens) == ("tiny", 16, 512)
-    assert embedder.fusion_weight == 0.2
 
 
 def test_vectors_have_length_one_and_repeat(embedder: StaticEmbedder) -> None:

@@ -120,7 +120,7 @@ class Remembering:
     def __init__(self, embedder: StaticEmbedder) -> None:
         self.embedder = embedder
         self.model, self.dimension = MODEL, embedder.dimension
-        self.max_tokens, self.fusion_weight = embedder.max_tokens, embedder.fusion_weight
+        self.max_tokens = embedder.max_tokens
         self.texts: list[str] = []
 
     def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:

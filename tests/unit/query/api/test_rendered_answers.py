@@ -13,7 +13,7 @@ from zhiwen.query.api.ask import render
 SOURCE = source_out(1, Hit("d:1:0", "d", 1, 0, "手册.txt", None, "", "十天", 0.5, {}))
 SHOWN = (
     '{"chunk_id":"d:1:0","document_id":"d","source":"手册.txt","page":null,"heading":"","text":"十天","score":0.5,'
-    '"rerank_score":null,"metadata":{},"n":1}'
+    '"full_text_score":null,"dense_score":null,"rerank_score":null,"metadata":{},"n":1}'
 )
 ANSWER = Answer(
     answer="十天。[1]",

@@ -127,7 +127,7 @@ class Ranker:
 
     def __call__(self, base: KnowledgeBase, strong: bool) -> Ranked:
         self.asked.append((base.live.collection, strong))
-        return Ranked(self.rankings[min(len(self.asked), len(self.rankings)) - 1], 0.5, 2.0)
+        return Ranked(self.rankings[min(len(self.asked), len(self.rankings)) - 1], 0.5, {}, 2.0)
 
 
 def test_search_that_missed_no_version_asks_once() -> None:
@@ -153,7 +153,7 @@ def test_search_is_given_up_while_versions_go_live_all_the_time() -> None:
 
     def rank(_base: KnowledgeBase, _strong: bool) -> Ranked:
         fakes.live["a"] += 1
-        return Ranked(ranking("a:1:0"), -1.0)
+        return Ranked(ranking("a:1:0"), -1.0, {})
 
     result = fakes.live_search.search(BASE, rank, list, step=10)
     assert result.hits == []

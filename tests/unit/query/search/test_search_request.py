@@ -11,7 +11,7 @@ from tests.unit.query.conftest import BASE
 from zhiwen.common.api.questions import AskBody, SearchBody
 from zhiwen.common.errors import InvalidRequest
 from zhiwen.common.models import Hit, KnowledgeBase
-from zhiwen.query.search.request import SHARED, Search, SearchRules, checked_search
+from zhiwen.query.search.request import Search, SearchRules, checked_search
 
 RULES = SearchRules(
     max_question_characters=20, min_confidence=0.3, cross_language=True, fusion="min_max", has_reranker=False
@@ -115,6 +115,12 @@ def test_question_leaves_out_hits_only_below_the_score_it_asks_for() -> None:
     assert search_of_question(min_score=0.4) == Search("年假", 5, fusion="min_max", min_score=0.4)
 
 
+def test_question_is_searched_for_like_any_other_text() -> None:
+    assert search_of_question(top_k=3) == Search("年假", 3, fusion="min_max")
+    assert search_of_question(min_score=0.0).min_score == 0.0
+    assert search_of_question(dense_weight=0.7).dense_weight == search_of(dense_weight=0.7).dense_weight == 0.7
+
+
 @pytest.mark.parametrize(
     ("asked", "of_the_base", "set_up", "crosses"),
     [
@@ -157,13 +163,25 @@ def test_hits_that_pass(search: Search, least: float, passing: list[float]) -> N
     assert [score for score in scores if search.passes(hit(score, "年假十天"))] == passing
 
 
-@pytest.mark.parametrize(
-    ("scores", "nothing"),
-    [([], True), ([0.0], True), ([SHARED - 0.001, 0.0], True), ([0.0, SHARED], False), ([0.4, 0.0], False)],
-)
-def test_question_shares_nothing_with_hits_that_score_next_to_nothing(scores: list[float], nothing: bool) -> None:
-    assert RULES.shares_nothing("年假", [hit(score, "年假十天") for score in scores]) is nothing
-
-
 def test_answer_is_sure_from_the_least_confidence_on() -> None:
-    assert [RULES.is_sure(confidence) for confidence in (0.0, 0.299, 0.3, 1.0)] == [False, False, True, True]
+    assert [RULES.is_sure(value, BASE) for value in (0.0, 0.299, 0.3, 1.0)] == [False, False, True, True]
+    tuned = replace(BASE, min_confidence=0.7)
+    assert [RULES.is_sure(value, tuned) for value in (0.3, 0.699, 0.7)] == [False, False, True]
+
+
+# Whether a question has anything to do with the collection
+
+
+@pytest.mark.parametrize(
+    ("full_text", "dense", "nothing"),
+    [(0.0, 0.1, True), (0.0, None, True), (0.2, 0.1, False), (0.0, 0.5, False), (None, 0.1, False)],
+    ids=["neither", "no word", "a word", "the meaning", "words were not searched"],
+)
+def test_question_shares_nothing_when_neither_a_word_nor_the_meaning_is_in_a_hit(
+    full_text: float | None, dense: float | None, nothing: bool
+) -> None:
+    stranger = replace(hit(0.1, "年假十天"), full_text_score=0.0, dense_score=0.0)
+    other = replace(stranger, full_text_score=full_text, dense_score=dense)
+    assert RULES.shares_nothing("火星", [stranger])
+    assert RULES.shares_nothing("火星", [stranger, other]) is nothing
+    assert RULES.shares_nothing("火星", [])

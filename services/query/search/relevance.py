@@ -1,0 +1,79 @@
+"""The relevance of a chunk, 0..1, from what the words and the model say. Pure; `training/simulation.py` uses it, too.
+
+The evidence of a cosine is -ln(N P): N unrelated chunks reach this cosine P N times by chance. At 0 one of them does,
+at 3 one of twenty collections has such a chunk. P has a normal core and an exponential tail (peaks over threshold:
+Davison and Smith 1990), because texts of one subject are not quite unrelated. So the best of many random cosines is no
+evidence, and it does not matter where a model's cosines lie.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zhiwen.common.embedding.background import TAIL
+
+Values = NDArray[np.float64]
+
+NO_EVIDENCE: Final = -1e9
+"""The evidence for a chunk that the dense half does not hold."""
+_HALF_WAY: Final = 3.0
+_SOFTNESS: Final = 4.0
+_POWER: Final = 1.4
+"""Small shares of the question count less than in proportion: a common word is in many chunks."""
+_USUAL_LENGTH: Final = 45.0
+"""The normaliser of a usual question. The words of a short question say less, so the dense half counts for more."""
+_LEAST_LENGTH: Final = 5.0
+_SURPRISE: Final = 5.0
+"""Where evidence begins to count for itself: 1 of 150 collections of unrelated chunks has such a chunk."""
+_SURPRISE_SOFTNESS: Final = 2.0
+_GRID: Final = np.linspace(-8.0, TAIL, 1001)
+_CORE: Final = np.array([-math.log(0.5 * math.erfc(z / math.sqrt(2))) for z in _GRID.tolist()])
+
+
+@dataclass(frozen=True, slots=True)
+class DenseWeight:
+    """The weight of the dense half; that of the full-text half is 1.
+
+    `estimated`: nobody knows the model. Then evidence far beyond chance counts for itself, whatever the weight.
+    """
+
+    value: float
+    estimated: bool = False
+
+
+def evidence(standardised: NDArray[np.floating], spread: float, chunks: int) -> Values:
+    """Return the evidence of cosines, in nats.
+
+    `standardised` are cosines in deviations from the mean, `spread` is the mean excess of their tail over `TAIL`, and
+    `chunks` the number of chunks in the collection.
+    """
+    found: Values = np.interp(standardised, _GRID, _CORE) + np.maximum(standardised - TAIL, 0.0) / spread
+    return found - math.log(max(chunks, 1))
+
+
+def dense_score(evidence: Values) -> Values:
+    """Return what the model says about chunks, 0..1."""
+    found: Values = 1.0 / (1.0 + np.exp(np.minimum((_HALF_WAY - evidence) / _SOFTNESS, 700.0)))
+    return found
+
+
+def relevance(full_text: NDArray[np.floating], evidence: Values, weight: DenseWeight, normaliser: Values) -> Values:
+    """Return the relevance of chunks, 0..1: not less with more of either.
+
+    `full_text` is the share of the question that a chunk matches, 0..1. `normaliser` is that of the question (see
+    `SparseQuery`), in any shape that fits. With a weight of 0 only the words count.
+    """
+    if not weight.value and not weight.estimated:
+        return full_text.astype(np.float64) ** _POWER
+    own = weight.value * np.sqrt(_USUAL_LENGTH / np.maximum(normaliser, _LEAST_LENGTH))
+    mean: Values = (full_text.astype(np.float64) ** _POWER + own * dense_score(evidence)) / (1.0 + own)
+    if not weight.estimated:
+        return mean
+    by_chance = np.exp(-np.maximum(evidence - _SURPRISE, 0.0) / _SURPRISE_SOFTNESS)
+    surprising: Values = 1.0 - (1.0 - mean) * by_chance
+    return surprising
