@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from zhiwen.cli.stack import Stack
-from zhiwen.common.api.questions import SearchBody
 
 FACTS = [
     ("年假", "满十年的员工每年享有十五天年假。", "满十年的员工有几天年假？", "十五天"),
@@ -115,7 +114,6 @@ def test_eval_asks_a_knowledge_base_that_is_there_and_leaves_it(stack: Stack, tm
     assert zhiwen(stack, "kb", "delete", "own", "--yes").returncode == 0
 
 
-@pytest.mark.skipif("dense_weight" not in SearchBody.model_fields, reason="a search takes no dense_weight")
 def test_tuning_compares_stores_what_is_better_and_leaves_the_documents(stack: Stack, tmp_path: Path) -> None:
     files = {f"{n}.md": f"第{n}号仓库由{chr(0x4E00 + 7 * n)}师傅看管，钥匙在{n}号柜。" for n in range(10, 60)}
     folder = tmp_path / "documents"
