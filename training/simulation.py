@@ -25,6 +25,7 @@ from zhiwen.ingest.worker.chunking import chunk_blocks
 
 Scores = NDArray[np.float32]
 CANDIDATES: Final = 100
+DENSE_WEIGHT: Final = 0.3
 MOST_OF_GOLD: Final = 0.6
 """The share of a gold text that a chunk must hold when no chunk holds all of it."""
 _DROPPED: Final = str.maketrans("", "", " \t\r\n|,　")  # cells of a table are joined by bars, or by commas in a file
@@ -96,16 +97,21 @@ def _right_chunks(question: Asked, chunks: Sequence[Chunk], document: NDArray[np
     if not question.right:
         return frozenset()
     own = np.flatnonzero(np.isin(document, list(question.right))).tolist()
-    gold = question.gold.translate(_DROPPED)
-    texts = {place: chunks[place].text.translate(_DROPPED) for place in own}
+    gold = compact(question.gold)
+    texts = {place: compact(chunks[place].text) for place in own}
     whole = frozenset(place for place, text in texts.items() if gold in text)
     if whole:
         return whole
-    held = {place: _held(gold, text) for place, text in texts.items()}
+    held = {place: share_held(gold, text) for place, text in texts.items()}
     return frozenset(place for place, share in held.items() if share >= MOST_OF_GOLD)
 
 
-def _held(gold: str, text: str) -> float:
+def compact(text: str) -> str:
+    """Return a text without white space, and without what separates the cells of a table."""
+    return text.translate(_DROPPED)
+
+
+def share_held(gold: str, text: str) -> float:
     """Return the share of the character 4-grams of `gold` that `text` holds."""
     grams = [gold[i : i + 4] for i in range(max(1, len(gold) - 3))]
     return sum(gram in text for gram in grams) / len(grams)
@@ -125,6 +131,12 @@ def best(scores: Scores) -> Scores:
         return scores
     floor = -np.partition(-scores, CANDIDATES - 1, axis=1)[:, CANDIDATES - 1 : CANDIDATES]
     return np.maximum(scores, floor)
+
+
+def ranking(of: Searched) -> Scores:
+    """Return the relevance of every chunk for every question, `(questions, chunks)`, as the service scores its hits."""
+    relevance = (best(of.full_text) + DENSE_WEIGHT * best(np.clip(of.cosine, 0, 1))) / (1 + DENSE_WEIGHT)
+    return relevance.astype(np.float32)
 
 
 def by_unit(scores: Scores, unit: NDArray[np.int64]) -> Scores:

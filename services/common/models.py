@@ -207,7 +207,8 @@ class Chunk:
 class Hit:
     """A chunk that was found. `score` is in 0..1, and higher is better, whatever the metric.
 
-    `rerank_score` is the reranker's score, also in 0..1; None: no reranker was asked.
+    `rerank_score` is the reranker's score, also in 0..1; None: no reranker was asked. `full_text_score` and
+    `dense_score` are the parts of `score`; None: that half was not searched.
     """
 
     chunk_id: str
@@ -221,6 +222,8 @@ class Hit:
     score: float
     metadata: Mapping[str, Any]
     rerank_score: float | None = None
+    full_text_score: float | None = None
+    dense_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 from zhiwen.common.errors import InvalidRequest
+from zhiwen.common.lexical.analysis import is_chinese
 
 EXTRACTIVE_MODEL = "zhiwen-extractive"
 """The name of the gateway's built-in answerer. It quotes the documents and is not a language model."""
@@ -17,10 +18,11 @@ EXTRACTIVE_MODEL = "zhiwen-extractive"
 # Refusals: the texts that the templates ask a model for, and how to recognise them.
 
 REFUSAL = "根据已知信息无法回答该问题"
-"""The answer when the documents do not hold one."""
+"""The answer to a Chinese question when the documents do not hold one."""
 _NOT_ENOUGH = "没有提供足够的相关信息"
-_ENGLISH_REFUSAL = "The question cannot be answered from the known information"
-_REFUSALS = (REFUSAL, _NOT_ENOUGH, _ENGLISH_REFUSAL)
+ENGLISH_REFUSAL = "The question cannot be answered from the known information"
+"""The answer to any other question when the documents do not hold one."""
+_REFUSALS = (REFUSAL, _NOT_ENOUGH, ENGLISH_REFUSAL)
 _BEFORE_REFUSAL = " \n\t“”\"'「『"
 """White space and quotation marks: models repeat the ones that the template puts around the refusal."""
 
@@ -28,6 +30,11 @@ _BEFORE_REFUSAL = " \n\t“”\"'「『"
 def is_refusal(answer: str) -> bool:
     """Return whether an answer begins with a refusal. Quotation marks and white space before it are ignored."""
     return answer.lstrip(_BEFORE_REFUSAL).startswith(_REFUSALS)
+
+
+def refusal_for(question: str) -> str:
+    """Return the refusal in the language of the question."""
+    return REFUSAL if is_chinese(question) else ENGLISH_REFUSAL
 
 
 CHINESE_TEMPLATE = (
@@ -41,7 +48,7 @@ ENGLISH_TEMPLATE = (
     "Known information:\n"
     "{context}\n"
     "Based on the known information above, answer the user's question concisely and professionally. If the answer "
-    f'cannot be found there, say "{_ENGLISH_REFUSAL}" and do not make anything up. Answer in English.\n'
+    f'cannot be found there, say "{ENGLISH_REFUSAL}" and do not make anything up. Answer in English.\n'
     "Question: {question}"
 )
 
