@@ -26,6 +26,7 @@ NAMES: Final = (
     "score",  # of the first hit
     "score squared",
     "lead",  # of the first hit before the second
+    "second",  # the score of the second hit, relative to the first
     "lead on all",  # of the first hit before the mean of the others
     "full text",  # the full-text part of the first hit
     "dense",  # the dense part of the first hit
@@ -42,7 +43,6 @@ NAMES: Final = (
     "kind missing",  # a number, time, person, place or reason is asked, and no quote holds one
     "kind held",
     "number agrees",
-    "number differs",
     "terms",  # log of the number of the question's terms
     "Chinese question",
     "across",  # the best quote is in the other language
@@ -105,6 +105,7 @@ def evidence(question: str, hits: Sequence[Hit], quoting: Quoting) -> list[float
         scores[0],
         scores[0] ** 2,
         scores[0] - others[0],
+        others[0] / scores[0] if scores[0] else 1.0,
         scores[0] - sum(others) / len(others),
         hits[0].full_text_score,
         hits[0].dense_score,
@@ -121,7 +122,6 @@ def evidence(question: str, hits: Sequence[Hit], quoting: Quoting) -> list[float
         float(bool(kinds - held)),
         float(bool(held)),
         row["number agrees"],
-        row["number differs"],
         math.log1p(len(terms.weights)),
         float(is_chinese(question)),
         across,

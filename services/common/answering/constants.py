@@ -10,7 +10,13 @@ from zhiwen.common.answering.features import NAMES
 
 FILE: Final = Path(__file__).parents[1] / "data" / "answering" / "fitted.json"
 
-_fitted: Final[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+
+def fitted() -> dict[str, Any]:
+    """Return what the file holds."""
+    return dict(json.loads(FILE.read_text(encoding="utf-8")))
+
+
+_fitted: Final = fitted()
 
 QUOTING: Final[tuple[float, ...]] = tuple(float(_fitted["quoting"].get(name, 0.0)) for name in NAMES)
 """The weight of each feature of a piece, in the order of `features.NAMES`."""

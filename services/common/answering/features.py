@@ -20,6 +20,8 @@ from zhiwen.common.lexical.analysis import is_chinese
 
 MOST_PIECES: Final = 400
 """Pieces beyond this number are not read."""
+LONGEST_QUESTION: Final = 1_000
+"""Characters of a question that are read."""
 _NEAR: Final = 0.5
 """What a term counts for in the next piece; in the one after that, the square of it."""
 _REACH: Final = 3
@@ -53,23 +55,29 @@ NAMES: Final = (
     "unit missing",
     "number agrees",
     "number differs",
+    "other language",
     "less similar",  # how far its cosine with the question is below the best, when the words find little
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The pieces of the passages, and for each: the terms it holds with their weights, and a row of `NAMES`."""
+    """The pieces of the passages, and for each: the terms it holds with their weights, and a row of `NAMES`.
+
+    `cells` is the share of the question's weight in the text of a piece alone, without the names of its columns.
+    """
 
     wanted: Wanted
     terms: QuestionTerms
     pieces: tuple[Piece, ...]
     found: tuple[Mapping[str, float], ...]
     rows: tuple[tuple[float, ...], ...]
+    cells: tuple[float, ...]
 
 
 def describe(question: str, passages: Sequence[Passage], words: WordKnowledge) -> Described:
     """Return the pieces of passages, best passage first, with their features."""
+    question = question[:LONGEST_QUESTION]
     pieces = [piece for place, passage in enumerate(passages) for piece in cut(place, passage)][:MOST_PIECES]
     texts = [matchable("\n".join([*piece.columns, piece.text])) for piece in pieces]
     across = any(is_chinese(question) != is_chinese(passage.text[:LONGEST_PASSAGE]) for passage in passages)
@@ -79,7 +87,11 @@ def describe(question: str, passages: Sequence[Passage], words: WordKnowledge) -
     farther = _less_similar(question, pieces, found, words)
     describer = _Describer(wanted(terms.question.folded), terms, pieces, texts, found, titles)
     rows = tuple((*describer.row(place), farther[place]) for place in range(len(pieces)))
-    return Described(describer.wanted, terms, tuple(pieces), tuple(found), rows)
+    cells = tuple(
+        sum((terms.found(matchable(piece.text)) if piece.columns else held).values())
+        for piece, held in zip(pieces, found, strict=True)
+    )
+    return Described(describer.wanted, terms, tuple(pieces), tuple(found), rows, cells)
 
 
 def _less_similar(
@@ -114,7 +126,8 @@ class _Describer:
         self._coverage = [sum(held.values()) for held in found]
         self._best = max(self._coverage, default=0.0)
         self._heaviest = max(terms.weights.values(), default=0.0) or 1.0
-        self._ranges = ranges_of(terms.question.folded)
+        self._ranges = _asked_numbers(terms.question.folded)
+        self._chinese = is_chinese(terms.question.folded)
         self._passages = self._passage_coverage()
 
     def _passage_coverage(self) -> dict[int, float]:
@@ -132,7 +145,7 @@ class _Describer:
         kinds = {kind: holds(kind, text.folded, piece.text) for kind in self.wanted.kinds}
         counted = counts(self.wanted.unit, text.folded)
         agreement = self.number_agreement(place)
-        known = sum(1 for term in held if len(term) == 1 or term.isascii()) + 2 * sum(len(t) > 1 for t in held)
+        known = sum(1 if term.isascii() else 2 for term in held)
         return (
             coverage,
             coverage * coverage,
@@ -159,6 +172,7 @@ class _Describer:
             float(bool(self.wanted.unit) and not counted),
             max(0.0, agreement),
             max(0.0, -agreement),
+            float(is_chinese(piece.text) != self._chinese),
         )
 
     def _beside(self, place: int, step: int) -> float:
@@ -187,6 +201,12 @@ class _Describer:
         theirs = ranges_of(self._texts[place].folded)
         scores = [agreement(number, theirs) for number in self._ranges]
         return sum(scores) / len(scores)
+
+
+def _asked_numbers(question: str) -> list[Range]:
+    """Return the numbers of a question. Beside others, a 1 is mostly none: 一年有几天, "a day"."""
+    numbers = ranges_of(question)
+    return [number for number in numbers if number.low != 1 or not number.exact] or numbers
 
 
 def agreement(asked: Range, numbers: Sequence[Range]) -> float:

@@ -14,6 +14,8 @@ from zhiwen.common.lexical.sentences import split_sentences
 
 LONGEST_PIECE: Final = 300
 """Characters. A longer sentence is cut at clauses."""
+LONGEST_ROW: Final = 600
+"""Characters. A longer row is quoted without the names of its columns, or cut as a sentence is."""
 LONGEST_PASSAGE: Final = 20_000
 """Characters of a passage that are read. A chunk has less than a tenth of this."""
 
@@ -83,7 +85,7 @@ def cut(place: int, passage: Passage) -> list[Piece]:
         own = text[block.start : block.end]
         if block.kind == "title":
             title = own.strip()
-        elif block.kind == "row":
+        elif block.kind == "row" and len(own) <= LONGEST_ROW:
             cells = cells_of(own)
             if header is None and (block.before_rule or _is_header(cells)):
                 header = cells

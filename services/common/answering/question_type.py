@@ -95,10 +95,11 @@ _HELD: Final = {
 }
 # Names begin with a capital, so these two read the text as it was written.
 _CAPITALS: Final = re.compile(r"(?<![.!?] )(?<!^)\b[A-Z][\w'’-]+(?: (?:of|de|van|von|the|[A-Z][\w.'’-]*))*")
+# Titles, an agent, or a family name that is seldom the beginning of another word.
 _CHINESE_PERSON: Final = re.compile(
-    rf"[{HAN}]·[{HAN}]|先生|女士|教授|博士|皇帝|将军|总统|主席|部长|导演|演员|作家|经理|主管|总裁|老师|"
-    rf"(?<![{HAN}])?[王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯于董萧程曹袁邓许傅沈曾彭吕苏卢蒋蔡贾丁魏薛叶阎余潘杜戴夏"
-    rf"钟汪田任姜范方石姚谭廖邹熊金陆郝孔白崔康毛邱秦江史顾侯邵孟龙万段雷钱汤尹黎易常武乔贺赖龚文][{HAN}]{{1,2}}"
+    rf"[{HAN}]·[{HAN}]|先生|女士|教授|博士|皇帝|将军|总统|主席|部长|导演|演员|作家|经理|主管|总裁|老师|[由被][{HAN}]{{2}}|"
+    rf"[王李张刘陈杨赵吴徐孙朱郭梁郑谢唐冯曹袁邓许沈彭吕苏蒋蔡魏薛叶阎潘戴钟姜谭廖邹熊陆郝孔崔邱秦侯邵孟钱尹黎乔贺赖龚]"
+    rf"[{HAN}]{{1,2}}"
 )
 _CHINESE_PLACE: Final = re.compile(rf"位于|地处|[{HAN}]{{1,6}}[省市县区州国镇乡村路街岛山河湖港站楼厅馆院]|坐落|层")
 _ENGLISH_PLACE: Final = re.compile(

@@ -17,13 +17,17 @@ from zhiwen.common.answering.knowledge import WordKnowledge
 from zhiwen.common.answering.pieces import Passage, Piece
 
 MAX_QUOTES: Final = 3
-LONGEST_ANSWER: Final = 600
+LONGEST_ANSWER: Final = 700
 """Characters of all quotes together."""
 MARGIN: Final = 3.5
 """A further quote may score this much less than the best one: it then is e**3.5 = 33 times less likely to answer."""
 NEW_TERMS: Final = 1.0
 """What is added to the score of a further quote that holds all of the question's terms that are still missing."""
+_AS_MUCH: Final = 0.9
+_FEW: Final = 8  # pieces with the best scores
 _NEAR: Final = NAMES.index("near")
+_AGREES: Final = NAMES.index("number agrees")
+_DIFFERS: Final = NAMES.index("number differs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def _choose(described: Described, scores: Sequence[float]) -> list[int]:
     """Return the places of the chosen pieces, best first. Each further one is chosen for what it adds."""
     if not any(described.found):
         return []
-    first, *others = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
+    first, *others = _without_other_numbers(described, sorted(range(len(scores)), key=lambda p: (-scores[p], p)))
     chosen, length = [first], len(described.pieces[first].quoted)
     left = [place for place in others if scores[place] >= scores[first] - MARGIN and _belongs(described, place, first)]
     weights = described.terms.weights
@@ -81,15 +85,35 @@ def _choose(described: Described, scores: Sequence[float]) -> list[int]:
         best = max(left, key=lambda place: (scores[place] + NEW_TERMS * _adds(described, place, missing), -place))
         left.remove(best)
         size = len(described.pieces[best].quoted)
-        if length + size <= LONGEST_ANSWER and not _repeats(described.pieces, best, chosen):
+        worse = any(_is_worse_row(described, best, other) for other in chosen)
+        if length + size <= LONGEST_ANSWER and not worse and not _repeats(described.pieces, best, chosen):
             chosen.append(best)
             length += size
     return chosen
 
 
+def _without_other_numbers(described: Described, order: list[int]) -> list[int]:
+    """Return the places without those that hold another number than the asked one, if a row of a table holds that.
+
+    Asked for 20 years, `满10年` holds them too, and the row `满20年` is meant.
+    """
+    rows, pieces = described.rows, described.pieces
+    if not any(rows[place][_AGREES] == 1 and pieces[place].columns for place in order[:_FEW]):
+        return order
+    return [place for place in order if rows[place][_AGREES] in {0, 1} and not rows[place][_DIFFERS]]
+
+
 def _belongs(described: Described, place: int, first: int) -> bool:
     """Return whether a further piece, or one near it, shares something with the question, if the first one does."""
     return not described.found[first] or bool(described.found[place]) or described.rows[place][_NEAR] > 0
+
+
+def _is_worse_row(described: Described, place: int, other: int) -> bool:
+    """Return whether two pieces are rows of one table, and the question means the other one rather than this one."""
+    columns = described.pieces[place].columns
+    if not columns or columns != described.pieces[other].columns:
+        return False
+    return described.cells[place] < _AS_MUCH * described.cells[other]
 
 
 def _adds(described: Described, place: int, missing: Set[str]) -> float:
