@@ -98,8 +98,13 @@ def read_office(folder: Path, documents: Path = EXAMPLES) -> QuestionSet:
 
 
 def across(asked: QuestionSet, held: QuestionSet) -> QuestionSet:
-    """Return the questions of one set over the passages of another: translations of each other, in the same order."""
-    return QuestionSet(f"{asked.name} -> {held.name}", held.passages, asked.questions)
+    """Return the questions of one set over the passages of another: translations of each other, in the same order.
+
+    The marked answers are those of the other set, because quotes are in the language of the passages.
+    """
+    pairs = zip(asked.questions, held.questions, strict=True)
+    questions = tuple(replace(question, answers=translated.answers) for question, translated in pairs)
+    return QuestionSet(f"{asked.name} -> {held.name}", held.passages, questions)
 
 
 def traditional(of: QuestionSet) -> QuestionSet:

@@ -36,6 +36,7 @@ from zhiwen.query.search.relevance import DenseWeight, Values, evidence, relevan
 
 Scores = NDArray[np.float32]
 CANDIDATES: Final = 100
+DENSE_WEIGHT: Final = 0.3
 MOST_OF_GOLD: Final = 0.6
 """The share of a gold text that a chunk must hold when no chunk holds all of it."""
 _DROPPED: Final = str.maketrans("", "", " \t\r\n|,　")  # cells of a table are joined by bars, or by commas in a file
@@ -153,16 +154,21 @@ def _right_chunks(question: Asked, chunks: Sequence[Chunk], document: NDArray[np
     if not question.right:
         return frozenset()
     own = np.flatnonzero(np.isin(document, list(question.right))).tolist()
-    gold = question.gold.translate(_DROPPED)
-    texts = {place: chunks[place].text.translate(_DROPPED) for place in own}
+    gold = compact(question.gold)
+    texts = {place: compact(chunks[place].text) for place in own}
     whole = frozenset(place for place, text in texts.items() if gold in text)
     if whole:
         return whole
-    held = {place: _held(gold, text) for place, text in texts.items()}
+    held = {place: share_held(gold, text) for place, text in texts.items()}
     return frozenset(place for place, share in held.items() if share >= MOST_OF_GOLD)
 
 
-def _held(gold: str, text: str) -> float:
+def compact(text: str) -> str:
+    """Return a text without white space, and without what separates the cells of a table."""
+    return text.translate(_DROPPED)
+
+
+def share_held(gold: str, text: str) -> float:
     """Return the share of the character 4-grams of `gold` that `text` holds."""
     grams = [gold[i : i + 4] for i in range(max(1, len(gold) - 3))]
     return sum(gram in text for gram in grams) / len(grams)

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from zhiwen import __version__
+from zhiwen.common.answering.knowledge import built_in_knowledge
 from zhiwen.common.auth.keyring import KeyRing
 from zhiwen.common.ledger import Ledger, open_ledger
 from zhiwen.common.web import (
@@ -93,6 +94,8 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[LifespanState]:
         model = embedder or (await asyncio.to_thread(_load_embedder) if settings.gateway_embeddings else None)
         embeddings = BuiltInEmbeddings(model) if model is not None else None
+        if config.serves_extractive:
+            await asyncio.to_thread(built_in_knowledge)  # the first question need not wait for it
         try:
             async with open_gateway(
                 settings, config, keyring, embeddings=embeddings, write_usage=write_usage

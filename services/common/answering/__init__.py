@@ -1,1 +1,1 @@
-"""What is decided about an answer, without any input or output: how sure it is, and what its marks rest on."""
+"""What an answer is made of, without any input or output: its quotes, how sure it is, and what its marks rest on."""

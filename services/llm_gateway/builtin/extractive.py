@@ -1,28 +1,19 @@
 """An answerer without a language model: it quotes the sentences that fit the question best.
 
 It reads the prompt of a question with its numbered passages, in the templates of `zhiwen.common.prompts` or similar
-ones. It scores each sentence by the idf-weighted overlap of its terms with the question's terms. It quotes one to three
-sentences with the numbers of their passages, like `年假为 10 天。[2]`. Pure functions: same input, same answer.
-
-The weight of a term is the idf of BM25 (Robertson and Zaragoza 2009, section 3.3), counted over the given sentences.
-Terms are character bigrams for Chinese and lightly stemmed words for everything else.
+ones. It quotes one to three sentences (`zhiwen.common.answering.quoting`) with the numbers of their passages, like
+`年假为 10 天。[2]`. It refuses only when no sentence shares anything with the question. Same input, same answer.
 """
 
 from __future__ import annotations
 
-import math
 import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from zhiwen.common.lexical.sentences import split_sentences
-from zhiwen.common.prompts import REFUSAL
-
-MAX_SENTENCES = 3
-MIN_COVERAGE = 0.34  # share of the question's idf weight that the best sentence must hold
-MIN_RELATIVE = 0.75  # a further sentence must have this share of the best score
+from zhiwen.common.answering.knowledge import WordKnowledge, built_in_knowledge
+from zhiwen.common.answering.pieces import Passage
+from zhiwen.common.answering.quoting import Quote, choose_quotes
+from zhiwen.common.prompts import refusal_for
 
 _PASSAGE = re.compile(r"^[ \t]*\[(\d{1,3})\][ \t]*", re.MULTILINE)
 _CONTEXT = re.compile(r"(?:已知信息|Known information)[ \t]*[:：][ \t]*\n?")
@@ -32,25 +23,6 @@ _INSTRUCTION = re.compile(
 _QUESTION = re.compile(r"(?:^|\n)[ \t]*(?:问题是|问题|Question)[ \t]*[:：][ \t]*")
 _WORD = re.compile(r"[a-z0-9]+(?:[._'-][a-z0-9]+)*|[㐀-䶿一-鿿豈-﫿]+")
 _CJK = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
-_ENGLISH_STOP = frozenset(
-    word
-    for line in (
-        "a an the of in on at to for from by with and or is are was were be been do does did has have had can could",
-        "will would should may might what which who whom whose when where why how much many long often i you he she",
-        "it we they my your his her its our their this that these those there as if not no please tell me about into",
-        "than then according",
-    )
-    for word in line.split()
-)
-_CHINESE_STOP = re.compile(
-    r"请问|请告诉我|告诉我|什么时候|什么|怎么样|怎么|怎样|如何|为什么|为何|哪些|哪个|哪里|哪年|哪|多少|多久|多长|多大|几|是否|"
-    r"能不能|可不可以|有没有|是不是|可以|能够|谁|吗|呢|吧|啊|的|了|是|在|有|和|与|或|及|个|这|那|我|你|您|他|她|它|们|"
-    r"应该|需要|一下|关于|根据|到|被|把|将|会|能|要|对|从|为|于|中|里|请"
-)
-_ASKS_NUMBER = re.compile(
-    r"多少|几|多久|多长|多大|哪年|何时|什么时候|how (?:many|much|long|often|old)|when\b|what (?:year|time|date)"
-)
-_NUMBER = re.compile(r"\d|[一二三四五六七八九十百千万两]+\s*(?:年|月|日|天|个|元|小时|分钟|次|周|人|岁|层|倍|%)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +31,6 @@ class ParsedPrompt:
 
     passages: tuple[tuple[int, str], ...]
     question: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """A sentence, the number of its passage, and its place among all sentences."""
-
-    text: str
-    number: int
-    place: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +46,14 @@ class QuotedAnswer:
         return "".join(self.pieces)
 
 
-def answer_prompt(prompt: str) -> QuotedAnswer:
-    """Answer a prompt from its own passages."""
+def answer_prompt(prompt: str, words: WordKnowledge | None = None) -> QuotedAnswer:
+    """Answer a prompt from its own passages. `words` is what quoting knows about words; None: the built-in tables."""
     found = read_prompt(prompt)
-    chosen = choose_sentences(found)
-    if not chosen:
-        return QuotedAnswer((REFUSAL,), True)
-    return QuotedAnswer(tuple(_quote(sentence, last=sentence is chosen[-1]) for sentence in chosen), False)
+    passages = [Passage(number, "", text) for number, text in found.passages]
+    quotes = choose_quotes(found.question, passages, words or built_in_knowledge()).quotes if passages else ()
+    if not quotes:
+        return QuotedAnswer((refusal_for(found.question),), True)
+    return QuotedAnswer(tuple(_piece(quote, last=quote is quotes[-1]) for quote in quotes), False)
 
 
 def read_prompt(prompt: str) -> ParsedPrompt:
@@ -124,96 +88,10 @@ def _split_passages(context: str) -> tuple[tuple[int, str], ...]:
     return tuple((number, text) for number, text in texts if text)
 
 
-def terms_of(text: str) -> list[str]:
-    """Return the terms of a text: bigrams of Chinese runs (or the one character of a run), and stemmed words."""
-    terms: list[str] = []
-    for run in _WORD.findall(unicodedata.normalize("NFKC", text).lower()):
-        if _CJK.match(run):
-            terms += [run[i : i + 2] for i in range(len(run) - 1)] or [run]
-        elif run not in _ENGLISH_STOP:
-            terms.append(_stem(run))
-    return terms
-
-
-def _stem(word: str) -> str:
-    for ending in ("ing", "ies", "ed", "es", "s", "ly"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)].rstrip("e")
-    return word.rstrip("e") if len(word) > 3 else word
-
-
-def _question_terms(question: str) -> set[str]:
-    folded = unicodedata.normalize("NFKC", question).lower()
-    runs = _CHINESE_STOP.sub(" ", folded)
-    return set(terms_of(runs)) or set(terms_of(folded))
-
-
-def choose_sentences(prompt: ParsedPrompt) -> list[Sentence]:
-    """Return one to three sentences in reading order, or none when no sentence fits the question."""
-    wanted = _question_terms(prompt.question)
-    sentences = _sentences_of(prompt.passages)
-    if not wanted or not sentences:
-        return []
-    bags = [set(terms_of(sentence.text)) | set(_CJK.findall(sentence.text)) for sentence in sentences]
-    weight = _weights(wanted, bags)
-    total = sum(weight.values())
-    asks_number = bool(_ASKS_NUMBER.search(prompt.question.lower()))
-    scores = [
-        sum(weight[term] for term in wanted & bag) / total + _bonus(sentence, asks_number=asks_number)
-        for sentence, bag in zip(sentences, bags, strict=True)
-    ]
-    order = sorted(range(len(sentences)), key=lambda i: (-scores[i], i))
-    if sum(weight[term] for term in wanted & bags[order[0]]) / total < MIN_COVERAGE:
-        return []
-    best = [i for i in order[:MAX_SENTENCES] if scores[i] >= MIN_RELATIVE * scores[order[0]]]
-    return [sentences[i] for i in sorted(_without_repeats(best, bags))]
-
-
-def _sentences_of(passages: Sequence[tuple[int, str]]) -> list[Sentence]:
-    found: list[Sentence] = []
-    for number, text in passages:
-        for sentence in filter(str.strip, split_sentences(text, clauses=True)):
-            found.append(Sentence(sentence.strip(), number, len(found)))
-    return found
-
-
-def _weights(wanted: Iterable[str], bags: Sequence[set[str]]) -> dict[str, float]:
-    """Return BM25's idf of each term. A single Chinese character gets half, because it says less than a bigram."""
-    counts = Counter(term for bag in bags for term in bag)
-    return {
-        term: math.log(1 + (len(bags) - counts[term] + 0.5) / (counts[term] + 0.5))
-        * (0.5 if _CJK.fullmatch(term) else 1)
-        for term in wanted
-    }
-
-
-def _bonus(sentence: Sentence, *, asks_number: bool) -> float:
-    """Return what is added to a sentence's score.
-
-    Earlier passages gain a little, because the search ranked them higher. Sentences with a number gain when the
-    question asks for one. Questions and headings lose, because they name a subject but say nothing about it.
-    """
-    bonus = 0.05 / (1 + sentence.number)
-    if asks_number and _NUMBER.search(sentence.text):
-        bonus += 0.1
-    if sentence.text.endswith(("?", "？")) or sentence.text.startswith("#"):
-        bonus -= 0.15
-    elif not re.search(r"[。!！.;；]", sentence.text) and len(sentence.text) < 16:
-        bonus -= 0.1
-    return bonus
-
-
-def _without_repeats(best: Sequence[int], bags: Sequence[set[str]]) -> list[int]:
-    kept: list[int] = []
-    for i in best:
-        if all(len(bags[i] & bags[k]) < 0.8 * max(1, min(len(bags[i]), len(bags[k]))) for k in kept):
-            kept.append(i)
-    return kept
-
-
-def _quote(sentence: Sentence, *, last: bool) -> str:
-    space = "" if last or _CJK.search(sentence.text) else " "
-    return f"{sentence.text.rstrip(';；,，:：')}[{sentence.number}]{space}"
+def _piece(quote: Quote, *, last: bool) -> str:
+    """Return a quote with the number of its passage. English quotes have a space between them."""
+    space = "" if last or _CJK.search(quote.text) else " "
+    return f"{quote.text.rstrip(';；,，:：')}[{quote.number}]{space}"
 
 
 def count_tokens(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The built-in answerer quotes what fits, and refuses when nothing fits."""
+"""The built-in answerer quotes what fits best, and refuses when nothing shares anything with the question."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiwen.common.prompts import CHINESE_TEMPLATE, ENGLISH_TEMPLATE, REFUSAL, fill
+from zhiwen.common.prompts import CHINESE_TEMPLATE, ENGLISH_REFUSAL, ENGLISH_TEMPLATE, REFUSAL, fill
 from zhiwen.llm_gateway.builtin.extractive import answer_prompt, read_prompt
 
 PASSAGES = """[1] 员工手册 第三章
@@ -36,19 +36,46 @@ def test_the_best_sentence_is_quoted_with_its_number(question: str, quoted: str)
 
 
 @pytest.mark.parametrize(
-    "question",
+    ("question", "refusal"),
     [
-        "公司的股票代码是多少？",
-        "月球到地球的距离是多少？",
-        "食堂几点开门？",
-        "Who founded the company?",
-        "董事长叫什么名字？",
+        ("公司的股票代码是多少？", REFUSAL),
+        ("月球到地球的距离是多少？", REFUSAL),
+        ("食堂几点开门？", REFUSAL),
+        ("What is the boiling point of tungsten?", ENGLISH_REFUSAL),
     ],
 )
-def test_what_is_not_there_is_refused(question: str) -> None:
+def test_what_shares_nothing_with_the_passages_is_refused_in_the_language_of_the_question(
+    question: str, refusal: str
+) -> None:
     answer = answer_prompt(fill(CHINESE_TEMPLATE, context=PASSAGES, question=question))
-    assert answer.text == REFUSAL
+    assert answer.text == refusal
     assert answer.refused
+
+
+@pytest.mark.parametrize(
+    ("question", "quoted"),
+    [
+        ("How many days of annual leave are there?", "每年享有 10 天带薪年假。[1]"),
+        ("密码多久换一次？", "The office Wi-Fi password changes every 90 days.[3]"),
+        ("報銷要在多久內提交？", "报销须在费用发生后 30 天内提交。[2]"),
+    ],
+)
+def test_quotes_across_languages_and_scripts(question: str, quoted: str) -> None:
+    assert quoted in answer_prompt(fill(CHINESE_TEMPLATE, context=PASSAGES, question=question)).text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "请在每个陈述之后用 [n] 标明它依据的信息的编号。\n",
+        "After each statement, give the number of the information that it rests on as [n].\n",
+        "Cite like [1]:\n[1] is the first passage.\n",
+    ],
+)
+@pytest.mark.parametrize("template", [CHINESE_TEMPLATE, ENGLISH_TEMPLATE])
+def test_a_line_before_the_template_changes_nothing(line: str, template: str) -> None:
+    prompt = fill(template, context=PASSAGES, question="年假有几天？")
+    assert read_prompt(line + prompt) == read_prompt(prompt)
 
 
 def test_the_english_template() -> None:
@@ -81,7 +108,7 @@ def test_a_number_out_of_sequence_belongs_to_the_passage() -> None:
 
 @pytest.mark.parametrize("prompt", ["", "你好", "hello", "问题是:年假?", "已知信息:\n问题是:年假?"])
 def test_without_passages_there_is_nothing_to_quote(prompt: str) -> None:
-    assert answer_prompt(prompt).text == REFUSAL
+    assert answer_prompt(prompt).text in {REFUSAL, ENGLISH_REFUSAL}
 
 
 @given(st.text(max_size=300), st.text(max_size=50))
