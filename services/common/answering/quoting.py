@@ -6,6 +6,7 @@ that the best pieces hold the answers that people marked (`training/fit_answers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from operator import mul
@@ -24,6 +25,7 @@ MARGIN: Final = 3.5
 NEW_TERMS: Final = 1.0
 """What is added to the score of a further quote that holds all of the question's terms that are still missing."""
 _AS_MUCH: Final = 0.9
+_CODE: Final = re.compile(r"[a-z]+\d+|\d+[a-z]+")
 _FEW: Final = 8  # pieces with the best scores
 _NEAR: Final = NAMES.index("near")
 _AGREES: Final = NAMES.index("number agrees")
@@ -76,7 +78,7 @@ def _choose(described: Described, scores: Sequence[float]) -> list[int]:
     """Return the places of the chosen pieces, best first. Each further one is chosen for what it adds."""
     if not any(described.found):
         return []
-    first, *others = _without_other_numbers(described, sorted(range(len(scores)), key=lambda p: (-scores[p], p)))
+    first, *others = _without_other_rows(described, sorted(range(len(scores)), key=lambda p: (-scores[p], p)))
     chosen, length = [first], len(described.pieces[first].quoted)
     left = [place for place in others if scores[place] >= scores[first] - MARGIN and _belongs(described, place, first)]
     weights = described.terms.weights
@@ -92,15 +94,19 @@ def _choose(described: Described, scores: Sequence[float]) -> list[int]:
     return chosen
 
 
-def _without_other_numbers(described: Described, order: list[int]) -> list[int]:
-    """Return the places without those that hold another number than the asked one, if a row of a table holds that.
+def _without_other_rows(described: Described, order: list[int]) -> list[int]:
+    """Return the places without those that a row of a table rules out: it alone holds the asked number or code.
 
-    Asked for 20 years, `满10年` holds them too, and the row `满20年` is meant.
+    Asked for 20 years, `满10年` holds them too, and the row `满20年` is meant. Asked for E55, its row is meant.
     """
-    rows, pieces = described.rows, described.pieces
-    if not any(rows[place][_AGREES] == 1 and pieces[place].columns for place in order[:_FEW]):
-        return order
-    return [place for place in order if rows[place][_AGREES] in {0, 1} and not rows[place][_DIFFERS]]
+    rows, found = described.rows, described.found
+    firsts = [place for place in order[:_FEW] if described.pieces[place].columns]
+    if any(rows[place][_AGREES] == 1 for place in firsts):
+        order = [place for place in order if rows[place][_AGREES] in {0, 1} and not rows[place][_DIFFERS]]
+    codes = {term for term in described.terms.weights if _CODE.fullmatch(term)}
+    if codes and any(codes <= found[place].keys() for place in firsts):
+        order = [place for place in order if codes <= found[place].keys()]
+    return order
 
 
 def _belongs(described: Described, place: int, first: int) -> bool:

@@ -125,6 +125,22 @@ def test_what_is_asked_for_is_preferred(question: str, text: str, answer: str) -
     assert best.described.pieces[best.chosen[0]].quoted.endswith(answer)
 
 
+@pytest.mark.parametrize(
+    ("question", "first", "second", "code"),
+    [
+        ("What should I do when the charger shows E55?", (EBIKE, "E55"), (EBIKE, "Charge the battery only"), "E55"),
+        ("LS-P411的价格是多少？", (PRICES, "LS-P411"), (SUPPLIERS, "价格占20分"), "LS-P411"),
+    ],
+)
+def test_the_row_with_the_asked_code_rules_out_the_rest(
+    question: str, first: tuple[str, str], second: tuple[str, str], code: str
+) -> None:
+    passages = [*chunks_with(*first), *(Passage(2, p.heading, p.text) for p in chunks_with(*second))]
+    found = quotes(question, passages)
+    assert found
+    assert all(code in quote.text for quote in found)
+
+
 def test_headings_and_table_headers_are_not_quoted() -> None:
     passages = chunks_with(HANDBOOK, "工作年限") + chunks_with(PRICES, "LS-P411")
     for question in ("三、假期", "产品编号 产品名称 含税单价", "每年年假天数是多少？"):
