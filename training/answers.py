@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from training.sets import Asked
-from training.simulation import MOST_OF_GOLD, Scores, Searched, compact, ranking, share_held
+from training.simulation import MOST_OF_GOLD, Scores, Searched, compact, parts_of, relevance_of, share_held
 from zhiwen.common.answering.confidence import FIRST_HITS, passages_of
 from zhiwen.common.answering.features import Described, describe
 from zhiwen.common.answering.knowledge import WordKnowledge
@@ -19,6 +19,7 @@ from zhiwen.common.answering.pieces import Passage
 from zhiwen.common.answering.quoting import Quoting
 from zhiwen.common.lexical.analysis import HAN, fold_text
 from zhiwen.common.models import Hit
+from zhiwen.query.search.relevance import Values
 
 MASKED_OF_7: Final = 3
 """Of seven answerable questions, so many are asked again with their right passages taken away: 30 % of all."""
@@ -82,7 +83,8 @@ def examples(of: Searched, *, mask: bool = True) -> Iterator[Example]:
 
     A set of which half cannot be answered gives every second one of these, so that no more than a third are such.
     """
-    scores = ranking(of)
+    parts = parts_of(of)
+    shown = _Shown(of, relevance_of(of, parts), parts.full_text, parts.dense)
     unanswerable = sum(not question.right for question in of.questions)
     keep = 2 if unanswerable * 2 > len(of.questions) * 0.9 else 1
     labelled = unanswerable > 0
@@ -90,38 +92,48 @@ def examples(of: Searched, *, mask: bool = True) -> Iterator[Example]:
         key = zlib.crc32(f"mask:{question.text}".encode())
         if not question.right:
             if key % keep == 0:
-                yield _example(of, scores[place], place, answerable=False)
+                yield shown.example(place, answerable=False)
             continue
-        yield _example(of, scores[place], place, answerable=True)
+        yield shown.example(place, answerable=True)
         if mask and not labelled and key % 7 < MASKED_OF_7:
-            hidden = np.isin(of.unit, list(of.right[place]))
-            yield _example(of, np.where(hidden, -1, scores[place]), place, answerable=False, masked=True)
+            yield shown.example(place, answerable=False, masked=True)
 
 
-def _example(of: Searched, row: Scores, place: int, *, answerable: bool, masked: bool = False) -> Example:
-    """Return a question with its best hits. `row` `(chunks,)` are the scores that rank them."""
-    top = np.argsort(-row, kind="stable")[:FIRST_HITS].tolist()
-    hits = tuple(_hit(of, place, chunk, float(row[chunk])) for chunk in top)
-    right = tuple(int(of.unit[chunk]) in of.right[place] for chunk in top)
-    return Example(of.questions[place], hits, right, answerable, masked)
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """All scores that hits show, each `(questions, chunks)`."""
 
+    of: Searched
+    scores: Values
+    full_text: Scores
+    dense: Values
 
-def _hit(of: Searched, question: int, chunk: int, score: float) -> Hit:
-    text = of.chunks[chunk]
-    return Hit(
-        chunk_id=str(chunk),
-        document_id=str(of.unit[chunk]),
-        version=1,
-        ordinal=text.ordinal,
-        source=of.name,
-        page=text.page,
-        heading=text.heading,
-        text=text.text,
-        score=min(1.0, max(0.0, score)),
-        metadata={},
-        full_text_score=float(of.full_text[question, chunk]),
-        dense_score=float(np.clip(of.cosine[question, chunk], 0, 1)),
-    )
+    def example(self, place: int, *, answerable: bool, masked: bool = False) -> Example:
+        """Return a question with its best hits, without the right ones when they are `masked`."""
+        of, row = self.of, self.scores[place]
+        if masked:
+            row = np.where(np.isin(of.unit, list(of.right[place])), -1, row)
+        top = np.argsort(-row, kind="stable")[:FIRST_HITS].tolist()
+        right = tuple(int(of.unit[chunk]) in of.right[place] for chunk in top)
+        hits = tuple(self._hit(place, chunk) for chunk in top)
+        return Example(of.questions[place], hits, right, answerable, masked)
+
+    def _hit(self, question: int, chunk: int) -> Hit:
+        of, text = self.of, self.of.chunks[chunk]
+        return Hit(
+            chunk_id=str(chunk),
+            document_id=str(of.unit[chunk]),
+            version=1,
+            ordinal=text.ordinal,
+            source=of.name,
+            page=text.page,
+            heading=text.heading,
+            text=text.text,
+            score=float(self.scores[question, chunk]),
+            metadata={},
+            full_text_score=float(self.full_text[question, chunk]),
+            dense_score=float(self.dense[question, chunk]),
+        )
 
 
 def halves(found: Sequence[Example], half: str) -> list[Example]:

@@ -32,11 +32,10 @@ from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.models import Chunk, ChunkingSpec, Sampled, with_heading
 from zhiwen.ingest.worker.chunking import chunk_blocks
-from zhiwen.query.search.relevance import DenseWeight, Values, evidence, relevance
+from zhiwen.query.search.relevance import DenseWeight, Values, dense_score, evidence, relevance
 
 Scores = NDArray[np.float32]
 CANDIDATES: Final = 100
-DENSE_WEIGHT: Final = 0.3
 MOST_OF_GOLD: Final = 0.6
 """The share of a gold text that a chunk must hold when no chunk holds all of it."""
 _DROPPED: Final = str.maketrans("", "", " \t\r\n|,　")  # cells of a table are joined by bars, or by commas in a file
@@ -136,17 +135,39 @@ def _weight(model: str, background: Background) -> DenseWeight:
     return DenseWeight(estimated_weight(background), estimated=True) if known is None else DenseWeight(known)
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the two halves of a hybrid search say about every chunk, `(questions, chunks)`."""
+
+    full_text: Scores
+    evidence: Values
+
+    @property
+    def dense(self) -> Values:
+        """What the model says, 0..1, as a hit shows it."""
+        return dense_score(self.evidence)
+
+
+def parts_of(of: Searched) -> Parts:
+    """Return both halves of every search, with the floors of chunks that are not among the candidates."""
+    cosines = best(np.clip(of.cosine, 0, 1))
+    mean, deviation = trimmed(of.queries @ of.background.vectors.T)
+    standards = [Standard(float(m), float(d)) for m, d in zip(mean[:, 0], deviation[:, 0], strict=True)]
+    standardised = np.array([standard.of(row) for standard, row in zip(standards, cosines, strict=True)])
+    return Parts(best(of.full_text), evidence(standardised, of.background.spread, len(of.chunks)))
+
+
 def ranking(of: Searched, weight: DenseWeight | None = None) -> Values:
     """Return the relevance of every chunk to every question in a hybrid search, `(questions, chunks)`.
 
     `weight` None means the model's own.
     """
-    full_text, cosines = best(of.full_text), best(np.clip(of.cosine, 0, 1))
-    mean, deviation = trimmed(of.queries @ of.background.vectors.T)
-    standards = [Standard(float(m), float(d)) for m, d in zip(mean[:, 0], deviation[:, 0], strict=True)]
-    standardised = np.array([standard.of(row) for standard, row in zip(standards, cosines, strict=True)])
-    found = evidence(standardised, of.background.spread, len(of.chunks))
-    return relevance(full_text, found, weight or of.weight, of.normaliser.astype(np.float64))
+    return relevance_of(of, parts_of(of), weight)
+
+
+def relevance_of(of: Searched, parts: Parts, weight: DenseWeight | None = None) -> Values:
+    """Return the relevance that two halves give. `weight` None means the model's own."""
+    return relevance(parts.full_text, parts.evidence, weight or of.weight, of.normaliser.astype(np.float64))
 
 
 def _right_chunks(question: Asked, chunks: Sequence[Chunk], document: NDArray[np.int64]) -> frozenset[int]:

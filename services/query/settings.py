@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
+from zhiwen.common.answering.constants import MIN_CONFIDENCE
 from zhiwen.common.models import Fusion
 from zhiwen.common.settings import CommonSettings, EmbeddingSettings
 
@@ -36,6 +37,9 @@ class QuerySettings(CommonSettings, EmbeddingSettings):
     )
     rerank_api_key: SecretStr = Field(SecretStr(""), description="Key that the reranking server wants, if any.")
     min_confidence: float = Field(
-        0.3, ge=0, le=1, description="Confidence below which the built-in answerer shows what it found as closest only."
+        MIN_CONFIDENCE,
+        ge=0,
+        le=1,
+        description="Confidence below which the built-in answerer shows what it found as closest only.",
     )
     ask_for_citations: bool = Field(True, description="Ask the model for a mark [n] after each statement.")
