@@ -46,6 +46,7 @@ class Matchable:
     units: int
 
 
+@lru_cache(maxsize=2048)  # questions about one subject find the same passages
 def matchable(text: str) -> Matchable:
     """Return a text prepared for matching."""
     folded = with_digits(fold_text(text))
