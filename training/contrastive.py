@@ -64,7 +64,7 @@ class Plan:
     """
 
     dimension: int = 384
-    steps: int = 2400
+    steps: int = 1800
     batch: int = 2048
     quarters: int = 4
     warm_up: int = 20

@@ -10,6 +10,7 @@ import pytest
 from training.contrastive import Group, Plan, batches, info_nce, unit
 from training.mixture import LEAST_GROUP, groups_of, label
 from training.pairs import Pair, is_held_out
+from training.vocabulary import choose_vocabulary
 
 
 def pairs(kind: str, group: str, count: int = 400) -> list[Pair]:
@@ -75,3 +76,10 @@ def test_loss_and_gradient_of_info_nce_agree() -> None:
         which[:] = moved
         assert found[2, 1] == pytest.approx((higher - lower) / 2e-3, abs=2e-3)
     assert loss > 0
+
+
+def test_vocabulary_has_one_order_whatever_order_the_texts_have() -> None:
+    texts = ["苹果 apple pear", "苹果 pear apple", "pear 苹果 apple", "梨子"] * 3
+    chosen = choose_vocabulary(texts, {"苹果", "梨子"}, 10_000)
+    assert chosen == choose_vocabulary(texts[::-1], {"梨子", "苹果"}, 10_000)
+    assert chosen.index("appl") < chosen.index("pear") < chosen.index("苹果") < chosen.index("梨子")
