@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.pairs import Pair, is_held_out, read_pairs
+from training.pairs import DOCUMENT_FILES, Pair, is_held_out, read_pairs
 from zhiwen.common.lexical.analysis import (
     CHINESE_STOPWORDS,
     ENGLISH_STOPWORDS,
@@ -211,11 +211,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("services/common/data/cedict"))
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    there, back = align(link(aligned_pairs(read_pairs(args.data))))
+    there, back = align(link(aligned_pairs(read_pairs(args.data, DOCUMENT_FILES))))
     log.info("aligned: %d Chinese and %d English words", len(there), len(back))
     table = merged([dictionary_table(args.data), there, back])
     args.out.mkdir(parents=True, exist_ok=True)
-    Translations.of(table, background(read_pairs(args.data))).save(args.out / "translations.npz")
+    Translations.of(table, background(read_pairs(args.data, DOCUMENT_FILES))).save(args.out / "translations.npz")
     log.info("%d sources, %d translations", len(table), sum(map(len, table.values())))
 
 

@@ -10,7 +10,21 @@ from training.contrastive import Plan
 REMARKS = {
     "PSF-2.0/CC0": "label of the translation project's contribution agreement, not found beside the data",
     "CC-BY-2.0-FR": "Tatoeba, through a third party's copy; label not found beside the data",
+    "CC0-1.0": "some of it dialogues that a language model wrote",
+    "MIT": "as the repositories state; patients' and doctors' texts came from public sites",
+    "WordNet-3.0 (Chinese Open Wordnet)": "notice below",
 }
+NOTICE = """
+Chinese Open Wordnet: Shan Wang and Francis Bond, "Building the Chinese Open Wordnet (COW): Starting from Core Synsets",
+11th Workshop on Asian Language Resources, 2013. It is derived from WordNet 3.0, which has this notice:
+
+> Permission to use, copy, modify and distribute this software and database and its documentation for any purpose and
+> without fee or royalty is hereby granted, provided that you agree to comply with the following copyright notice and
+> statements, including the disclaimer, and that the same appear on ALL copies of the software, database and
+> documentation, including modifications that you make for internal use or for distribution. WordNet 3.0 Copyright 2006
+> by Princeton University. All rights reserved. THIS SOFTWARE AND DATABASE IS PROVIDED "AS IS" AND PRINCETON UNIVERSITY
+> MAKES NO REPRESENTATIONS OR WARRANTIES, EXPRESS OR IMPLIED.
+"""
 HEAD = """# {model}
 
 A table of {rows:,} word vectors of {dimension} dimensions in 8 bits for Chinese and English. A text's vector is the
@@ -27,8 +41,8 @@ Made by
 
 with seed {seed}: {steps} steps of {batch} pairs, symmetric InfoNCE (scale {scale:g}), row-wise Adagrad (rate
 {learning_rate:g}, {warm_up} steps warm-up, linear decay), rows started at N(0, 1) * sqrt(a / (a + p)) with
-a = {frequency_weight:g}. numpy and scipy, one thread. No training data come from the question sets, whose figures are
-in `docs/adr/0011-static-embedder.md`.
+a = {frequency_weight:g}. numpy and scipy, one thread. `training/mixture.py` says how often each kind of pair is drawn,
+and which kinds are left out. No training data come from the question sets, whose figures are in `training/RESULTS.md`.
 
 ## Scores on held-out pairs
 
@@ -65,7 +79,7 @@ def card(
     )
     for (kind, group), (count, first, tenth) in scores.items():
         text += f"| {kind} | {group} | {count} | {first:.3f} | {tenth:.3f} |\n"
-    return text + _licences(sources)
+    return text + _licences(sources) + NOTICE
 
 
 def _licences(sources: Counter[tuple[str, str]]) -> str:

@@ -7,7 +7,7 @@ a row. Rows start with the weights a / (a + p) of Arora et al. 2017.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,24 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Pairs of one kind. `weight` is how often they are drawn, relative to other groups.
+
+    `members`, `(n,)`, are numbers of pairs in the order of their file. `together` neighbours are drawn at once.
+    """
+
+    members: Ints
+    weight: float
+    together: int = 1
+
+    def shuffled(self, random: np.random.Generator) -> Ints:
+        """Return the members in a random order that keeps `together` neighbours beside each other."""
+        turned = np.roll(self.members, int(random.integers(len(self.members))))
+        parts = np.split(turned, range(self.together, len(turned), self.together))
+        return np.concatenate([parts[place] for place in random.permutation(len(parts))])
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The parameters of the training.
 
@@ -46,7 +64,7 @@ class Plan:
     """
 
     dimension: int = 384
-    steps: int = 1200
+    steps: int = 1800
     batch: int = 2048
     quarters: int = 4
     warm_up: int = 20
@@ -63,21 +81,22 @@ def initial_table(frequencies: Float, plan: Plan, random: np.random.Generator) -
     return np.asarray(table * weights[:, None], np.float32)
 
 
-def batches(groups: list[Ints], plan: Plan, random: np.random.Generator) -> Iterator[Ints]:
+def batches(groups: Sequence[Group], plan: Plan, random: np.random.Generator) -> Iterator[Ints]:
     """Yield the pairs of `plan.steps` batches, as numbers.
 
-    Each quarter of a batch comes from one group, chosen with a probability by its size. So most negatives are of the
-    same kind and language as the positive. The pairs of a group are shuffled, and repeated when all were used.
+    Each quarter of a batch comes from one group, chosen with a probability by its weight. So most negatives are of the
+    same kind and language as the positive. The pairs of a group are shuffled, and repeated when all were used. A group
+    that is smaller than a quarter gives all its pairs.
     """
-    sizes = np.array([len(group) for group in groups], float)
-    queues = [random.permutation(group) for group in groups]
+    weights = np.array([group.weight for group in groups])
+    queues = [group.shuffled(random) for group in groups]
     quarter = plan.batch // plan.quarters
     for _ in range(plan.steps):
-        chosen = random.choice(len(groups), plan.quarters, p=sizes / sizes.sum())
+        chosen = random.choice(len(groups), plan.quarters, p=weights / weights.sum())
         parts = []
         for group in chosen:
             if len(queues[group]) < quarter:
-                queues[group] = random.permutation(groups[group])
+                queues[group] = groups[group].shuffled(random)
             parts.append(queues[group][:quarter])
             queues[group] = queues[group][quarter:]
         yield np.concatenate(parts)
@@ -97,27 +116,26 @@ def info_nce(anchors: Float, positives: Float, same: NDArray[np.bool_], scale: f
     `scale` multiplies the cosines.
     """
     size = len(anchors)
-    logits = scale * (anchors @ positives.T)
-    logits[same] = -1e9
-    forward, backward = _softmax(logits, 1), _softmax(logits, 0)
+    odds: Float = anchors @ positives.T
+    odds -= np.float32(1)  # no cosine is larger, so no power overflows
+    odds *= np.float32(scale)
+    np.exp(odds, out=odds)
+    odds[same] = 0
+    forward, backward = odds.sum(axis=1, keepdims=True), odds.sum(axis=0, keepdims=True)
     diagonal = np.arange(size)
-    loss = -0.5 * float(np.mean(np.log(forward[diagonal, diagonal] * backward[diagonal, diagonal] + 1e-30)))
-    gradient: Float = np.float32(0.5) * (forward + backward)
-    gradient[diagonal, diagonal] -= 1.0
-    gradient *= np.float32(scale / size)
-    return loss, gradient @ positives, gradient.T @ anchors
+    own = odds[diagonal, diagonal]
+    loss = -0.5 * float(np.mean(np.log(own / forward[:, 0] * (own / backward[0]) + 1e-30)))
+    odds *= np.float32(0.5) / forward + np.float32(0.5) / backward
+    odds[diagonal, diagonal] -= 1.0
+    odds *= np.float32(scale / size)
+    return loss, odds @ positives, odds.T @ anchors
 
 
-def _softmax(logits: Float, axis: int) -> Float:
-    shifted = np.exp(logits - logits.max(axis=axis, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=axis, keepdims=True), np.float32)
-
-
-def train(encoded: Encoded, pairs: Ints, groups: list[Ints], frequencies: Float, plan: Plan) -> Float:
+def train(encoded: Encoded, pairs: Ints, groups: Sequence[Group], frequencies: Float, plan: Plan) -> Float:
     """Return the learned table, `(rows, dimension) float32`.
 
     `encoded` are the texts and `plan` the parameters. `pairs`, `(n, 2)`, are the numbers of the texts that belong
-    together, `groups` the numbers of the pairs of a group, and `frequencies`, `(rows,)`, the share of texts that have
+    together, `groups` what batches are drawn from, and `frequencies`, `(rows,)`, the share of texts that have
     each token.
     """
     random = np.random.default_rng(plan.seed)
@@ -152,5 +170,7 @@ def _learn(
     inner = (outer - vectors * np.einsum("ij,ij->i", outer, vectors)[:, None]) / lengths
     gradient = np.asarray(presence.T @ inner, np.float32)
     memory[rows] += np.einsum("ij,ij->i", gradient, gradient) / table.shape[1]
-    table[rows] = part - rate * gradient / np.sqrt(memory[rows] + 1e-20)[:, None]
+    gradient *= (rate / np.sqrt(memory[rows] + 1e-20)).astype(np.float32)[:, None]
+    part -= gradient
+    table[rows] = part
     return loss

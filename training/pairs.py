@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-FILES = ("dict", "heading", "parallel", "selfsup")
+FILES = ("dict", "heading", "parallel", "selfsup", "question", "paraphrase", "synonym")
+DOCUMENT_FILES = FILES[:4]
+"""The files of pairs made of documents and dictionaries; the others hold questions and everyday words."""
 _LONGEST_TEXT = 1200
 
 

@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 
 from training.card import card
 from training.contrastive import Encoded, Float, Ints, Plan, train
+from training.mixture import LEFT_OUT, groups_of
 from training.pairs import Pair, is_held_out, read_pairs
 from training.vocabulary import choose_vocabulary
 from zhiwen.common.embedding.static import StaticEmbedder, Tokenizer
 from zhiwen.common.lexical.analysis import fold_text
+from zhiwen.common.settings import BUILT_IN_MODEL
 
-MODEL = "zhiwen-static-v1"
 MAX_TOKENS = 512
-LARGEST_VOCABULARY = 150_000
-LEAST_GROUP = 512
+LARGEST_VOCABULARY = 160_000
 LEAST_VALIDATION = 100
 log = logging.getLogger("training")
 
@@ -48,13 +48,15 @@ class Corpus:
 
 
 def dictionary_words(pairs: Iterable[Pair]) -> set[str]:
-    """Return the folded Chinese headwords of the dictionary pairs."""
+    """Return the folded Chinese headwords of the dictionary pairs, and the words of the Chinese synonyms."""
     words: set[str] = set()
     for pair in pairs:
         if pair.group == "dict:zh-en":
             words.add(fold_text(pair.anchor))
         elif pair.group == "dict:en-zh":
             words.update(fold_text(pair.positive).split())
+        elif pair.group == "synonym:zh-zh":
+            words.update((fold_text(pair.anchor), fold_text(pair.positive)))
     return words
 
 
@@ -81,16 +83,6 @@ def build_corpus(pairs: Sequence[Pair], limit: int) -> tuple[list[str], Corpus]:
     return vocabulary, Corpus(encoded, ends, frequencies.astype(np.float32))
 
 
-def training_groups(pairs: Sequence[Pair], corpus: Corpus) -> list[Ints]:
-    """Return the pairs to learn from by file and languages, as numbers, without held-out pairs and empty texts."""
-    filled = np.diff(corpus.encoded.starts) > 0
-    groups: dict[str, list[int]] = {}
-    for number, pair in enumerate(pairs):
-        if not is_held_out(pair) and filled[corpus.pairs[number]].all():
-            groups.setdefault(pair.group, []).append(number)
-    return [np.array(members) for _, members in sorted(groups.items()) if len(members) >= LEAST_GROUP]
-
-
 def quantised(table: Float) -> tuple[NDArray[np.int8], Float]:
     """Return the table in 8 bits, and the factor by which each row has to be multiplied, `(rows,)`."""
     scales = np.maximum(np.abs(table).max(axis=1), 1e-9) / 127
@@ -105,7 +97,7 @@ def write_artifact(out: Path, vocabulary: Sequence[str], table: Float, plan: Pla
     np.save(out / "scales.npy", scales)
     (out / "vocabulary.txt").write_text("\n".join(vocabulary), encoding="utf-8")
     config = {
-        "model": MODEL,
+        "model": BUILT_IN_MODEL,
         "dimension": plan.dimension,
         "max_tokens": MAX_TOKENS,
         "training": asdict(plan),
@@ -144,11 +136,13 @@ def main() -> None:
     pairs = list(read_pairs(args.data))
     vocabulary, corpus = build_corpus(pairs, args.rows)
     log.info("%d pairs, %d rows, %d texts", len(pairs), len(vocabulary), len(corpus.encoded.starts) - 1)
-    table = train(corpus.encoded, corpus.pairs, training_groups(pairs, corpus), corpus.frequencies, plan)
+    filled = np.diff(corpus.encoded.starts) > 0
+    groups = groups_of(pairs, np.logical_and(*filled[corpus.pairs].T))
+    table = train(corpus.encoded, corpus.pairs, groups, corpus.frequencies, plan)
     write_artifact(args.out, vocabulary, table, plan)
     scores = validate(StaticEmbedder(args.out), pairs)
-    sources = Counter((pair.source, pair.licence) for pair in pairs)
-    text = card(MODEL, len(vocabulary), plan, sources, scores)
+    sources = Counter((pair.source, pair.licence) for pair in pairs if pair.kind not in LEFT_OUT)
+    text = card(BUILT_IN_MODEL, len(vocabulary), plan, sources, scores)
     (args.out / "CARD.md").write_text(text, encoding="utf-8")
     log.info("done in %.0f s", time.monotonic() - started)
 

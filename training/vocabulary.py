@@ -33,8 +33,13 @@ def choose_vocabulary(texts: Iterable[str], dictionary: Collection[str], limit: 
         counts.update({stem(word) for word in words})
         for word in words:
             pieces.update(set(word_pieces(word)))
-    kept = [token for token, n in counts.most_common() if n >= _least(token, dictionary)]
-    return [piece for piece, _ in pieces.most_common(PIECES)] + kept[: limit - PIECES]
+    kept = [token for token in _commonest(counts) if counts[token] >= _least(token, dictionary)]
+    return _commonest(pieces)[:PIECES] + kept[: limit - PIECES]
+
+
+def _commonest(counts: Counter[str]) -> list[str]:
+    """Return the tokens from the most frequent on. Equally frequent ones have the same order in every process."""
+    return sorted(counts, key=lambda token: (-counts[token], token))
 
 
 def _least(token: str, dictionary: Collection[str]) -> int:

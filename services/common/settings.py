@@ -15,7 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from zhiwen.common.addresses import is_loopback
 from zhiwen.common.errors import ConfigurationError
 
-BUILT_IN_MODEL = "zhiwen-static-v1"
+BUILT_IN_MODEL = "zhiwen-static-v2"
+RETIRED_MODELS = frozenset({"zhiwen-static-v1"})
+"""Built-in models of earlier releases. Nothing can embed a question as they did, so their indexes are rebuilt."""
 
 
 class CommonSettings(BaseSettings):

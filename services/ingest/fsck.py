@@ -17,7 +17,7 @@ from zhiwen.common.ledger import Ledger
 from zhiwen.common.models import Generation, KnowledgeBase
 from zhiwen.common.originals import Originals
 from zhiwen.common.store import ChunkKey, ChunkStore
-from zhiwen.ingest.knowledge_bases import COLLECTION_PREFIX
+from zhiwen.ingest.worker.rebuilding import COLLECTION_PREFIX
 
 Version = tuple[str, int]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from zhiwen.common.api.knowledge_bases import Chunking, CreateKnowledgeBase, Index, UpdateKnowledgeBase
-from zhiwen.common.embedding.registry import describe_model
-from zhiwen.common.errors import Conflict, InvalidRequest, NotFound, ServiceError
+from zhiwen.common.embedding.registry import describe_model, present_model
+from zhiwen.common.errors import Conflict, InvalidRequest, NotFound
 from zhiwen.common.ledger import Ledger, NewGeneration, new_id
 from zhiwen.common.models import DEFAULT_METRIC, ChunkingSpec, Generation, IndexSpec, KnowledgeBase
 from zhiwen.common.prompts import validated_template
@@ -14,11 +14,10 @@ from zhiwen.common.store import ChunkStore
 from zhiwen.common.store.index_specs import validated_index
 from zhiwen.ingest.settings import IngestSettings
 from zhiwen.ingest.worker.broker import Broker
+from zhiwen.ingest.worker.rebuilding import COLLECTION_PREFIX, Rebuilder, collection_of
 
 FREE_FIELDS = {"description", "prompt_template", "cross_language", "dense_weight", "min_confidence"}
 """The fields of a knowledge base whose change needs no rebuild."""
-COLLECTION_PREFIX = "kb_"
-"""The beginning of our collections' names. Other collections in the same Milvus do not belong to us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +70,11 @@ class KnowledgeBaseManager:
         Raises `Conflict` while a rebuild runs, and `InvalidRequest` that names what is not possible.
         """
         base = self._change_fields(base, asked)
+        if asked.embedding_model is None and asked.index is None and asked.chunking is None:
+            return base
         new = self._planned_generation(base, asked)
         if needs_rebuild(base.live, new):
-            return self._begin_rebuild(base, new)
+            return Rebuilder(self.ledger, self.store, self.broker).begin(base, new)
         if new.index.search != base.live.index.search:
             return self.ledger.rebuilds.change_search_params(base, dict(new.index.search))
         return base
@@ -110,27 +111,15 @@ class KnowledgeBaseManager:
     def _planned_generation(self, base: KnowledgeBase, asked: UpdateKnowledgeBase) -> NewGeneration:
         """Return the generation that the request describes: the live one with the changes that were sent."""
         live = base.live
-        model = asked.embedding_model or live.embedding_model
+        model = asked.embedding_model or present_model(live.embedding_model)
         described = describe_model(model, self.settings)
         return NewGeneration(
-            collection=f"{COLLECTION_PREFIX}{base.id}_{new_id()[:8]}",
+            collection=collection_of(base.id),
             embedding_model=model,
             dimension=described.dimension,
             index=self._index(asked.index, live.index, described.dimension),
             chunking=self._chunking(asked.chunking, described.max_tokens) if asked.chunking else live.chunking,
         )
-
-    def _begin_rebuild(self, base: KnowledgeBase, new: NewGeneration) -> KnowledgeBase:
-        self.store.create(new.collection, new.dimension, new.index)
-        try:
-            base = self.ledger.rebuilds.begin(base, new)
-        except ServiceError:  # another rebuild runs, the base was dropped meanwhile, or the ledger does not answer
-            recorded = {generation.collection for generation in self.ledger.bases.generations(base.id)}
-            if new.collection not in recorded:  # if it is recorded, only the answer was lost
-                self.store.drop(new.collection)
-            raise
-        self.broker.wake()
-        return base
 
     def _index(self, asked: Index | None, present: IndexSpec | None, dimension: int) -> IndexSpec:
         """Return the index to build: the requested one, the present one, or the server's default."""

@@ -1,6 +1,6 @@
 """Finds and loads the embedder of a model's name.
 
-- `zhiwen-static-v1` is the built-in table of word vectors.
+- `zhiwen-static-v2` is the built-in table of word vectors. Its predecessor is retired: `present_model` replaces it.
 - `openai:NAME` is the model NAME of an OpenAI-compatible server.
 - Any other name, or a folder, is a sentence-transformers model.
 """
@@ -19,21 +19,27 @@ from zhiwen.common.embedding.batching import BatchingEmbedder
 from zhiwen.common.embedding.openai import OPENAI_PREFIX, OpenAIEmbedder
 from zhiwen.common.embedding.static import StaticEmbedder, describe_artifact
 from zhiwen.common.embedding.transformer import Runtime, SentenceTransformerEmbedder, describe_transformer
-from zhiwen.common.errors import ServiceError
-from zhiwen.common.settings import BUILT_IN_MODEL, EmbeddingSettings
+from zhiwen.common.errors import InvalidRequest, ServiceError
+from zhiwen.common.settings import BUILT_IN_MODEL, RETIRED_MODELS, EmbeddingSettings
 
 log = structlog.get_logger(__name__)
 
 FAILURE_SECONDS = 5.0
 
 
+def present_model(model: str) -> str:
+    """Return the model that takes the place of a retired built-in model; any other name stays as it is."""
+    return BUILT_IN_MODEL if model in RETIRED_MODELS else model
+
+
 def describe_model(model: str, settings: EmbeddingSettings) -> ModelDescription:
     """Return the vector length and the token limit of a model without loading it into this process.
 
     This process may be an API without torch. For a server's model, it asks the server. For a folder, it reads the
-    files. If that is not enough, another process loads the model. Raises `InvalidRequest` (`unknown-embedding-model`),
-    and what `OpenAIEmbedder` raises.
+    files. If that is not enough, another process loads the model. Raises `InvalidRequest` (`unknown-embedding-model`,
+    `retired-embedding-model`), and what `OpenAIEmbedder` raises.
     """
+    _refuse_retired(model)
     if model == BUILT_IN_MODEL:
         return describe_artifact()
     if model.startswith(OPENAI_PREFIX):
@@ -43,12 +49,22 @@ def describe_model(model: str, settings: EmbeddingSettings) -> ModelDescription:
 
 
 def load_embedder(model: str, settings: EmbeddingSettings) -> Embedder:
-    """Load a model as the settings say. Raises what the constructors of the embedders raise."""
+    """Load a model as the settings say.
+
+    Raises `InvalidRequest` (`retired-embedding-model`), and what the constructors of the embedders raise.
+    """
+    _refuse_retired(model)
     if model == BUILT_IN_MODEL:
         return StaticEmbedder()
     if model.startswith(OPENAI_PREFIX):
         return OpenAIEmbedder.of(model, settings)
     return SentenceTransformerEmbedder(model, Runtime.of(settings))
+
+
+def _refuse_retired(model: str) -> None:
+    if model in RETIRED_MODELS:
+        detail = f"The model {model} is retired. {BUILT_IN_MODEL} has taken its place."
+        raise InvalidRequest("retired-embedding-model", detail)
 
 
 class Embedders:

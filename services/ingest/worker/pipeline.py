@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from zhiwen.common.embedding.base import Embedder
-from zhiwen.common.embedding.registry import Embedders
+from zhiwen.common.embedding.registry import Embedders, present_model
 from zhiwen.common.errors import DocumentError, NotFound, Unavailable
 from zhiwen.common.ledger import Jobs, LeaseLost, Ledger
 from zhiwen.common.lexical.analysis import analyze
@@ -133,7 +133,11 @@ class Pipeline:
         return _Indexed(len(chunks), writer.terms(), writer.sample())
 
     def _embedder_of(self, generation: Generation) -> Embedder:
-        embedder = self.embedders.get(generation.embedding_model)
+        """Return the embedder of a generation; for a retired model, the one in its place.
+
+        Until its rebuild ends, searches in such a generation read the words alone, so these vectors mix with nothing.
+        """
+        embedder = self.embedders.get(present_model(generation.embedding_model))
         if embedder.dimension != generation.dimension:
             raise DocumentError(
                 "dimension-mismatch",

@@ -1,4 +1,7 @@
-"""The reconciler: it ends jobs whose workers died too often, wakes workers, and removes unreferenced originals."""
+"""The reconciler: it ends jobs whose workers died too often, wakes workers, and removes unreferenced originals.
+
+It also begins to rebuild what a retired model has made.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from zhiwen.common.errors import Unavailable
 from zhiwen.common.ledger import Ledger
 from zhiwen.ingest.worker.broker import Broker
 from zhiwen.ingest.worker.pipeline import Pipeline
+from zhiwen.ingest.worker.rebuilding import Rebuilder
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +35,23 @@ class Reconciler:
     lease_seconds: float
 
     def reconcile(self) -> None:
-        """Do one round: end jobs whose workers died too often, wake a worker, and remove unreferenced originals."""
+        """Do one round: end jobs whose workers died too often, wake a worker, and remove unreferenced originals.
+
+        Rebuilds of retired models begin first, so that the same round can queue their documents.
+        """
+        self._replace_retired_models()
         self.ledger.rebuilds.reconcile()
         if given_up := self.ledger.endings.reconcile():
             log.warning("jobs_given_up", count=given_up)
         if self.ledger.jobs.any_due():
             self.broker.wake()
         self.remove_forgotten_originals(since=self.ledger.database.now() - FORGOTTEN_SECONDS)
+
+    def _replace_retired_models(self) -> None:
+        try:
+            Rebuilder(self.ledger, self.pipeline.store, self.broker).replace_retired_models()
+        except Unavailable as exc:
+            log.warning("retired_models_not_replaced", code=exc.code)
 
     def remove_forgotten_originals(self, *, since: float) -> None:
         """Remove the originals that were last used after `since` (seconds since 1970) and that no version names.

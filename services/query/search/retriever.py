@@ -12,8 +12,8 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from zhiwen.common.embedding.registry import Embedders
-from zhiwen.common.errors import NotFound, ServiceError
+from zhiwen.common.embedding.registry import Embedders, present_model
+from zhiwen.common.errors import Conflict, NotFound, ServiceError
 from zhiwen.common.ledger import Ledger
 from zhiwen.common.lexical.bm25 import QueryWeighting, query_vector
 from zhiwen.common.lexical.translations import Translations
@@ -107,7 +107,7 @@ class Retriever:
 
     def _search(self, base: KnowledgeBase, search: Search) -> Found:
         started = time.perf_counter()
-        mode = self._possible_mode(search.mode)
+        mode = self._possible_mode(base, search.mode)
         reranker = self._reranker if search.rerank else None
         result = self._live_hits(base, search, mode, max(search.top_k, RERANKED_HITS if reranker else 0))
         hits, reranked = [_with_parts(hit, result.parts) for hit in result.hits], False
@@ -142,15 +142,33 @@ class Retriever:
             raise NotFound("knowledge-base-not-found", f"There is no knowledge base named {base.name}.")
         return again
 
-    def _possible_mode(self, mode: Mode) -> Mode:
-        """Return the mode that the connected Milvus can search: without sparse vectors, hybrid becomes dense."""
-        if mode == "dense":
+    def _possible_mode(self, base: KnowledgeBase, mode: Mode) -> Mode:
+        """Return the mode that can be searched.
+
+        Without sparse vectors in the connected Milvus, hybrid becomes dense. With vectors of a retired model, which no
+        question can be compared with, it becomes full text until the worker has rebuilt the index.
+        """
+        if mode == "full_text":
+            require_full_text(self._store.capabilities())
             return mode
-        capabilities = self._store.capabilities()
+        if present_model(base.live.embedding_model) != base.live.embedding_model:
+            return self._mode_without_vectors(base, mode)
         if mode == "hybrid":
-            return "hybrid" if capabilities.sparse else "dense"
-        require_full_text(capabilities)
+            return "hybrid" if self._store.capabilities().sparse else "dense"
         return mode
+
+    def _mode_without_vectors(self, base: KnowledgeBase, mode: Mode) -> Mode:
+        """Return full text in place of hybrid, or raise `Conflict` (`retired-embedding-model`)."""
+        if mode == "hybrid" and self._store.capabilities().sparse:
+            return "full_text"
+        model = base.live.embedding_model
+        present = present_model(model)
+        raise Conflict(
+            "retired-embedding-model",
+            f"{base.name} was indexed with {model}, which is retired. It is being rebuilt with {present}, and its "
+            "vectors cannot be searched until then. If its rebuild failed, begin another: "
+            f"zhiwen kb rebuild {base.name} --embedding-model {present}",
+        )
 
     def _ranked(self, lookup: _Lookup) -> Ranked:
         """Return the best chunks that score enough, live or not."""

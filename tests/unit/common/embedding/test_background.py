@@ -119,7 +119,7 @@ def test_weight_of_an_unknown_model_follows_from_its_skill() -> None:
     assert estimated_weight(noise) == 0.0
     assert estimated_weight(strong) == 1.2
     assert estimated_weight(Background.of(sampled(openings), UNRELATED_VECTORS)) == 0.0
-    assert known_weight("zhiwen-static-v1") == 0.25
+    assert known_weight(BUILT_IN_MODEL) == 0.25
     assert known_weight("openai:anything") is None
 
 

@@ -10,8 +10,9 @@ import pytest
 from tests.servers.ledgers import Clock
 from zhiwen.common.embedding.base import Embedder
 from zhiwen.common.embedding.fake import HashEmbedder
-from zhiwen.common.embedding.registry import FAILURE_SECONDS, Embedders
-from zhiwen.common.errors import Unavailable
+from zhiwen.common.embedding.registry import FAILURE_SECONDS, Embedders, describe_model, load_embedder, present_model
+from zhiwen.common.errors import InvalidRequest, Unavailable
+from zhiwen.common.settings import BUILT_IN_MODEL, RETIRED_MODELS, EmbeddingSettings
 
 
 class Loader:
@@ -55,3 +56,16 @@ def test_failure_is_remembered_for_a_few_seconds() -> None:
             embedders.get("dead")
         assert len(loader.asked) == asked
         clock.pass_by(FAILURE_SECONDS / 2 + 0.1)
+
+
+def test_built_in_artifact_has_the_name_of_the_built_in_model() -> None:
+    assert load_embedder(BUILT_IN_MODEL, EmbeddingSettings()).model == BUILT_IN_MODEL
+
+
+@pytest.mark.parametrize("retired", sorted(RETIRED_MODELS))
+def test_retired_model_is_refused_and_has_a_successor(retired: str) -> None:
+    assert present_model(retired) == BUILT_IN_MODEL
+    assert present_model("BAAI/bge-m3") == "BAAI/bge-m3"
+    for use in (describe_model, load_embedder):
+        with pytest.raises(InvalidRequest, match=f"{retired} is retired. {BUILT_IN_MODEL} has taken its place"):
+            use(retired, EmbeddingSettings())

@@ -54,6 +54,11 @@ def test_question_keeps_its_telling_words_and_phrases_with_grammar() -> None:
     assert {"法国", "capit", "is the", "capit of"} <= set(question.phrases)
 
 
+def test_question_loses_the_fillers_of_everyday_speech() -> None:
+    assert analyze_question("你好，发票丢了咋办，急").terms == analyze_question("发票丢").terms
+    assert analyze_question("hello, I just want to know my balance please, thanks").terms == ("balanc",)
+
+
 def test_question_of_grammar_only_keeps_all_of_it() -> None:
     assert analyze_question("to be or not to be").terms == ("to", "be", "or", "not")
 

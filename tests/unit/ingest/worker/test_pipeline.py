@@ -36,12 +36,13 @@ from zhiwen.common.models import (
     chunk_id,
 )
 from zhiwen.common.originals import DiskOriginals
+from zhiwen.common.settings import BUILT_IN_MODEL
 from zhiwen.common.store import ChunkRow, ChunkStore
 from zhiwen.ingest.parsing import ParseCancelled, ParserPool
 from zhiwen.ingest.worker.leases import Lease
 from zhiwen.ingest.worker.pipeline import Pipeline
 
-MODEL = "zhiwen-static-v1"
+MODEL = BUILT_IN_MODEL
 BATCH = 3
 RETRY_NOW = Retry(seconds=0.0, attempts=0, waits=1)
 BLOCKS = [
@@ -222,6 +223,15 @@ def setup(ledger: Ledger, static: StaticEmbedder, tmp_path: Path) -> Setup:
 
 def generation(collection: str, dimension: int) -> NewGeneration:
     return NewGeneration(collection, MODEL, dimension, IndexSpec(), ChunkingSpec(40, 0))
+
+
+def test_generation_of_a_retired_model_is_filled_by_the_present_one(setup: Setup) -> None:
+    old = replace(generation("kb_old", setup.embedder.dimension), embedding_model="zhiwen-static-v1")
+    setup.base = new_base(setup.ledger, "旧", generation=old)
+    setup.upload()
+    setup.run(JobKind.INGEST)
+    assert len(setup.store.rows["kb_old"]) == 2
+    assert setup.embedder.texts
 
 
 def pages(count: int) -> list[Block]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tests.servers.ledgers import add, index, new_base
 from zhiwen.common.embedding.fake import HashEmbedder
 from zhiwen.common.embedding.registry import Embedders
-from zhiwen.common.errors import InvalidRequest, NotFound
+from zhiwen.common.errors import Conflict, InvalidRequest, NotFound
 from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.models import ChunkingSpec, Generation, Hit, IndexSpec, KnowledgeBase, chunk_id, parse_chunk_id
@@ -32,6 +32,7 @@ class FakeStore:
     lookups: int = 0
     sparse: bool = True
     strong: list[bool] = field(default_factory=list)
+    words: dict[str, float] = field(default_factory=dict)
     before_search: Callable[[], None] = lambda: None
     before_look_up: Callable[[], None] = lambda: None
 
@@ -53,7 +54,7 @@ class FakeStore:
         return {id: score for id, (_text, score) in ranked[:limit]}
 
     def search_sparse(self, _generation: Generation, _vector: Mapping[int, float], **_: Any) -> Ranking:
-        return {}
+        return dict(self.words)
 
     def hits(self, collection: str, ranking: Ranking) -> list[Hit]:
         self.lookups += 1
@@ -144,6 +145,23 @@ def test_server_without_sparse_vectors_searches_dense_and_says_so(
         assert (found.mode, [hit.text for hit in found.hits]) == ("dense", ["年假十天"])
     with pytest.raises(InvalidRequest, match="full-text-not-available"):
         searching(base, mode="full_text")
+
+
+def test_vectors_of_a_retired_model_are_not_searched(ledger: Ledger) -> None:
+    made_before = NewGeneration("kb_old", "zhiwen-static-v1", 64, IndexSpec(), ChunkingSpec())
+    base = new_base(ledger, generation=made_before)
+    document = add(ledger, base)
+    index(ledger, base)
+    store = filled(base, document.id, [("年假十天", 0.9)])
+    store.words = {chunk_id(document.id, 1, 0): 100.0}
+    searching = Searching(ledger, store)
+    found = searching.found(base, mode="hybrid")
+    assert (found.mode, [hit.text for hit in found.hits], store.searches) == ("full_text", ["年假十天"], 0)
+    with pytest.raises(Conflict, match="kb rebuild 员工手册 --embedding-model zhiwen-static-v2"):
+        searching(base, mode="dense")
+    store.sparse = False
+    with pytest.raises(Conflict, match="retired-embedding-model"):
+        searching(base, mode="hybrid")
 
 
 def test_reranker_orders_only_the_searches_that_ask_for_it(ledger: Ledger, base: KnowledgeBase, document: str) -> None:
