@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.sets import QuestionSet, all_sets, pair_set
 from training.simulation import Engine, Searched, best, measures, ranking, ranks_of, searched
@@ -33,7 +34,7 @@ def every_set(data: Path) -> Iterator[QuestionSet]:
 def figures(found: Searched, weight: DenseWeight | None) -> dict[tuple[str, str], str]:
     """Return the figures of a search by (mode, half). `weight` None is the embedder's own weight in hybrid search."""
     words, cosines = best(found.full_text), best(np.clip(found.cosine, 0, 1))
-    scores = dict(zip(MODES, (cosines, words, ranking(found, weight)), strict=True))
+    scores: dict[str, NDArray[np.floating]] = dict(zip(MODES, (cosines, words, ranking(found, weight)), strict=True))
     answerable = [q for q, right in zip(found.questions, found.right, strict=True) if right]
     chosen = np.array([question.half == "choose" for question in answerable])
     rows = {}

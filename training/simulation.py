@@ -32,7 +32,7 @@ from zhiwen.common.lexical.statistics import TermStatistics
 from zhiwen.common.lexical.translations import Translations
 from zhiwen.common.models import Chunk, ChunkingSpec, Sampled, with_heading
 from zhiwen.ingest.worker.chunking import chunk_blocks
-from zhiwen.query.search.relevance import DenseWeight, Values, dense_score, evidence, relevance
+from zhiwen.query.search.relevance import DenseWeight, Values, dense_score, emphasis, evidence, relevance
 
 Scores = NDArray[np.float32]
 CANDIDATES: Final = 100
@@ -58,7 +58,8 @@ class Searched:
 
     `unit` `(chunks,)` numbers what is ranked. `right` holds, for each question, the numbers of the right units; it is
     empty for a question that cannot be answered. `vectors` are those of the chunks, `queries` those of the questions.
-    `normaliser` `(questions, 1)` is that of `SparseQuery`, and `weight` that of the dense half, as fits the model.
+    `normaliser` and `own_language` `(questions, 1)` are those of `SparseQuery`, and `weight` is that of the dense half,
+    as fits the model.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Searched:
     right: tuple[frozenset[int], ...]
     full_text: Scores
     normaliser: Scores
+    own_language: Scores
     cosine: Scores
     vectors: Vectors
     queries: Vectors
@@ -102,6 +104,7 @@ def searched(engine: Engine, of: QuestionSet) -> Searched:
         right=tuple(_right_chunks(q, chunks, places) if by_chunk else q.right for q in of.questions),
         full_text=np.clip(products.toarray() / normalisers, 0, 1).astype(np.float32),
         normaliser=normalisers,
+        own_language=np.array([[query.own_language] for query in queries], np.float32),
         cosine=(question_vectors @ vectors.T).astype(np.float32),
         vectors=vectors,
         queries=question_vectors,
@@ -167,7 +170,9 @@ def ranking(of: Searched, weight: DenseWeight | None = None) -> Values:
 
 def relevance_of(of: Searched, parts: Parts, weight: DenseWeight | None = None) -> Values:
     """Return the relevance that two halves give. `weight` None means the model's own."""
-    return relevance(parts.full_text, parts.evidence, weight or of.weight, of.normaliser.astype(np.float64))
+    best_full_text = parts.full_text.max(axis=1, keepdims=True)
+    emphasised = emphasis(of.normaliser.astype(np.float64), best_full_text, of.own_language)
+    return relevance(parts.full_text, parts.evidence, weight or of.weight, emphasised)
 
 
 def _right_chunks(question: Asked, chunks: Sequence[Chunk], document: NDArray[np.int64]) -> frozenset[int]:

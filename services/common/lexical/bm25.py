@@ -62,10 +62,15 @@ class QueryWeighting:
 
 @dataclass(frozen=True, slots=True)
 class SparseQuery:
-    """A question as weights by term id. `normaliser` is the largest inner product that it can reach."""
+    """A question as weights by term id.
+
+    `normaliser` is the largest inner product that it can reach. `own_language` says whether the collection has texts in
+    the question's language: 1 from one chunk in ten on, and 0 without any.
+    """
 
     weights: Mapping[int, float]
     normaliser: float
+    own_language: float = 1.0
 
     def relevance(self, inner_product: float) -> float:
         """Return the relevance of a document with this inner product: the share of the question it matches, 0..1."""
@@ -103,7 +108,9 @@ def query_vector(
         scale = weighting.translation_weight * _translation_scale(question, own_idf, statistics)
         for term, weight in _translated(question.phrases, translations, idf):
             weights[term] = weights.get(term, 0.0) + scale * weight
-    return SparseQuery(weights, math.fsum(own_idf))
+    marks = _CHINESE_MARKS if any(map(starts_chinese, question.terms)) else _ENGLISH_MARKS
+    own_language = min(1.0, _share_written(statistics, marks) / _BILINGUAL_SHARE)
+    return SparseQuery(weights, math.fsum(own_idf), own_language)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import numpy as np
 from zhiwen.common.embedding.background import Standard
 from zhiwen.common.models import Fusion
 from zhiwen.common.store import Ranking
-from zhiwen.query.search.relevance import NO_EVIDENCE, DenseWeight, Values, dense_score, evidence, relevance
+from zhiwen.query.search.relevance import NO_EVIDENCE, DenseWeight, Values, dense_score, emphasis, evidence, relevance
 
 RRF_K = 60
 """The constant k of reciprocal rank fusion (Cormack, Clarke & Büttcher 2009)."""
@@ -46,11 +46,12 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """How the two halves of one question are weighed: the question's `normaliser` is that of `SparseQuery`."""
+    """How the two halves of one question are weighed: `normaliser` and `own_language` are those of `SparseQuery`."""
 
     weight: DenseWeight
     measure: Measure
     normaliser: float
+    own_language: float
 
 
 class Halves:
@@ -71,6 +72,8 @@ class Halves:
         self._lexical, self._dense = lexical, dense
         self._shares = np.array([lexical.get(id, self._no_lexical) for id in self._ids])
         self._evidence = np.array([found.get(id, self._no_dense) for id in self._ids])
+        best = max(lexical.values(), default=0.0)
+        self._emphasis = emphasis(np.array(weighing.normaliser), np.array(best), weighing.own_language)
 
     def relevance(self) -> Ranking:
         """Return the relevance of every chunk, best first."""
@@ -111,7 +114,7 @@ class Halves:
         return float(self._relevance(np.array([self._no_lexical]), np.array([self._no_dense]))[0])
 
     def _relevance(self, shares: Values, evidence: Values) -> Values:
-        return relevance(shares, evidence, self._weighing.weight, np.array(self._weighing.normaliser))
+        return relevance(shares, evidence, self._weighing.weight, self._emphasis)
 
 
 def rest_of(half: Ranking, limit: int) -> float:

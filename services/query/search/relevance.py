@@ -28,6 +28,12 @@ _POWER: Final = 1.4
 _USUAL_LENGTH: Final = 45.0
 """The normaliser of a usual question. The words of a short question say less, so the dense half counts for more."""
 _LEAST_LENGTH: Final = 5.0
+_LEADS: Final = 0.05
+_FOLLOWS: Final = 0.25
+"""Where no chunk matches more than `_LEADS` of the question, the words found little, and the dense half leads. From
+`_FOLLOWS` on it has its usual weight."""
+_LEAD: Final = 2.5
+"""What the lead adds to the weight, as a multiple of it."""
 _SURPRISE: Final = 5.0
 """Where evidence begins to count for itself: 1 of 150 collections of unrelated chunks has such a chunk."""
 _SURPRISE_SOFTNESS: Final = 2.0
@@ -62,15 +68,30 @@ def dense_score(evidence: Values) -> Values:
     return found
 
 
-def relevance(full_text: NDArray[np.floating], evidence: Values, weight: DenseWeight, normaliser: Values) -> Values:
+def emphasis(
+    normaliser: NDArray[np.floating], best_full_text: NDArray[np.floating], own_language: float | NDArray[np.floating]
+) -> Values:
+    """Return how much more the dense half counts for a question than for a usual one: a factor of its weight.
+
+    It counts for more in a short question, and where the words find little: `best_full_text` is the highest share of
+    the question that a chunk matches. That says nothing in a collection without texts in the question's language,
+    where only translations match; `own_language` (see `SparseQuery`, as `normaliser`) is 0 then.
+    """
+    short: Values = np.sqrt(_USUAL_LENGTH / np.maximum(normaliser, _LEAST_LENGTH))
+    lead = np.clip((_FOLLOWS - best_full_text) / (_FOLLOWS - _LEADS), 0.0, 1.0)
+    emphasised: Values = short * (1.0 + _LEAD * own_language * lead)
+    return emphasised
+
+
+def relevance(full_text: NDArray[np.floating], evidence: Values, weight: DenseWeight, emphasis: Values) -> Values:
     """Return the relevance of chunks, 0..1: not less with more of either.
 
-    `full_text` is the share of the question that a chunk matches, 0..1. `normaliser` is that of the question (see
-    `SparseQuery`), in any shape that fits. With a weight of 0 only the words count.
+    `full_text` is the share of the question that a chunk matches, 0..1. `emphasis` is that of the question, in any
+    shape that fits. With a weight of 0 only the words count.
     """
     if not weight.value and not weight.estimated:
         return full_text.astype(np.float64) ** _POWER
-    own = weight.value * np.sqrt(_USUAL_LENGTH / np.maximum(normaliser, _LEAST_LENGTH))
+    own = weight.value * emphasis
     mean: Values = (full_text.astype(np.float64) ** _POWER + own * dense_score(evidence)) / (1.0 + own)
     if not weight.estimated:
         return mean

@@ -193,7 +193,7 @@ class Retriever:
                 pending = self._pool.submit(self._dense, lookup)
                 lexical = self._full_text(lookup)
                 dense = pending.result()
-                weighing = Weighing(self._weight(lookup), dense.measure, lexical.normaliser)
+                weighing = Weighing(self._weight(lookup), dense.measure, lexical.normaliser, lexical.own_language)
                 halves = Halves(lexical.ranking, dense.ranking, lookup.limit, weighing)
                 found = _at_least(least, halves.fused(lookup.search.fusion))
                 return Ranked(found, halves.rest, halves.parts(), dense.embed_ms)
@@ -240,7 +240,9 @@ class Retriever:
         ranking = self._store.search_sparse(
             base.live, query.weights, limit=lookup.limit, expression=search.expression, strong=lookup.strong
         )
-        return _Lexical({id: query.relevance(product) for id, product in ranking.items()}, query.normaliser)
+        return _Lexical(
+            {id: query.relevance(product) for id, product in ranking.items()}, query.normaliser, query.own_language
+        )
 
     def _with_neighbours(self, base: KnowledgeBase, hits: list[Hit], neighbours: int) -> list[Hit]:
         if not neighbours:
@@ -279,10 +281,11 @@ class _Dense:
 
 @dataclass(frozen=True, slots=True)
 class _Lexical:
-    """The chunks that share words with the question. `normaliser` is that of `SparseQuery`."""
+    """The chunks that share words with the question. `normaliser` and `own_language` are those of `SparseQuery`."""
 
     ranking: Ranking
     normaliser: float
+    own_language: float
 
 
 def _with_parts(hit: Hit, parts: Parts) -> Hit:

@@ -23,6 +23,7 @@ from zhiwen.common.embedding.background import (
 from zhiwen.common.embedding.base import Vectors, unit_rows
 from zhiwen.common.embedding.known_models import estimated_weight, known_weight
 from zhiwen.common.models import Sampled
+from zhiwen.common.settings import BUILT_IN_MODEL
 
 IDS = [f"{'a' * 31}{n % 7}:1:{n}" for n in range(3000)]
 
@@ -119,7 +120,7 @@ def test_weight_of_an_unknown_model_follows_from_its_skill() -> None:
     assert estimated_weight(noise) == 0.0
     assert estimated_weight(strong) == 1.2
     assert estimated_weight(Background.of(sampled(openings), UNRELATED_VECTORS)) == 0.0
-    assert known_weight(BUILT_IN_MODEL) == 0.25
+    assert known_weight(BUILT_IN_MODEL) == 0.18
     assert known_weight("openai:anything") is None
 
 

@@ -20,7 +20,7 @@ FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 def halves(lexical: Ranking, dense: Ranking, limit: int, weight: float, *, estimated: bool = False) -> Halves:
     """Return halves in a collection of 50 chunks where unrelated cosines are 0.2 ± 0.1."""
     measure = Measure(Standard(0.2, 0.1), 0.4, 50)
-    return Halves(lexical, dense, limit, Weighing(DenseWeight(weight, estimated), measure, 45.0))
+    return Halves(lexical, dense, limit, Weighing(DenseWeight(weight, estimated), measure, 45.0, 1.0))
 
 
 def test_chunk_with_more_of_either_half_is_more_relevant() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from zhiwen.common.embedding.background import UNRELATED, Background
-from zhiwen.query.search.relevance import DenseWeight, Values, dense_score, evidence, relevance
+from zhiwen.query.search.relevance import DenseWeight, Values, dense_score, emphasis, evidence, relevance
 
-NORMALISER = np.array(45.0)
+USUAL = np.array(1.0)
 GAUSSIAN = 0.4
 
 
@@ -40,17 +40,29 @@ def test_dense_score_is_in_0_to_1_for_any_evidence() -> None:
 )
 def test_relevance_is_in_0_to_1_and_never_falls(weight: DenseWeight) -> None:
     shares, found = np.meshgrid(np.linspace(0, 1, 30), np.linspace(-10, 40, 60))
-    scores = relevance(shares, found, weight, NORMALISER)
+    scores = relevance(shares, found, weight, USUAL)
     assert scores.min() >= 0
     assert scores.max() <= 1
     assert (np.diff(scores, axis=0) >= 0).all()
     assert (np.diff(scores, axis=1) >= 0).all()
 
 
+def leads_by(emphasised: Values) -> float:
+    """Return how far a chunk that the model finds is before a chunk that the words find."""
+    by_words, by_model = relevance(np.array([0.3, 0.0]), np.array([-5.0, 2.0]), DenseWeight(0.25), emphasised)
+    return float(by_model - by_words)
+
+
 def test_words_of_a_short_question_say_less() -> None:
-    weight, shares, found = DenseWeight(0.25), np.array([0.3, 0.0]), np.array([-5.0, 2.0])
-    long, short = (relevance(shares, found, weight, np.array(n)) for n in (80.0, 8.0))
-    assert short[1] - short[0] > long[1] - long[0]
+    long, short = (emphasis(np.array(n), np.array(0.5), 1.0) for n in (80.0, 8.0))
+    assert leads_by(short) > leads_by(long)
+
+
+def test_dense_half_leads_where_the_words_find_little_in_the_language_of_the_question() -> None:
+    found = [emphasis(np.array(45.0), np.array(best), 1.0) for best in (0.0, 0.05, 0.1, 0.2, 0.25, 0.9)]
+    assert found[0] == found[1] > found[2] > found[3] > found[4] == found[5] == 1.0
+    assert leads_by(found[0]) > leads_by(found[5])
+    assert emphasis(np.array(45.0), np.array(0.0), 0.0) == 1.0
 
 
 def test_squeezed_cosines_say_the_same() -> None:
