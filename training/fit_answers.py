@@ -12,14 +12,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from training.answers import Example, examples, halves
-from training.sets import QuestionSet, all_sets, pair_set
+from training.sets import EVERYDAY, SHARED, Half, QuestionSet, all_sets, pair_set, small
 from training.simulation import Engine, searched
 from zhiwen.common.answering import constants
 from zhiwen.common.answering.confidence import NAMES as EVIDENCE
@@ -33,6 +33,9 @@ Numbers = NDArray[np.float64]
 TESTED_ONLY: Final = ("office", "zh_xquad traditional")
 """Sets that nothing is fitted on. The Traditional set repeats another one."""
 PAIRS: Final = 1000
+SMALL: Final = (*SHARED, *EVERYDAY)
+SMALL_SIZES: Final = (4, 4, 4, 8, 8, 16, 16, 40)
+"""Passages of the small collections that are drawn from each half of each of these sets."""
 FALSE_ALARMS: Final = 0.04
 """The share of a set's answerable questions that the default minimum of confidence may stop: on the test halves it may
 be a little more, and at most 5 %."""
@@ -56,7 +59,9 @@ def main() -> None:
     parser.add_argument("--only-test", action="store_true", help="print the tables for the numbers as they are")
     args = parser.parse_args()
     words = built_in_knowledge()
-    found = {of.name: list(examples(searched(_engine(words), of))) for of in _sets(args.data)}
+    engine = _engine(words)
+    found = {of.name: list(examples(searched(engine, of))) for of in _sets(args.data)}
+    found["small collections"] = _small_collections(engine, args.data)
     weights = np.array(constants.QUOTING)
     if not args.only_test:
         weights = fit_quoting(found, words)
@@ -72,6 +77,18 @@ def main() -> None:
 def _engine(words: WordKnowledge) -> Engine:
     assert words.embedder is not None
     return Engine(words.embedder, words.translations)
+
+
+def _small_collections(engine: Engine, data: Path) -> list[Example]:
+    """Return questions to collections of 4 to 40 passages, as people first try a service with."""
+    drawn = [
+        small(of, half, passages, draw)
+        for of in all_sets(data)
+        if of.name in SMALL
+        for half in get_args(Half)
+        for draw, passages in enumerate(SMALL_SIZES)
+    ]
+    return [example for of in drawn for example in examples(searched(engine, of))]
 
 
 def _sets(data: Path) -> Iterator[QuestionSet]:

@@ -40,10 +40,16 @@ class Asked:
     right: frozenset[int]
     answers: tuple[str, ...] = ()
     gold: str = ""
+    drawn_from: Half | None = None
 
     @property
     def half(self) -> Half:
-        """The half of the set that this question belongs to: by its passage, or else by its own text."""
+        """The half of the set that this question belongs to: by its passage, or else by its own text.
+
+        A question that was drawn from a half of another set stays in it.
+        """
+        if self.drawn_from:
+            return self.drawn_from
         key = f"{min(self.right)}:{self.gold}" if self.right else self.text
         return "choose" if zlib.crc32(f"half:{key}".encode()) % 2 == 0 else "test"
 
@@ -139,6 +145,25 @@ def pair_set(folder: Path, language: str, *, limit: int, held_out: bool = True) 
         if len(questions) == limit:
             break
     return QuestionSet(f"pairs {language}", tuple((Block(text),) for text in texts), tuple(questions))
+
+
+def small(of: QuestionSet, half: Half, passages: int, draw: int) -> QuestionSet:
+    """Return a collection of a few passages of one half, and questions that it cannot answer.
+
+    `draw` says which passages are drawn. Every third question is about another passage of the half.
+    """
+    asked = [question for question in of.questions if question.right and question.half == half]
+    numbers = sorted({min(q.right) for q in asked}, key=lambda n: zlib.crc32(f"{draw}:{n}".encode()))[:passages]
+    place = {number: at for at, number in enumerate(numbers)}
+    own = [q for q in asked if q.right <= place.keys()]
+    strange = sorted(
+        (q for q in asked if not q.right & place.keys()), key=lambda q: zlib.crc32(f"{draw}:{q.text}".encode())
+    )
+    questions = [
+        *(replace(q, right=frozenset(place[number] for number in q.right), drawn_from=half) for q in own),
+        *(replace(q, right=frozenset(), answers=(), drawn_from=half) for q in strange[: len(own) // 2]),
+    ]
+    return QuestionSet(f"{of.name} small", tuple(of.passages[number] for number in numbers), tuple(questions))
 
 
 def all_sets(data: Path) -> Iterator[QuestionSet]:
