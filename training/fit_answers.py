@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from training.answers import Example, examples, halves
-from training.sets import EVERYDAY, SHARED, Half, QuestionSet, all_sets, pair_set, small
+from training.sets import ACROSS, EVERYDAY, SHARED, Half, QuestionSet, all_sets, pair_set, small
 from training.simulation import Engine, searched
 from zhiwen.common.answering import constants
 from zhiwen.common.answering.confidence import NAMES as EVIDENCE
@@ -33,7 +33,7 @@ Numbers = NDArray[np.float64]
 TESTED_ONLY: Final = ("office", "zh_xquad traditional")
 """Sets that nothing is fitted on. The Traditional set repeats another one."""
 PAIRS: Final = 1000
-SMALL: Final = (*SHARED, *EVERYDAY)
+SMALL: Final = (*SHARED, *EVERYDAY, *(f"{asked} -> {held}" for asked, held in ACROSS))
 SMALL_SIZES: Final = (4, 4, 4, 8, 8, 16, 16, 40)
 """Passages of the small collections that are drawn from each half of each of these sets."""
 FALSE_ALARMS: Final = 0.04

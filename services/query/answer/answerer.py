@@ -111,7 +111,7 @@ class Answerer:
     def _searched(self, base: KnowledgeBase, search: Search) -> tuple[Found, float, bool]:
         """Search, and return what was found, its confidence, and whether it shares nothing with the question."""
         found = self.retriever.search(base, search)
-        hopeless = self.rules.shares_nothing(search.query, found.hits)
+        hopeless = self.rules.shares_nothing(found.hits, found.chance_score)
         return found, confidence(search.query, found.hits), hopeless
 
     def _request(self, base: KnowledgeBase, ask: Ask, retrieved: _Retrieved) -> ChatRequest:

@@ -37,6 +37,7 @@ _LEAD: Final = 2.5
 _SURPRISE: Final = 5.0
 """Where evidence begins to count for itself: 1 of 150 collections of unrelated chunks has such a chunk."""
 _SURPRISE_SOFTNESS: Final = 2.0
+_NEARER_THAN_ONE_IN_90: Final = 4.5
 _GRID: Final = np.linspace(-8.0, TAIL, 1001)
 _CORE: Final = np.array([-math.log(0.5 * math.erfc(z / math.sqrt(2))) for z in _GRID.tolist()])
 
@@ -66,6 +67,14 @@ def dense_score(evidence: Values) -> Values:
     """Return what the model says about chunks, 0..1."""
     found: Values = 1.0 / (1.0 + np.exp(np.minimum((_HALF_WAY - evidence) / _SOFTNESS, 700.0)))
     return found
+
+
+def chance_score(chunks: int) -> float:
+    """Return the dense score below which a hit is no nearer to a question than unrelated chunks are.
+
+    The best of `chunks` unrelated chunks reaches it. In a small collection, so does one of 90 unrelated texts.
+    """
+    return float(dense_score(np.array(max(0.0, _NEARER_THAN_ONE_IN_90 - math.log(max(chunks, 1))))))
 
 
 def emphasis(

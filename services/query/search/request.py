@@ -12,8 +12,6 @@ from zhiwen.common.store.index_specs import validated_search
 from zhiwen.query.search.filters import compile_filter
 
 _NEARLY_NO_WORD = 0.01
-_BY_CHANCE = 0.32
-"""The dense score of the best of a collection of unrelated chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +35,14 @@ class SearchRules:
         least = self.min_confidence if base.min_confidence is None else base.min_confidence
         return confidence >= least
 
-    def shares_nothing(self, question: str, hits: Sequence[Hit]) -> bool:
+    def shares_nothing(self, hits: Sequence[Hit], chance_score: float) -> bool:
         """Return True only when neither a word nor the meaning of the question is in any hit.
 
-        Then no hit matches a word or a translation, and none is nearer than unrelated chunks are. When the words were
-        not searched, the meaning alone does not say enough to give up, unless there is no hit.
+        Then no hit matches a word or a translation, and the dense score of each is below `chance_score`, that of
+        unrelated chunks. When the words were not searched, the meaning alone does not say enough to give up, unless
+        there is no hit.
         """
-        if not question.strip():
-            return True
-        return all(_shares_nothing(hit) for hit in hits)
+        return all(_shares_nothing(hit, chance_score) for hit in hits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +107,10 @@ def checked_search(body: SearchBody | AskBody, base: KnowledgeBase, rules: Searc
     )
 
 
-def _shares_nothing(hit: Hit) -> bool:
+def _shares_nothing(hit: Hit, chance_score: float) -> bool:
     if hit.full_text_score is None:
         return False
-    return hit.full_text_score < _NEARLY_NO_WORD and (hit.dense_score or 0.0) < _BY_CHANCE
+    return hit.full_text_score < _NEARLY_NO_WORD and (hit.dense_score or 0.0) < chance_score
 
 
 def _check_question(question: str, max_characters: int) -> None:

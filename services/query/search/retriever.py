@@ -23,7 +23,7 @@ from zhiwen.query.search.backgrounds import Backgrounds
 from zhiwen.query.search.fusion import Halves, Measure, Parts, Weighing, rest_of
 from zhiwen.query.search.hits import distinct, with_neighbours
 from zhiwen.query.search.live import LiveResult, LiveSearch, Ranked
-from zhiwen.query.search.relevance import DenseWeight
+from zhiwen.query.search.relevance import DenseWeight, chance_score
 from zhiwen.query.search.request import Search
 from zhiwen.query.search.reranking import RERANKED_HITS, Reranker, rerank
 from zhiwen.query.search.statistics import CollectionStatistics
@@ -43,7 +43,8 @@ SAME_LANGUAGE = QueryWeighting(translation_weight=0.0)
 class Found:
     """The hits of a search, best first. `mode` is the mode that was searched, which may differ from the one asked for.
 
-    Times are in milliseconds. `reranked` is True when a reranker gave the order.
+    Times are in milliseconds. `reranked` is True when a reranker gave the order. `chance_score` is the dense score that
+    unrelated chunks of the collection reach.
     """
 
     hits: list[Hit]
@@ -52,6 +53,7 @@ class Found:
     search_ms: float
     total_ms: float
     reranked: bool = False
+    chance_score: float = 0.0
 
 
 class Retriever:
@@ -115,7 +117,8 @@ class Retriever:
             hits, reranked = rerank(reranker, search.query, hits)
         hits = self._with_neighbours(result.base, hits[: search.top_k], search.neighbours)
         total_ms = (time.perf_counter() - started) * 1000
-        return Found(hits, mode, result.embed_ms, total_ms - result.embed_ms, total_ms, reranked)
+        chance = chance_score(self._statistics.of(result.base).chunks)
+        return Found(hits, mode, result.embed_ms, total_ms - result.embed_ms, total_ms, reranked, chance)
 
     def _live_hits(self, base: KnowledgeBase, search: Search, mode: Mode, wanted: int) -> LiveResult:
         """Return `wanted` live hits that score enough, or all if there are fewer. Ask for more chunks until then."""

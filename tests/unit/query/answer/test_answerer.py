@@ -68,7 +68,7 @@ class FakeRetriever:
         self.asked.append((base, search))
         if self.error:
             raise self.error
-        return Found(list(self.hits), "hybrid", 1.0, 2.0, 3.0, reranked=True)
+        return Found(list(self.hits), "hybrid", 1.0, 2.0, 3.0, reranked=True, chance_score=0.32)
 
 
 @dataclass

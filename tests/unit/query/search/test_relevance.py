@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zhiwen.common.embedding.background import UNRELATED, Background
-from zhiwen.query.search.relevance import DenseWeight, Values, dense_score, emphasis, evidence, relevance
+from zhiwen.query.search.relevance import DenseWeight, Values, chance_score, dense_score, emphasis, evidence, relevance
 
 USUAL = np.array(1.0)
 GAUSSIAN = 0.4
@@ -33,6 +33,12 @@ def test_evidence_grows_with_the_cosine_and_falls_with_the_number_of_chunks_and_
 
 def test_dense_score_is_in_0_to_1_for_any_evidence() -> None:
     assert dense_score(np.array([-1e9, 3.0, 1e9])).tolist() == pytest.approx([0, 0.5, 1])
+
+
+def test_chance_reaches_less_in_a_small_collection_only_as_far_as_one_text_of_90_does() -> None:
+    few, some, many = (chance_score(chunks) for chunks in (4, 90, 100_000))
+    assert few > some == pytest.approx(many, abs=0.001) == pytest.approx(0.32, abs=0.01)
+    assert chance_score(0) == chance_score(1)
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,6 @@ def test_question_shares_nothing_when_neither_a_word_nor_the_meaning_is_in_a_hit
 ) -> None:
     stranger = replace(hit(0.1, "年假十天"), full_text_score=0.0, dense_score=0.0)
     other = replace(stranger, full_text_score=full_text, dense_score=dense)
-    assert RULES.shares_nothing("火星", [stranger])
-    assert RULES.shares_nothing("火星", [stranger, other]) is nothing
-    assert RULES.shares_nothing("火星", [])
+    assert RULES.shares_nothing([stranger], 0.32)
+    assert RULES.shares_nothing([stranger, other], 0.32) is nothing
+    assert RULES.shares_nothing([], 0.32)
