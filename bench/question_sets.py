@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def traditional(text: str) -> str:
     return text.translate(_traditional_forms())
 
 
+@cache
 def _traditional_forms() -> Mapping[int, int]:
     forms: dict[int, list[int]] = {}
     for old, new in traditional_to_simplified().items():
@@ -133,14 +135,10 @@ def _traditional_forms() -> Mapping[int, int]:
 
 
 def _in_traditional(files: Files) -> QuestionSet:
-    of, forms = files.of(RETRIEVAL / "zh_xquad"), _traditional_forms()
-    passages = [{**row, "text": row["text"].translate(forms)} for row in of.passages]
+    of = files.of(RETRIEVAL / "zh_xquad")
+    passages = [{**row, "text": traditional(row["text"])} for row in of.passages]
     questions = [
-        {
-            **row,
-            "question": row["question"].translate(forms),
-            "answers": [answer.translate(forms) for answer in row["answers"]],
-        }
+        {**row, "question": traditional(row["question"]), "answers": list(map(traditional, row["answers"]))}
         for row in of.questions
     ]
     return QuestionSet("zh_xquad traditional", questions, passages, modes=("hybrid",))

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from bench.question_sets import traditional as in_traditional
 from training.pairs import is_held_out, read_pairs
-from zhiwen.common.lexical.analysis import traditional_to_simplified
 from zhiwen.common.models import Block
 from zhiwen.ingest.parsing.reading import read_document
 
@@ -115,14 +115,9 @@ def across(asked: QuestionSet, held: QuestionSet) -> QuestionSet:
 
 def traditional(of: QuestionSet) -> QuestionSet:
     """Return a Chinese set in Traditional characters, as far as a character has only one Traditional form."""
-    forms: dict[int, list[int]] = {}
-    for old, new in traditional_to_simplified().items():
-        forms.setdefault(new, []).append(old)
-    table = {simple: found[0] for simple, found in forms.items() if len(found) == 1}
-    passages = tuple(tuple(replace(b, text=b.text.translate(table)) for b in blocks) for blocks in of.passages)
+    passages = tuple(tuple(replace(b, text=in_traditional(b.text)) for b in blocks) for blocks in of.passages)
     questions = tuple(
-        replace(q, text=q.text.translate(table), answers=tuple(a.translate(table) for a in q.answers))
-        for q in of.questions
+        replace(q, text=in_traditional(q.text), answers=tuple(map(in_traditional, q.answers))) for q in of.questions
     )
     return QuestionSet(f"{of.name} traditional", passages, questions)
 
