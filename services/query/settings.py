@@ -23,6 +23,7 @@ class QuerySettings(CommonSettings, EmbeddingSettings):
     dense_weight: float | None = Field(
         None,
         ge=0,
+        le=10,
         description="Weight of the dense half beside the full-text half; empty: as fits the model.",
     )
     fusion: Fusion = Field(

@@ -30,6 +30,8 @@ from zhiwen.common.lexical.translations import Translations
 _GENERAL_TEXTS: Final = 100.0
 _TRANSLATED: Final = 0.9
 """The weight of a translation; that of the word itself is 1."""
+_LONGEST_KEPT: Final = 300
+"""Characters of a text that stays in memory prepared. A sentence is never longer; prepared, this takes 50 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,17 @@ class Matchable:
     units: int
 
 
-@lru_cache(maxsize=2048)  # questions about one subject find the same passages
 def matchable(text: str) -> Matchable:
-    """Return a text prepared for matching."""
+    """Return a text prepared for matching. Short ones are kept: questions about one subject find the same passages."""
+    return _kept(text) if len(text) <= _LONGEST_KEPT else _prepared(text)
+
+
+@lru_cache(maxsize=2048)
+def _kept(text: str) -> Matchable:
+    return _prepared(text)
+
+
+def _prepared(text: str) -> Matchable:
     folded = with_digits(fold_text(text))
     terms: set[str] = set()
     line: list[str] = []

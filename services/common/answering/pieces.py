@@ -19,7 +19,7 @@ LONGEST_ROW: Final = 600
 LONGEST_PASSAGE: Final = 20_000
 """Characters of a passage that are read. A chunk has less than a tenth of this."""
 
-_RULE: Final = re.compile(r"[\s|:+-]*-{3,}[\s|:+-]*")
+_RULE: Final = re.compile(r"[\s|:+-]+")
 _BULLET: Final = re.compile(
     r"\s*(?:[-*•·●▪◦]|[(（]?[0-9a-z]{1,2}[.)）]|[(（][一二三四五六七八九十]{1,3}[)）])\s+(?=\S)"
 )
@@ -31,6 +31,8 @@ _NUMBERED_TITLE: Final = re.compile(
 _INNER_MARK: Final = re.compile(r"[，；：,;:|]")
 _CLAUSE: Final = re.compile(r"[，,；;：:、]\s*|\s+")
 _LONGEST_TITLE: Final = 60
+_LONGEST_HEADING: Final = 200
+"""Characters of the path of titles, and of a title, that are read. They are read again for each piece."""
 _SHORTEST_WRAP: Final = 40
 _WRAPPED: Final = 0.85
 _DIGIT: Final = re.compile(r"\d")
@@ -78,13 +80,13 @@ def cut(place: int, passage: Passage) -> list[Piece]:
     """Return the pieces of a passage in reading order. `place` is its number among the passages, from 0."""
     text = passage.text[:LONGEST_PASSAGE]
     pieces: list[Piece] = []
-    title = ""
+    heading, title = passage.heading[-_LONGEST_HEADING:], ""
     header: tuple[str, ...] | None = None
     for block in _blocks(text, passage.heading):
-        titles = "\n".join(filter(None, (passage.heading, title)))
+        titles = "\n".join(filter(None, (heading, title)))
         own = text[block.start : block.end]
         if block.kind == "title":
-            title = own.strip()
+            title = own.strip()[:_LONGEST_HEADING]
         elif block.kind == "row" and len(own) <= LONGEST_ROW:
             cells = cells_of(own)
             if header is None and (block.before_rule or _is_header(cells)):
@@ -132,10 +134,10 @@ def _blocks(text: str, heading: str) -> Iterator[_Block]:
         if open_block and (title or not _continues(text, lines[place - 1], line, width)):
             yield open_block
             open_block = None
-        if not line.strip() or _RULE.fullmatch(line):
+        if not line.strip() or _is_rule(line):
             continue
         if _is_row(line):
-            ruled = place + 1 < len(lines) and bool(_RULE.fullmatch(text[slice(*lines[place + 1])]))
+            ruled = place + 1 < len(lines) and _is_rule(text[slice(*lines[place + 1])])
             yield _Block("row", start, end, ruled)
         elif title:
             yield _Block("title", start, end)
@@ -152,6 +154,11 @@ def _lines(text: str) -> Iterator[tuple[int, int]]:
         end = len(text) if end < 0 else end
         yield start, end
         start = end + 1
+
+
+def _is_rule(line: str) -> bool:
+    """Return whether a line only draws one, as below the header of a table. The time grows with the length alone."""
+    return "---" in line and _RULE.fullmatch(line) is not None
 
 
 def _wrapped_at(lengths: Sequence[int]) -> int:

@@ -9,7 +9,7 @@ import structlog
 
 from zhiwen.common.embedding.registry import present_model
 from zhiwen.common.embedding.static import describe_artifact
-from zhiwen.common.errors import Conflict, NotFound, ServiceError
+from zhiwen.common.errors import Conflict, NotFound, ServiceError, Unavailable
 from zhiwen.common.ledger import Ledger, NewGeneration, new_id
 from zhiwen.common.models import KnowledgeBase
 from zhiwen.common.store import ChunkStore
@@ -40,10 +40,10 @@ class Rebuilder:
         Raises `Conflict` (`rebuild-running`) while another rebuild runs, and `NotFound` when the base was dropped
         meanwhile. Then no collection is left behind.
         """
-        self.store.create(new.collection, new.dimension, new.index)
         try:
+            self.store.create(new.collection, new.dimension, new.index)
             base = self.ledger.rebuilds.begin(base, new)
-        except ServiceError:  # another rebuild runs, the base was dropped meanwhile, or the ledger does not answer
+        except ServiceError:  # Milvus refuses, another rebuild runs, the base is dropped, or the ledger does not answer
             recorded = {generation.collection for generation in self.ledger.bases.generations(base.id)}
             if new.collection not in recorded:  # if it is recorded, only the answer was lost
                 self.store.drop(new.collection)
@@ -54,7 +54,8 @@ class Rebuilder:
     def replace_retired_models(self) -> None:
         """Begin to rebuild each knowledge base whose live index was made with a retired built-in model.
 
-        A rebuild that failed is not begun again: its error stays visible until somebody acts on it.
+        A rebuild that failed is not begun again: its error stays visible until somebody acts on it. So does
+        that of one that Milvus refuses to begin, which does not keep others from beginning. Raises `Unavailable`.
         """
         for base in self.ledger.bases.all():
             live = base.live
@@ -63,6 +64,15 @@ class Rebuilder:
                 continue
             dimension = describe_artifact().dimension
             new = NewGeneration(collection_of(base.id), model, dimension, live.index, live.chunking)
-            with contextlib.suppress(Conflict, NotFound):  # another worker was faster, or the base is dropped
+            try:
                 self.begin(base, new)
+            except (Conflict, NotFound):
+                continue  # another worker was faster, or the base is dropped
+            except Unavailable:
+                raise
+            except ServiceError as exc:  # Milvus refuses its index, for example
+                log.warning("retired_model_not_replaced", knowledge_base=base.name, code=exc.code, detail=exc.detail)
+                with contextlib.suppress(NotFound):
+                    self.ledger.bases.update(base.name, {"rebuild_error": exc.detail})
+            else:
                 log.info("retired_model_replaced", knowledge_base=base.name, old=live.embedding_model, new=model)

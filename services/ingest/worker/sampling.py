@@ -13,16 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from zhiwen.common.embedding.background import halves_of, lowest, slot_and_hash, to_bytes
 from zhiwen.common.embedding.base import Embedder, Vectors
 from zhiwen.common.embedding.known_models import known_weight
+from zhiwen.common.errors import ServiceError
 from zhiwen.common.models import Sampled, parse_chunk_id
+
+log = structlog.get_logger(__name__)
 
 FRESH_SECONDS = 60.0
 KEPT = 256
 """How many generations' hashes stay in memory: those that were written to last."""
+_AT_ONCE = 16
+"""Halves that are embedded with one call: a server has only the time of a question for them."""
 
 
 class SampledHashes:
@@ -77,7 +83,11 @@ class Sampler:
             self._chosen[slot] = _Offered(ids[place], texts[place], vectors[place])
 
     def chosen(self) -> list[Sampled]:
-        """Return the chosen chunks by slot. For a model that nobody knows, this embeds their halves."""
+        """Return the chosen chunks by slot. For a model that nobody knows, this embeds their halves.
+
+        The sample only helps to weigh the model. So a chunk whose halves cannot be embedded has none, and the document
+        is indexed all the same.
+        """
         slots = sorted(self._chosen)
         offered = [self._chosen[slot] for slot in slots]
         openings, rests = self._halves([chunk.text for chunk in offered])
@@ -94,13 +104,20 @@ class Sampler:
         ]
 
     def _halves(self, texts: Sequence[str]) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
-        if not texts or known_weight(self._embedder.model) is not None:
-            return [None] * len(texts), [None] * len(texts)
-        openings, rests = zip(*map(halves_of, texts), strict=True)
-        return (
-            [to_bytes(vector) for vector in self._embedder.embed_queries(openings)],
-            [to_bytes(vector) for vector in self._embedder.embed_passages(rests)],
-        )
+        openings: list[bytes | None] = [None] * len(texts)
+        rests: list[bytes | None] = [None] * len(texts)
+        halves = [] if known_weight(self._embedder.model) is not None else [halves_of(text) for text in texts]
+        places = [place for place, (opening, rest) in enumerate(halves) if opening.strip() and rest.strip()]
+        try:
+            for start in range(0, len(places), _AT_ONCE):
+                some = places[start : start + _AT_ONCE]
+                asked = self._embedder.embed_queries([halves[place][0] for place in some])
+                found = self._embedder.embed_passages([halves[place][1] for place in some])
+                for place, opening, rest in zip(some, asked, found, strict=True):
+                    openings[place], rests[place] = to_bytes(opening), to_bytes(rest)
+        except ServiceError as exc:
+            log.warning("halves_not_embedded", model=self._embedder.model, code=exc.code)
+        return openings, rests
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from zhiwen.common.prompts import refusal_for
 _PASSAGE = re.compile(r"^[ \t]*\[(\d{1,3})\][ \t]*", re.MULTILINE)
 _CONTEXT = re.compile(r"(?:已知信息|Known information)[ \t]*[:：][ \t]*\n?")
 _INSTRUCTION = re.compile(
-    r"\n\s*(?:根据上述已知信息|(?:Using|Based on|According to|From|With) (?:only )?(?:the|this)\b)"
+    r"\n[^\S\n]*(?:根据上述已知信息|(?:Using|Based on|According to|From|With) (?:only )?(?:the|this)\b)"
 )
 _QUESTION = re.compile(r"(?:^|\n)[ \t]*(?:问题是|问题|Question)[ \t]*[:：][ \t]*")
 _WORD = re.compile(r"[a-z0-9]+(?:[._'-][a-z0-9]+)*|[㐀-䶿一-鿿豈-﫿]+")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import cast
 
+import pytest
+
 from tests.servers.ledgers import add, claim, index, new_base
+from zhiwen.common.errors import ServiceError, Unavailable
 from zhiwen.common.ledger import Ledger, NewGeneration
 from zhiwen.common.models import ChunkingSpec, IndexSpec, JobKind, KnowledgeBase
 from zhiwen.common.settings import BUILT_IN_MODEL
@@ -91,3 +94,45 @@ def test_rebuild_that_failed_or_that_another_worker_began_is_not_begun_again(led
     rebuilder.replace_retired_models()
     stopped = ledger.bases.get("old")
     assert (stopped.building, stopped.rebuild_error) == (None, "The document cannot be read.")
+
+
+def test_a_base_that_milvus_refuses_keeps_no_other_from_its_rebuild_and_leaves_nothing(ledger: Ledger) -> None:
+    base_of(ledger, RETIRED, "bad")
+    base_of(ledger, RETIRED, "good")
+    store = Collections()
+    original = store.create
+    refused: list[str] = []
+
+    def refusing(name: str, dimension: int, index: IndexSpec) -> None:
+        original(name, dimension, index)  # the collection is there, and its index is not
+        if not refused:
+            refused.append(name)
+            raise ServiceError("milvus-refused", "The index type is not known.", status=502)
+
+    store.create = refusing  # type: ignore[method-assign]  # Milvus without this index
+    rebuilder = Rebuilder(ledger, cast(ChunkStore, store), cast(Broker, Bell()))
+    for _ in range(2):
+        rebuilder.replace_retired_models()
+    bases = [ledger.bases.get("bad"), ledger.bases.get("good")]
+    stopped = [base for base in bases if base.rebuild_error == "The index type is not known."]
+    assert (len(stopped), stopped[0].building) == (1, None)
+    (building,) = [base.building.collection for base in bases if base.building]
+    assert store.names == {building}
+
+
+def test_rebuild_begins_later_while_milvus_does_not_answer(ledger: Ledger) -> None:
+    base_of(ledger, RETIRED, "old")
+    store = Collections()
+    original = store.create
+
+    def silent(name: str, dimension: int, index: IndexSpec) -> None:
+        raise Unavailable("milvus-unavailable", "Milvus does not answer.")
+
+    store.create = silent  # type: ignore[method-assign]  # Milvus is away
+    rebuilder = Rebuilder(ledger, cast(ChunkStore, store), cast(Broker, Bell()))
+    with pytest.raises(Unavailable):
+        rebuilder.replace_retired_models()
+    assert ledger.bases.get("old").rebuild_error is None
+    store.create = original  # type: ignore[method-assign]  # Milvus is back
+    rebuilder.replace_retired_models()
+    assert ledger.bases.get("old").building is not None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from zhiwen.common.embedding.background import slot_and_hash, vectors_of
+from zhiwen.common.embedding.base import Vectors
 from zhiwen.common.embedding.fake import HashEmbedder
 from zhiwen.common.embedding.static import StaticEmbedder
+from zhiwen.common.errors import ServiceError
 from zhiwen.common.models import Sampled, chunk_id
 from zhiwen.ingest.worker.sampling import FRESH_SECONDS, SampledHashes, Sampler
 
@@ -75,3 +78,26 @@ def test_ledger_is_asked_once_a_minute() -> None:
     assert hashes.known(1) == {4: 7}
     assert hashes.known(2) == {4: 7}
     assert reading.asked == [1, 1, 2]
+
+
+class Refusing(HashEmbedder):
+    """A server that refuses questions, as some refuse texts that are empty."""
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        raise ServiceError("embedding-failed", "The embedding server refused.", status=502)
+
+
+def test_halves_that_cannot_be_embedded_stop_no_document() -> None:
+    embedder = Refusing()
+    sampler = Sampler(embedder, {})
+    sampler.offer(IDS, TEXTS, embedder.embed_passages(TEXTS))
+    chosen = sampler.chosen()
+    assert chosen
+    assert {(row.opening, row.rest) for row in chosen} == {(None, None)}
+
+
+def test_text_of_one_character_has_no_halves() -> None:
+    embedder = HashEmbedder()
+    sampler = Sampler(embedder, {})
+    sampler.offer(IDS[:1], ["好"], embedder.embed_passages(["好"]))
+    assert [(row.opening, row.rest) for row in sampler.chosen()] == [(None, None)]
