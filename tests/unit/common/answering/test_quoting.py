@@ -89,6 +89,17 @@ def test_the_row_that_is_meant_is_quoted_alone_with_its_columns(
 
 
 @pytest.mark.parametrize(
+    ("question", "row"),
+    [
+        ("球阀DN50多少钱一个", "LS-V103"),
+        ("LS-P402 满20台有多少折扣？", "LS-P402"),  # another row holds the number 20
+    ],
+)
+def test_code_decides_where_the_number_means_another_row(question: str, row: str) -> None:
+    assert row in quotes(question, chunks_with(PRICES, "LS-V101", "LS-P402"))[0].text
+
+
+@pytest.mark.parametrize(
     ("question", "document", "marks", "answer"),
     [
         ("报销单要在多久之内提交？", HANDBOOK, ["报销单应在", "带薪年假"], "报销单应在费用发生后的30天内提交"),
