@@ -1,7 +1,8 @@
 """Checks each mark [n] of an answer against the passage that it names. Pure.
 
 A mark stands for the statement before it: the sentence that ends at the mark, or the sentence before when the mark
-follows its full stop. `support` says what carries a statement.
+follows its full stop. `support` says what carries a statement. The row of a table, quoted with the names of its columns
+as the built-in answerer does it, is carried by this row.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from functools import cached_property
 from typing import Final
 
 from zhiwen.common.answering.marks import opens_line, runs_of_marks, thought_end
-from zhiwen.common.answering.support import Evidence, Statement
+from zhiwen.common.answering.pieces import Passage, Piece, cut
+from zhiwen.common.answering.support import Evidence, Span, Statement
 from zhiwen.common.api.questions import Citation, SourceOut
 from zhiwen.common.lexical.sentences import split_sentences
 from zhiwen.common.lexical.translations import Translations
 
-_LONGEST_STATEMENT: Final = 600
+_LONGEST_STATEMENT: Final = 1000
 _LABEL: Final = re.compile(r"[\s>#]*(?:[-*•·]\s+|\(?\d{1,2}[.)、）]\s*|[(（]\d{1,2}[)）]\s*)?")
+_LAST_MARKS: Final = " \n。.；;，,：:"
 _HAS_WORD: Final = re.compile(r"\w")
 
 
@@ -33,10 +36,10 @@ def citations_of(
     """
     index = {passage.n: _Cited(passage, translations) for passage in passages}
     found: list[Citation] = []
-    for statement, numbers in _marked_statements(answer):
+    for statement, written, numbers in _marked_statements(answer):
         for n in numbers:
             passage = index.get(n)
-            found.append(_unknown(n) if passage is None else passage.citation(statement))
+            found.append(_unknown(n) if passage is None else passage.citation(statement, written))
     return found
 
 
@@ -57,14 +60,20 @@ class _Cited:
         about = f"{self.source.heading}\n{self.source.source}"
         return Evidence.of(self.source.text, about=about, translations=self.translations)
 
-    def citation(self, statement: Statement) -> Citation:
-        """Return the mark of this passage after `statement`."""
+    @cached_property
+    def rows(self) -> Sequence[Piece]:
+        source = self.source
+        return [piece for piece in cut(0, Passage(source.n, source.heading, source.text)) if piece.columns]
+
+    def citation(self, statement: Statement, written: str) -> Citation:
+        """Return the mark of this passage after `statement`. `written` is what stands before the mark."""
+        if row := next((row for row in self.rows if _is_quoted_at_end(row, written)), None):
+            return self._carried_by(row)
         if statement.text not in self.known:
-            self.known[statement.text] = self._checked(statement)
+            self.known[statement.text] = self._carried_by(self.evidence.carrier(statement))
         return self.known[statement.text]
 
-    def _checked(self, statement: Statement) -> Citation:
-        carrier = self.evidence.carrier(statement)
+    def _carried_by(self, carrier: Span | Piece | None) -> Citation:
         return Citation(
             n=self.source.n,
             document_id=self.source.document_id,
@@ -77,22 +86,28 @@ class _Cited:
         )
 
 
+def _is_quoted_at_end(row: Piece, written: str) -> bool:
+    quoted = row.quoted.rstrip(_LAST_MARKS)
+    return bool(quoted) and written.rstrip(_LAST_MARKS).endswith(quoted)
+
+
 # Statements
 
 
-def _marked_statements(answer: str) -> Iterator[tuple[Statement, Sequence[int]]]:
-    """Yield each statement with the numbers of the marks that stand for it."""
+def _marked_statements(answer: str) -> Iterator[tuple[Statement, str, Sequence[int]]]:
+    """Yield each statement with all that stands before its marks, and their numbers."""
     found = runs_of_marks(answer)
     nexts = [*(run.start for run in found), len(answer)][1:]
     statement, end = Statement(""), thought_end(answer)
     for run, next_start in zip(found, nexts, strict=True):
-        before = Statement(_last_sentence(answer[max(end, run.start - _LONGEST_STATEMENT) : run.start]))
+        written = answer[max(end, run.start - _LONGEST_STATEMENT) : run.start]
+        before = Statement(_last_sentence(written))
         after = Statement(_rest_of_line(answer[run.end : min(next_start, run.end + _LONGEST_STATEMENT)]))
         if after.says_something and (opens_line(answer, run.start) or (before.text and not before.says_something)):
             statement = after  # "[1] Leave is ten days.", "According to [1], leave is ten days."
         elif before.text:
             statement = before
-        yield statement, run.numbers
+        yield statement, written, run.numbers
         end = run.end
 
 

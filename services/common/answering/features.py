@@ -27,6 +27,7 @@ _NEAR: Final = 0.5
 _REACH: Final = 3
 ENOUGH_WORDS: Final = 0.6
 """When the best piece holds this share of the question's weight, the words decide alone."""
+_THINGS: Final = frozenset("个件册杯台页次人名")
 _ENDS: Final = re.compile(r"[。｡！!….;；]['\"”’」』）)\]】]*$")
 
 NAMES: Final = (
@@ -204,9 +205,10 @@ class _Describer:
 
 
 def _asked_numbers(question: str) -> list[Range]:
-    """Return the numbers of a question. Beside others, a 1 is mostly none: 一年有几天, "a day"."""
+    """Return the numbers of a question. Beside others, a 1 is mostly none: 一年有几天, "a day"; nor is 多少钱一个."""
     numbers = ranges_of(question)
-    return [number for number in numbers if number.low != 1 or not number.exact] or numbers
+    several = [number for number in numbers if number.low != 1 or not number.exact]
+    return several or [number for number in numbers if number.unit not in _THINGS]
 
 
 def agreement(asked: Range, numbers: Sequence[Range]) -> float:

@@ -76,8 +76,9 @@ def numbers_held(folded: str) -> set[str]:
     held: set[str] = set()
     for match in _DIGITS.finditer(text):
         held |= _of_digits(match)
-    for match in _HAN.finditer(text):
-        held |= _of_han(match[0])
+    for reading in (text, _NOT_NUMBERS.sub(" ", text)):  # 一一二年 is 112, or after 一一 it is 2
+        for match in _HAN.finditer(reading):
+            held |= _of_han(match[0])
     for match in _ENGLISH_WORD.finditer(text):
         held |= _of(_ENGLISH.get(match[0]) or _MONTHS.get(match[0], 0))
     return held

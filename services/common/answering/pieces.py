@@ -28,6 +28,9 @@ _NUMBERED_TITLE: Final = re.compile(
     r"\s*(?:#{1,6} |第[一二三四五六七八九十百零\d]{1,4}[章节部分篇]|[一二三四五六七八九十]{1,3}、|"
     r"\d{1,2}(?:\.\d{1,2}){0,3}\.? )"
 )
+_PATH: Final = re.compile(r"\S > [^\s\d]")
+_LONGEST_PATH: Final = 200
+_SUBTITLED: Final = re.compile(r"[A-Z0-9][^:;|,]*: [a-z][^\d:;|,.!?]*")
 _INNER_MARK: Final = re.compile(r"[，；：,;:|]")
 _CLAUSE: Final = re.compile(r"[，,；;：:、]\s*|\s+")
 _LONGEST_TITLE: Final = 60
@@ -35,6 +38,8 @@ _LONGEST_HEADING: Final = 200
 """Characters of the path of titles, and of a title, that are read. They are read again for each piece."""
 _SHORTEST_WRAP: Final = 40
 _WRAPPED: Final = 0.85
+_GOES_ON: Final = re.compile(r"[a-z]+[\s,.;]")
+_LETTER_LAST: Final = re.compile(r"[A-Za-z0-9,]\s*$")
 _DIGIT: Final = re.compile(r"\d")
 
 
@@ -127,6 +132,7 @@ def _blocks(text: str, heading: str) -> Iterator[_Block]:
     lines = list(_lines(text))
     width = _wrapped_at([end - start for start, end in lines if not _is_row(text[start:end])])
     known = {title.strip() for title in heading.split(" > ")} | {heading.strip()} - {""}
+    known |= _titles_on_top([text[start:end].strip() for start, end in lines[:3]])
     open_block: _Block | None = None
     for place, (start, end) in enumerate(lines):
         line = text[start:end]
@@ -173,10 +179,12 @@ def _is_row(line: str) -> bool:
 
 def _continues(text: str, before: tuple[int, int], line: str, width: int) -> bool:
     """Return whether a line goes on with the paragraph of the line before: its first word did not fit there."""
-    if not line.strip() or _is_row(line) or _BULLET.match(line):
-        return False
-    first = line.split(maxsplit=1)[0]
     last = text[slice(*before)]
+    if not line.strip() or _is_row(line) or _BULLET.match(line) or _is_row(last):
+        return False
+    if _GOES_ON.match(line) and len(last.rstrip()) >= _SHORTEST_WRAP and _LETTER_LAST.search(last):
+        return True
+    first = line.split(maxsplit=1)[0]
     room = width - len(last)
     if not width or not last.strip():
         return False
@@ -196,6 +204,20 @@ def _is_title(line: str, place: int, count: int, known: set[str]) -> bool:
     if numbered and (place in (0, count - 1) or title.isupper()):
         return True
     return place == 0 and not _INNER_MARK.search(title) and not _BULLET.match(line)
+
+
+def _titles_on_top(lines: Sequence[str]) -> set[str]:
+    """Return the titles that the first line of a passage names, where the passage came without its heading.
+
+    It may be a path of titles, or a title and a subtitle, such as "Swift E2: owner's manual". A subtitle begins with a
+    small letter and has no number, and in a list of facts the line below has a colon, too.
+    """
+    first, below = lines[0], next(filter(None, lines[1:]), "")
+    if not below or _END.search(first):
+        return set()
+    if len(first) <= _LONGEST_PATH and _PATH.search(first):
+        return {first, *first.split(" > ")}
+    return {first} if len(first) <= _LONGEST_TITLE and _SUBTITLED.fullmatch(first) and ":" not in below else set()
 
 
 def _sentences(paragraph: Piece, text: str) -> Iterator[Piece]:

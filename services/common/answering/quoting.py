@@ -97,15 +97,17 @@ def _choose(described: Described, scores: Sequence[float]) -> list[int]:
 def _without_other_rows(described: Described, order: list[int]) -> list[int]:
     """Return the places without those that a row of a table rules out: it alone holds the asked number or code.
 
-    Asked for 20 years, `满10年` holds them too, and the row `满20年` is meant. Asked for E55, its row is meant.
+    Asked for 20 years, `满10年` holds them too, and the row `满20年` is meant. Asked for E55, its row is meant. Where
+    number and code mean different rows, the code decides. Something is always left of `order`.
     """
-    rows, found = described.rows, described.found
+    rows, found, everything = described.rows, described.found, order
     firsts = [place for place in order[:_FEW] if described.pieces[place].columns]
     if any(rows[place][_AGREES] == 1 for place in firsts):
         order = [place for place in order if rows[place][_AGREES] in {0, 1} and not rows[place][_DIFFERS]]
     codes = {term for term in described.terms.weights if _CODE.fullmatch(term)}
     if codes and any(codes <= found[place].keys() for place in firsts):
-        order = [place for place in order if codes <= found[place].keys()]
+        with_code = [place for place in everything if codes <= found[place].keys()]
+        order = [place for place in with_code if place in order] or with_code
     return order
 
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.common.answering.examples import chunks_of
 from zhiwen.common.answering.citations import citations_of
 from zhiwen.common.answering.marks import MOST_MARKS, marks_of
+from zhiwen.common.answering.pieces import cut
 from zhiwen.common.api.questions import Citation, SourceOut
 from zhiwen.common.lexical.translations import Translations
 
@@ -287,3 +289,21 @@ def test_hostile_text_costs_little(unit: str) -> None:
     started = time.process_time()
     citations_of(f"{long}[1]", [passage(1, long)])
     assert time.process_time() - started < 3.0
+
+
+def test_every_row_of_a_table_carries_its_own_quote() -> None:
+    for chunk in [
+        *chunks_of("员工手册.docx"),
+        *chunks_of("lab-equipment-inventory.xlsx"),
+        *chunks_of("产品价格表.csv"),
+    ]:
+        rows = [piece for piece in cut(0, chunk) if piece.columns]
+        answer = " ".join(f"{row.quoted.rstrip(';；,，:：')}[1]" for row in rows)
+        found = citations_of(answer, [passage(1, chunk.text).model_copy(update={"heading": chunk.heading})])
+        assert [(mark.start, mark.end, mark.supported) for mark in found] == [(r.start, r.end, True) for r in rows]
+
+
+def test_a_row_with_the_cells_of_others_is_not_supported() -> None:
+    text = "工作年限 | 每年年假天数 | 一次最长连休\n满10年不满20年 | 15天 | 10天\n满20年 | 20天 | 15天"
+    (wrong,) = citations_of("工作年限：满20年；每年年假天数：25天；一次最长连休：16天[1]", [passage(1, text)])
+    assert not wrong.supported

@@ -52,6 +52,8 @@ def test_numbers_that_a_statement_makes(text: str, numbers: list[set[str]]) -> N
         ("half", "0.5"),
         ("20 million", "20000000"),
         ("满十", "10"),
+        ("一一二年", "112"),
+        ("一一二年", "2"),
     ],
 )
 def test_passages_are_read_generously(text: str, number: str) -> None:

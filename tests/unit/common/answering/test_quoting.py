@@ -89,6 +89,17 @@ def test_the_row_that_is_meant_is_quoted_alone_with_its_columns(
 
 
 @pytest.mark.parametrize(
+    ("question", "row"),
+    [
+        ("球阀DN50多少钱一个", "LS-V103"),
+        ("LS-P402 满20台有多少折扣？", "LS-P402"),  # another row holds the number 20
+    ],
+)
+def test_code_decides_where_the_number_means_another_row(question: str, row: str) -> None:
+    assert row in quotes(question, chunks_with(PRICES, "LS-V101", "LS-P402"))[0].text
+
+
+@pytest.mark.parametrize(
     ("question", "document", "marks", "answer"),
     [
         ("报销单要在多久之内提交？", HANDBOOK, ["报销单应在", "带薪年假"], "报销单应在费用发生后的30天内提交"),
@@ -160,6 +171,39 @@ def test_nothing_shared_gives_no_quote() -> None:
     assert quotes("月球到地球的距离是多少？", [Passage(1, "", "报销须在三十天内提交。")]) == ()
     assert quotes("年假？", []) == ()
     assert quotes("", [Passage(1, "", "报销须在三十天内提交。")]) == ()
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "answer"),
+    [
+        (
+            "how heavy is the Swift E2?",
+            "Swift E2 electric bicycle: owner's manual\nThank you for riding.\nThe Swift E2 weighs 22.8 kg.",
+            "The Swift E2 weighs 22.8 kg.",
+        ),
+        (
+            "When is the garden open?",
+            "Rooftop garden: a guide > Opening hours\nOpening hours\nThe garden is open until 22:00.",
+            "The garden is open until 22:00.",
+        ),
+        ("What colour is the pump?", "Pump colour: dark blue\nPump weight: 4 kg", "Pump colour: dark blue"),
+        (
+            "What is the correction fee for a heavier parcel?",
+            "Islands add a day. A parcel that is heavier costs a correction fee of 4.80 euros plus the\n"
+            "difference in price.",
+            "A parcel that is heavier costs a correction fee of 4.80 euros plus the difference in price.",
+        ),
+        (
+            "How many pupils may visit?",
+            "Residents may buy shares from 250 euros; 412 signed\nSchool visits: at most 25 pupils at a time",
+            "School visits: at most 25 pupils at a time",
+        ),
+    ],
+)
+def test_titles_are_no_answers_and_broken_lines_are_whole(question: str, text: str, answer: str) -> None:
+    found = [quote.text for quote in quotes(question, [Passage(1, "", text)])]
+    assert answer in found
+    assert text.partition("\n")[0] not in found or text.startswith(answer)
 
 
 def test_a_long_sentence_is_cut_at_clauses() -> None:
