@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 
 from tests.servers.in_process_stack import InProcessStack, in_process_stack
 from tests.servers.processes import ROOT, stop
-from zhiwen.common.embedding.registry import embedders_from
+from zhiwen.common.embedding.base import Embedder
+from zhiwen.common.embedding.openai import OpenAIEmbedder
+from zhiwen.common.embedding.registry import Embedders
 from zhiwen.common.models import Mode
 from zhiwen.common.settings import EmbeddingSettings
 
@@ -64,14 +67,21 @@ def stack(
     server: str, milvus_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[InProcessStack]:
     settings = EmbeddingSettings(embedding_base_url=server)
-    with in_process_stack(
-        tmp_path_factory.mktemp("any-model"),
-        milvus_url=milvus_url,
-        redis_url=redis_url,
-        settings={"embedding_base_url": server},
-        embedders=lambda: embedders_from(settings),
-    ) as running:
-        yield running
+    with ExitStack() as opened:
+
+        def load(model: str) -> Embedder:
+            embedder = OpenAIEmbedder.of(model, settings)
+            opened.callback(embedder.close)
+            return embedder
+
+        running = in_process_stack(
+            tmp_path_factory.mktemp("any-model"),
+            milvus_url=milvus_url,
+            redis_url=redis_url,
+            settings={"embedding_base_url": server},
+            embedders=lambda: Embedders(load),
+        )
+        yield opened.enter_context(running)
 
 
 def filled(stack: InProcessStack, model: str, texts: list[str]) -> str:
