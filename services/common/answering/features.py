@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from zhiwen.common.answering.knowledge import WordKnowledge
@@ -79,7 +80,8 @@ class Described:
 def describe(question: str, passages: Sequence[Passage], words: WordKnowledge) -> Described:
     """Return the pieces of passages, best passage first, with their features."""
     question = question[:LONGEST_QUESTION]
-    pieces = [piece for place, passage in enumerate(passages) for piece in cut(place, passage)][:MOST_PIECES]
+    all_pieces = (piece for place, passage in enumerate(passages) for piece in cut(place, passage))
+    pieces = list(islice(all_pieces, MOST_PIECES))  # the passages behind them are not even cut
     texts = [matchable("\n".join([*piece.columns, piece.text])) for piece in pieces]
     across = any(is_chinese(question) != is_chinese(passage.text[:LONGEST_PASSAGE]) for passage in passages)
     terms = question_terms(question, texts, words.translations, across=across)

@@ -31,7 +31,7 @@ _GENERAL_TEXTS: Final = 100.0
 _TRANSLATED: Final = 0.9
 """The weight of a translation; that of the word itself is 1."""
 _LONGEST_KEPT: Final = 300
-"""Characters of a text that stays in memory prepared. A sentence is never longer; prepared, this takes 50 kB."""
+"""Characters of a text that stays in memory prepared. A sentence is never longer. Prepared, it takes up to 80 kB."""
 
 
 @dataclass(frozen=True, slots=True)

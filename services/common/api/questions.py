@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from zhiwen.common.api.fields import OrNewer, Strict, Text
 from zhiwen.common.models import Fusion, Hit, Mode
@@ -164,6 +164,13 @@ class Answer(BaseModel):
     model: str | None
     usage: Usage
     took_ms: TookAsk
+
+    @model_validator(mode="after")
+    def _of_an_older_service(self) -> Self:
+        """Let a refusal that does not say how it ended be one."""
+        if self.refused and "outcome" not in self.model_fields_set:
+            self.outcome = "refused"
+        return self
 
 
 class SourcesEvent(BaseModel):

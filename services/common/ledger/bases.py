@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -99,6 +99,12 @@ class KnowledgeBases:
         """Return every knowledge base that is not being deleted."""
         with self.database.read() as c:
             return [_to_base(row) for row in c.execute(_BASES.where(~knowledge_bases.c.deleting)).mappings()]
+
+    def of_models(self, models: Collection[str]) -> Sequence[KnowledgeBase]:
+        """Return the knowledge bases whose live generation was made with one of these embedding models."""
+        with self.database.read() as c:
+            found = _BASES.where(_LIVE.c.embedding_model.in_(models), ~knowledge_bases.c.deleting)
+            return [_to_base(row) for row in c.execute(found.order_by(knowledge_bases.c.name)).mappings()]
 
     def generations(self, id: str) -> Sequence[Generation]:
         """Return all generations of a knowledge base: the live one, the building one, and the retired ones."""

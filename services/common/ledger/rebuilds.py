@@ -42,8 +42,8 @@ class Rebuilds:
     def begin(self, base: KnowledgeBase, new: NewGeneration) -> KnowledgeBase:
         """Begin to build the generation `new`, whose collection exists; return the changed knowledge base.
 
-        Raises `Conflict` (`rebuild-running`) while another rebuild runs, and `NotFound` when the base was dropped
-        meanwhile.
+        Raises `Conflict` (`rebuild-running`) while another rebuild runs, or when one has ended since `base` was read,
+        and `NotFound` when the base was dropped meanwhile.
         """
         with self.database.write() as c:
             current = self._locked(c, base.id, base.name)
@@ -51,6 +51,8 @@ class Rebuilds:
                 raise NotFound("knowledge-base-not-found", f"There is no knowledge base named {base.name}.")
             if current.building is not None:
                 raise Conflict("rebuild-running", f"{base.name} is being rebuilt already; cancel that one first.")
+            if current.live.id != base.live.id:
+                raise Conflict("rebuild-running", f"{base.name} was rebuilt meanwhile; look at it and try again.")
             generation_id = insert_generation(c, base.id, new, self.database.now())
             c.execute(
                 knowledge_bases.update()

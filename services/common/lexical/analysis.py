@@ -155,14 +155,18 @@ def character_pairs(run: str) -> list[str]:
     return [run[i : i + 2] for i in range(len(run) - 1)]
 
 
-@lru_cache(maxsize=100_000)
 def stem(word: str) -> str:
     """Return the English Snowball stem of a folded word, cut to 64 characters. Digits do not change."""
+    return _stem(word if len(word) <= _LONGEST_WORD else word[:_LONGEST_WORD])
+
+
+@lru_cache(maxsize=100_000)
+def _stem(word: str) -> str:
     if not hasattr(_threads, "stemmer"):
         import Stemmer  # the ingest API is installed without it
 
         _threads.stemmer = Stemmer.Stemmer("english", 0)  # PyStemmer's objects must not be shared between threads
-    return str(_threads.stemmer.stemWord(word[:_LONGEST_WORD]))
+    return str(_threads.stemmer.stemWord(word))
 
 
 def is_chinese(text: str) -> bool:

@@ -12,6 +12,7 @@ from zhiwen.common.embedding.static import describe_artifact
 from zhiwen.common.errors import Conflict, NotFound, ServiceError, Unavailable
 from zhiwen.common.ledger import Ledger, NewGeneration, new_id
 from zhiwen.common.models import KnowledgeBase
+from zhiwen.common.settings import RETIRED_MODELS
 from zhiwen.common.store import ChunkStore
 from zhiwen.ingest.worker.broker import Broker
 
@@ -57,10 +58,10 @@ class Rebuilder:
         A rebuild that failed is not begun again: its error stays visible until somebody acts on it. So does
         that of one that Milvus refuses to begin, which does not keep others from beginning. Raises `Unavailable`.
         """
-        for base in self.ledger.bases.all():
+        for base in self.ledger.bases.of_models(RETIRED_MODELS):
             live = base.live
             model = present_model(live.embedding_model)
-            if model == live.embedding_model or base.deleting or base.building or base.rebuild_error:
+            if base.building or base.rebuild_error:
                 continue
             dimension = describe_artifact().dimension
             new = NewGeneration(collection_of(base.id), model, dimension, live.index, live.chunking)

@@ -76,28 +76,28 @@ class Condenser:
         if not history:
             return Condensed(question)
         if model == EXTRACTIVE_MODEL or self._extractive_until.get(model, 0.0) > self.clock():
-            return replace(self._by_rule(question, history), for_built_in=True)
+            return replace(await self._by_rule(question, history), for_built_in=True)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 completion = await self.generator.complete(_request(question, history, model))
         except (ServiceError, TimeoutError) as exc:
             log.warning("question_not_condensed", error=str(exc) or "timeout")
-            return self._by_rule(question, history)
+            return await self._by_rule(question, history)
         if (
             completion.model == EXTRACTIVE_MODEL
         ):  # it cannot rewrite; only its answer shows that the default model is this one
             self._extractive_until[model] = self.clock() + REMEMBER_SECONDS
-            return replace(self._by_rule(question, history), for_built_in=True)
+            return replace(await self._by_rule(question, history), for_built_in=True)
         condensed = question_in(completion.text)
         if not condensed or len(condensed) > self.max_characters:
-            return self._by_rule(question, history)
-        if fault := fault_of(condensed, question, _shown(history)):
+            return await self._by_rule(question, history)
+        if fault := await asyncio.to_thread(fault_of, condensed, question, _shown(history)):
             log.warning("condensed_question_not_used", fault=fault)
-            return self._by_rule(question, history)
+            return await self._by_rule(question, history)
         return Condensed(condensed, completion, by="model")
 
-    def _by_rule(self, question: str, history: Sequence[Message]) -> Condensed:
-        found = resolved(question, history)
+    async def _by_rule(self, question: str, history: Sequence[Message]) -> Condensed:
+        found = await asyncio.to_thread(resolved, question, history)  # the first one loads a dictionary, in 0.4 s
         if found == question or len(found) > self.max_characters:
             return Condensed(question)
         return Condensed(found, by="rule")
@@ -123,7 +123,8 @@ def _shown(history: Sequence[Message]) -> list[Message]:
 
 def question_in(text: str) -> str:
     """Return the question from a model's reply, without thinking, label, quotation marks and further lines. Pure."""
-    for line in _THINKING.sub("", text).splitlines():
+    before, end, after = text.rpartition("</think>")  # behind it, the pattern would look for an end in vain
+    for line in (_THINKING.sub("", before + end) + after).splitlines():
         if question := _LABEL.sub("", line.strip(_AROUND)).strip(_AROUND):
             return question
     return ""

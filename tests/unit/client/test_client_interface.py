@@ -81,7 +81,17 @@ def test_errors_are_drawn_as_they_are() -> None:
     }
 
 
-# Answers of a newer service
+# Answers of an older and of a newer service
+
+
+def test_refusal_of_an_older_service_is_one(caller: MakeCaller) -> None:
+    new = ("outcome", "confidence", "closest", "citations")
+    old = {name: value for name, value in ANSWER.items() if name not in new}
+    for refused, outcome in ((True, "refused"), (False, "answered")):
+        answer = caller(lambda _, refused=refused: httpx.Response(200, json={**old, "refused": refused}))(
+            "ask", "k", "?"
+        )
+        assert (answer.outcome, answer.closest, answer.citations) == (outcome, [], [])
 
 
 def test_newer_fields_are_ignored(caller: MakeCaller) -> None:

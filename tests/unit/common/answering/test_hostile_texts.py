@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from zhiwen.common.answering import features
 from zhiwen.common.answering.knowledge import built_in_knowledge
 from zhiwen.common.answering.matching import matchable
-from zhiwen.common.answering.pieces import LONGEST_PASSAGE, Passage, cut
+from zhiwen.common.answering.pieces import LONGEST_PASSAGE, Passage, Piece, cut
 from zhiwen.common.answering.quoting import choose_quotes
 from zhiwen.llm_gateway.builtin.extractive import read_prompt
 
@@ -54,3 +55,16 @@ def test_empty_lines_of_a_prompt_take_linear_time() -> None:
     prompt = "已知信息:\n[1] 年假为十天。" + "\n" * 100_000 + "根据上述已知信息,回答。\n问题是:年假几天？"
     assert took(lambda: read_prompt(prompt)) < SECONDS
     assert read_prompt(prompt).passages == ((1, "年假为十天。"),)
+
+
+def test_passages_beyond_the_last_piece_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counted(place: int, passage: Passage) -> list[Piece]:
+        read.append(place)
+        return cut(place, passage)
+
+    monkeypatch.setattr(features, "cut", counted)
+    passages = [Passage(number, "", "年假为十天。\n" * 150) for number in range(1, 500)]
+    assert choose_quotes("年假几天？", passages, built_in_knowledge()).quotes
+    assert len(read) == -(-features.MOST_PIECES // 150)

@@ -136,3 +136,22 @@ def test_rebuild_begins_later_while_milvus_does_not_answer(ledger: Ledger) -> No
     store.create = original  # type: ignore[method-assign]  # Milvus is back
     rebuilder.replace_retired_models()
     assert ledger.bases.get("old").building is not None
+
+
+def test_worker_that_comes_late_does_not_rebuild_what_another_has_rebuilt(ledger: Ledger) -> None:
+    base_of(ledger, RETIRED, "old")
+    store = Collections()
+    rebuilder = Rebuilder(ledger, cast(ChunkStore, store), cast(Broker, Bell()))
+    original = store.create
+
+    def rebuilt_by_another(name: str, dimension: int, index: IndexSpec) -> None:
+        store.create = original  # type: ignore[method-assign]  # the other worker creates its own collection
+        rebuilder.replace_retired_models()
+        ledger.rebuilds.finish(claim(ledger), 3, None)
+        original(name, dimension, index)
+
+    store.create = rebuilt_by_another  # type: ignore[method-assign]  # it runs just before ours
+    rebuilder.replace_retired_models()
+    base = ledger.bases.get("old")
+    assert (base.live.embedding_model, base.building, base.rebuild_error) == (BUILT_IN_MODEL, None, None)
+    assert store.names == {base.live.collection}

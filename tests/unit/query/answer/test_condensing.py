@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -34,6 +36,12 @@ from zhiwen.query.answer.rewriting import fault_of
 )
 def test_question_is_taken_out_of_the_reply(reply: str, question: str) -> None:
     assert question_in(reply) == question
+
+
+def test_thinking_without_an_end_takes_linear_time() -> None:
+    started = time.perf_counter()
+    assert question_in("<think>a</think>" + "<think>" * 50_000).startswith("<think>")
+    assert time.perf_counter() - started < 5.0
 
 
 def test_last_turns_are_shown_without_the_system_prompt() -> None:
@@ -168,3 +176,18 @@ def test_faults_of_a_rewriting(rewritten: str, question: str, history: list[Mess
 @pytest.mark.parametrize("text", ["九" * 9000, "1" * 9000, "1.2.3 " * 900, "十万" * 4000, "[" * 5000])
 def test_odd_numbers_are_no_error(text: str) -> None:
     fault_of(text, text, [Message(role="user", content=text)])
+
+
+def test_rules_run_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def resolved(question: str, history: object) -> str:
+        threads.append(threading.current_thread())
+        return question
+
+    monkeypatch.setattr(condensing, "resolved", resolved)
+    condenser = Condenser(cast(Generator, None), 4000)
+    history = [Message(role="user", content="年假几天？")]
+    asyncio.run(condenser.condense("那上海呢？", history, EXTRACTIVE_MODEL))
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
