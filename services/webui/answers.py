@@ -60,8 +60,8 @@ def passages_html(
 def _passage_html(passage: SourceOut, citations: Sequence[Citation]) -> str:
     quotes = [(mark.start, mark.end) for mark in citations if mark.n == passage.n]
     return (
-        f'<details class="zw-source"><summary><b>[{passage.n}]</b> {escape(_place(passage))}'
-        f'<span class="zw-score">{passage.score:.2f}</span></summary>'
+        f'<details class="zw-source"><summary><span class="zw-score">{passage.score:.2f}</span>'
+        f"<b>[{passage.n}]</b> {escape(_place(passage))}</summary>"
         f"<div class='zw-text'>{highlighted(passage.text, quotes)}</div></details>"
     )
 

@@ -25,11 +25,12 @@ SYSTEM_FONTS = ["system-ui", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC
 MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
 CSS = """
 .zw-sources { margin: 4px 0; }
-.zw-title { font-weight: 600; margin: 4px 0; }
+.zw-title { font-weight: 600; margin: 4px 0; display: flex; flex-wrap: wrap; justify-content: space-between;
+  gap: 0 12px; }
 .zw-source { border: 1px solid var(--border-color-primary); border-radius: 8px; margin: 4px 0; padding: 6px 10px; }
 .zw-source summary { cursor: pointer; }
-.zw-score { float: right; opacity: .6; }
-.zw-confidence { float: right; opacity: .6; font-weight: 400; font-size: .85em; }
+.zw-score { float: right; margin-left: 12px; opacity: .6; }
+.zw-confidence { opacity: .6; font-weight: 400; font-size: .85em; }
 .zw-text mark { background: rgba(255, 200, 0, .35); color: inherit; }
 .zw-refused { border-left: 4px solid var(--color-accent); padding: 4px 10px; opacity: .85; font-weight: 600; }
 .zw-unsupported { color: var(--error-text-color, #b91c1c); margin: 4px 0; }

@@ -202,11 +202,13 @@ def show(output: Output, figures: Report) -> None:
     output.table(["mode", *METRICS, "p50 ms", "p99 ms"], rows, right=[*METRICS, "p50 ms", "p99 ms"])
     refusal = figures.refusal
     values = {
-        "rightly refused": refusal.rightly_refused,
-        "wrongly refused": refusal.wrongly_refused,
+        "rightly": refusal.rightly_refused,
+        "wrongly": refusal.wrongly_refused,
         "AUROC": refusal.auroc,
     }
-    output.table(["refusal", "value"], [[name, shown(value)] for name, value in values.items()], right=["value"])
+    output.table(
+        ["search: not answerable", "value"], [[name, shown(value)] for name, value in values.items()], right=["value"]
+    )
     if figures.answers is not None:
         output.table(["answers", "value"], answer_rows(figures.answers), right=["value"])
         output.table(RELIABILITY, reliability_rows(figures.answers), right=RELIABILITY[1:])

@@ -125,7 +125,7 @@ def _about(documents: Collection[str], row: Row) -> Question:
         return Question(text, frozenset())
     name = row.get("document") or row.get("source")
     if not isinstance(name, str):
-        raise Usage(f"There is no document in {_shown(row)}")
+        raise Usage(f'Name the document that answers, or say "answerable": false, in {_shown(row)}')
     if name not in documents:
         raise Usage(f"There is no document named {name}, which answers {text}")
     gold_text, answer = str(row.get("gold_text") or ""), str(row.get("answer") or "")

@@ -214,7 +214,10 @@ def _asked_numbers(question: str) -> list[Range]:
 
 
 def agreement(asked: Range, numbers: Sequence[Range]) -> float:
-    """Return how numbers agree with an asked one: 1 the same or within both bounds, .5 within one, -1 beside it.
+    """Return how numbers agree with an asked one: 1 the same or within both bounds, -1 beside it.
+
+    Within one bound it is .5, or up to .6 if the bound is near: of 10 years or more and 20 years or more, 30 years mean
+    the latter.
 
     Only numbers of the asked unit compare. Without a unit, every number does, and none disagrees.
     """
@@ -232,4 +235,6 @@ def _agrees(value: float, number: Range) -> float:
         return -1.0
     if number.exact or number.bounded or value in (number.low, number.high):
         return 1.0
-    return 0.5
+    bound = number.low if math.isfinite(number.low) else number.high
+    larger = max(abs(value), abs(bound))
+    return 0.5 + 0.1 * min(abs(value), abs(bound)) / larger if larger else 0.5

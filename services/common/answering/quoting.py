@@ -43,6 +43,7 @@ class Quote:
     text: str
     start: int
     end: int
+    is_row: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,13 @@ def _choose(described: Described, scores: Sequence[float]) -> list[int]:
 def _without_other_rows(described: Described, order: list[int]) -> list[int]:
     """Return the places without those that a row of a table rules out: it alone holds the asked number or code.
 
-    Asked for 20 years, `满10年` holds them too, and the row `满20年` is meant. Asked for E55, its row is meant. Where
+    Asked for 30 years, `满10年` holds them too, and the row `满20年` is meant. Asked for E55, its row is meant. Where
     number and code mean different rows, the code decides. Something is always left of `order`.
     """
     rows, found, everything = described.rows, described.found, order
     firsts = [place for place in order[:_FEW] if described.pieces[place].columns]
-    if any(rows[place][_AGREES] == 1 for place in firsts):
-        order = [place for place in order if rows[place][_AGREES] in {0, 1} and not rows[place][_DIFFERS]]
+    if best := max((rows[place][_AGREES] for place in firsts), default=0.0):
+        order = [place for place in order if not 0 < rows[place][_AGREES] < best and not rows[place][_DIFFERS]]
     codes = {term for term in described.terms.weights if _CODE.fullmatch(term)}
     if codes and any(codes <= found[place].keys() for place in firsts):
         with_code = [place for place in everything if codes <= found[place].keys()]
@@ -138,4 +139,4 @@ def _repeats(pieces: Sequence[Piece], place: int, chosen: Sequence[int]) -> bool
 
 
 def _quote(piece: Piece, passages: Sequence[Passage]) -> Quote:
-    return Quote(passages[piece.passage].number, piece.quoted, piece.start, piece.end)
+    return Quote(passages[piece.passage].number, piece.quoted, piece.start, piece.end, bool(piece.columns))

@@ -14,9 +14,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Final, Self
 
 from zhiwen.common.answering.numerals import Readings, has_numeral, numbers_held, numbers_stated, without_numbers
+from zhiwen.common.answering.pieces import Passage, cut
 from zhiwen.common.lexical.analysis import (
     CHINESE_STOPWORDS,
     ENGLISH_STOPWORDS,
@@ -253,14 +255,26 @@ def spans_of(text: str) -> list[Span]:
     """Return the sentences and lines of a text in order, without the white space around them.
 
     A sentence over several lines is there as a whole as well, if it was only wrapped: then its lines are long, and it
-    ends like a sentence. The rows of a table stay apart.
+    ends like a sentence. The rows of a table stay apart. What is folded of a row has the names of its columns, too.
     """
     places = dict.fromkeys(_places(text, clauses=True))
+    columns = _columns(text)
+    places |= dict.fromkeys(columns)
     if "\n" in text:
         places |= dict.fromkeys(place for place in _places(text, clauses=False) if _is_wrapped(text[slice(*place)]))
-    cut = [(start, end, text[start:end]) for start, end in sorted(places)]
-    folded = fold_text("\0".join(part.replace("\0", " ") for _, _, part in cut)).split("\0")  # one call is faster
-    return [Span(*place, fold) for place, fold in zip(cut, folded, strict=False)]
+    parts = [(start, end, text[start:end]) for start, end in sorted(places)]
+    folded = fold_text("\0".join(part.replace("\0", " ") for _, _, part in parts)).split("\0")  # one call is faster
+    names = {place: fold_text("\n".join(["", *of_row])) for place, of_row in columns.items()}
+    return [Span(*place, fold + names.get(place[:2], "")) for place, fold in zip(parts, folded, strict=False)]
+
+
+def _columns(text: str) -> dict[tuple[int, int], tuple[str, ...]]:
+    """Return the place of each row of a table, without the white space around it, and the names of its columns."""
+    found: dict[tuple[int, int], tuple[str, ...]] = {}
+    for row in (piece for piece in cut(0, Passage(1, "", text)) if piece.columns) if "|" in text else ():
+        start = row.start + len(row.text) - len(row.text.lstrip())
+        found[start, start + len(row.text.strip())] = row.columns
+    return dict(islice(found.items(), _MOST_SPANS))
 
 
 def _places(text: str, *, clauses: bool) -> list[tuple[int, int]]:

@@ -53,7 +53,8 @@ def answer_prompt(prompt: str, words: WordKnowledge | None = None) -> QuotedAnsw
     quotes = choose_quotes(found.question, passages, words or built_in_knowledge()).quotes if passages else ()
     if not quotes:
         return QuotedAnswer((refusal_for(found.question),), True)
-    return QuotedAnswer(tuple(_piece(quote, last=quote is quotes[-1]) for quote in quotes), False)
+    pairs = zip(quotes, [*quotes[1:], None], strict=True)
+    return QuotedAnswer(tuple(_piece(quote, after) for quote, after in pairs), False)
 
 
 def read_prompt(prompt: str) -> ParsedPrompt:
@@ -88,10 +89,16 @@ def _split_passages(context: str) -> tuple[tuple[int, str], ...]:
     return tuple((number, text) for number, text in texts if text)
 
 
-def _piece(quote: Quote, *, last: bool) -> str:
-    """Return a quote with the number of its passage. English quotes have a space between them."""
-    space = "" if last or _CJK.search(quote.text) else " "
-    return f"{quote.text.rstrip(';；,，:：')}[{quote.number}]{space}"
+def _piece(quote: Quote, after: Quote | None) -> str:
+    """Return a quote with the number of its passage, and with what parts it from the quote `after` it.
+
+    Rows of tables stand on lines of their own. Nothing stands between Chinese sentences, and a space between others.
+    """
+    apart = ""
+    if after is not None:
+        chinese = _CJK.search(quote.text) and _CJK.search(after.text)
+        apart = "\n" if quote.is_row or after.is_row else "" if chinese else " "
+    return f"{quote.text.rstrip(';；,，:：')}[{quote.number}]{apart}"
 
 
 def count_tokens(text: str) -> int:

@@ -61,7 +61,7 @@ def test_tables_show_answers_and_reliability(api: FakeApi, questions: str, tmp_p
     page = tmp_path / "report.html"
     done = zhiwen(api, "eval", "--questions", questions, "--kb", "手册", "--report", str(page))
     assert done.exit_code == 0, done.stderr
-    shown = ("nDCG@10", "wrongly refused", "hold the gold", "calibration error", "mean confidence", "0.9-1.0")
+    shown = ("nDCG@10", "not answerable", "hold the gold", "calibration error", "mean confidence", "0.9-1.0")
     assert [word for word in shown if word not in done.stdout] == []
     assert "Share of right answers over the confidence" in page.read_text(encoding="utf-8")
 

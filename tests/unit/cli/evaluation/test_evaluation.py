@@ -140,7 +140,7 @@ def test_questions_about_documents_name_them() -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"question": "a?"}, "There is no document in"),
+        ({"question": "a?"}, "Name the document that answers"),
         ({"question": "a?", "document": "x.md"}, "There is no document named x.md"),
         ({"question": "a?", "document": "手册.docx", "answers": 7}, "answers must be a list"),
         ({"document": "手册.docx"}, "There is no question in"),

@@ -307,3 +307,22 @@ def test_a_row_with_the_cells_of_others_is_not_supported() -> None:
     text = "工作年限 | 每年年假天数 | 一次最长连休\n满10年不满20年 | 15天 | 10天\n满20年 | 20天 | 15天"
     (wrong,) = citations_of("工作年限：满20年；每年年假天数：25天；一次最长连休：16天[1]", [passage(1, text)])
     assert not wrong.supported
+
+
+@pytest.mark.parametrize(
+    ("document", "mark", "answer", "supported"),
+    [
+        ("员工手册.docx", "工作年限", "工作满二十年的员工每年有20天年假。[1]", True),
+        ("员工手册.docx", "工作年限", "工作满二十年的员工每年有25天年假。[1]", False),
+        ("员工手册.docx", "工作年限", "工作满5年不满10年的，年假为10天。[1]", True),
+        ("产品价格表.csv", "LS-P411", "LS-P411 的含税单价为7800元，交货期30天。[1]", True),
+        ("产品价格表.csv", "LS-P411", "LS-P411 的含税单价为5900元。[1]", False),
+        ("lab-equipment-inventory.xlsx", "EQ-0140", "The autoclave is in room C207.[1]", True),
+        ("swift-e2-ebike-manual.docx", "E55", "E55 means a charger error.[1]", True),
+        ("swift-e2-ebike-manual.docx", "E55", "E55 means that the motor is too hot.[1]", False),
+    ],
+)
+def test_a_row_carries_what_a_model_makes_of_it(document: str, mark: str, answer: str, supported: bool) -> None:
+    chunk = next(chunk for chunk in chunks_of(document) if mark in chunk.text)
+    (found,) = citations_of(answer, [passage(1, chunk.text, chunk.heading)])
+    assert found.supported == supported

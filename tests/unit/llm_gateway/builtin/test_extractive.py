@@ -78,6 +78,15 @@ def test_a_line_before_the_template_changes_nothing(line: str, template: str) ->
     assert read_prompt(line + prompt) == read_prompt(prompt)
 
 
+def test_rows_stand_on_their_own_lines_and_sentences_of_two_languages_apart() -> None:
+    rows = "[1] Part | Price\nRed valve | 4 euros\nBlue valve | 5 euros"
+    answer = answer_prompt(fill(ENGLISH_TEMPLATE, context=rows, question="What is the price of a valve?"))
+    assert answer.text == "Part: Red valve; Price: 4 euros[1]\nPart: Blue valve; Price: 5 euros[1]"
+    both = "[1] VPN 会话最长十二小时。\n[2] A VPN session needs a token."
+    answer = answer_prompt(fill(CHINESE_TEMPLATE, context=both, question="VPN"))
+    assert answer.text == "VPN 会话最长十二小时。[1] A VPN session needs a token.[2]"
+
+
 def test_the_english_template() -> None:
     answer = answer_prompt(
         fill(ENGLISH_TEMPLATE, context=PASSAGES, question="How often is the Wi-Fi password changed?")
