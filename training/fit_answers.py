@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from training.answers import Example, examples, halves
-from training.sets import ACROSS, EVERYDAY, SHARED, Half, QuestionSet, all_sets, pair_set, small
+from training.sets import ACROSS, EVERYDAY, SHARED, Half, QuestionSet, all_sets, pair_set, pooled, small
 from training.simulation import Engine, searched
 from zhiwen.common.answering import constants
 from zhiwen.common.answering.confidence import NAMES as EVIDENCE
@@ -34,6 +34,13 @@ TESTED_ONLY: Final = ("office", "zh_xquad traditional")
 """Sets that nothing is fitted on. The Traditional set repeats another one."""
 PAIRS: Final = 1000
 SMALL: Final = (*SHARED, *EVERYDAY, *(f"{asked} -> {held}" for asked, held in ACROSS))
+SMALL_MIXED: Final = (
+    ("zh_cmrc2018", "en_squad2_third"),
+    ("zh_xquad", "en_squad2_third"),
+    ("zh_cmrc2018", "en_xquad"),
+    ("zh_faq", "en_faq"),
+)
+"""Pairs of sets that are drawn from together, because many collections have texts in both languages."""
 SMALL_SIZES: Final = (4, 4, 4, 8, 8, 16, 16, 40)
 """Passages of the small collections that are drawn from each half of each of these sets."""
 FALSE_ALARMS: Final = 0.04
@@ -81,10 +88,11 @@ def _engine(words: WordKnowledge) -> Engine:
 
 def _small_collections(engine: Engine, data: Path) -> list[Example]:
     """Return questions to collections of 4 to 40 passages, as people first try a service with."""
+    by_name = {of.name: of for of in all_sets(data)}
+    sources = [by_name[name] for name in SMALL] + [pooled(by_name[zh], by_name[en]) for zh, en in SMALL_MIXED]
     drawn = [
         small(of, half, passages, draw)
-        for of in all_sets(data)
-        if of.name in SMALL
+        for of in sources
         for half in get_args(Half)
         for draw, passages in enumerate(SMALL_SIZES)
     ]

@@ -142,6 +142,14 @@ def pair_set(folder: Path, language: str, *, limit: int, held_out: bool = True) 
     return QuestionSet(f"pairs {language}", tuple((Block(text),) for text in texts), tuple(questions))
 
 
+def pooled(first: QuestionSet, second: QuestionSet) -> QuestionSet:
+    """Return one collection of two sets. Each question stays in its half."""
+    offset = len(first.passages)
+    kept = (replace(q, drawn_from=q.half) for q in first.questions)
+    moved = (replace(q, drawn_from=q.half, right=frozenset(n + offset for n in q.right)) for q in second.questions)
+    return QuestionSet(f"{first.name} + {second.name}", first.passages + second.passages, (*kept, *moved))
+
+
 def small(of: QuestionSet, half: Half, passages: int, draw: int) -> QuestionSet:
     """Return a collection of a few passages of one half, and questions that it cannot answer.
 
