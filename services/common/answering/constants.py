@@ -27,4 +27,4 @@ USUAL: Final[tuple[float, ...]] = tuple(float(mean) for _, mean in _fitted["conf
 """The mean of each kind of evidence, which stands for an unknown one."""
 CONFIDENCE_BIAS: Final = float(_fitted["confidence_bias"])
 MIN_CONFIDENCE: Final = float(_fitted["min_confidence"])
-"""Below this, an answer is shown as the closest passages. At most 5 % of answerable questions are below it."""
+"""Below this, an answer is shown as the closest passages (`MINIMUM` in `training/fit_answers.py`)."""
