@@ -16,6 +16,7 @@ from zhiwen.common.answering import constants
 from zhiwen.common.answering.features import NAMES, Described, describe
 from zhiwen.common.answering.knowledge import WordKnowledge
 from zhiwen.common.answering.pieces import Passage, Piece
+from zhiwen.common.lexical.analysis import fold_text
 
 MAX_QUOTES: Final = 3
 LONGEST_ANSWER: Final = 700
@@ -25,9 +26,11 @@ MARGIN: Final = 3.5
 NEW_TERMS: Final = 1.0
 """What is added to the score of a further quote that holds all of the question's terms that are still missing."""
 _AS_MUCH: Final = 0.9
+_SENTENCE: Final = re.compile(r"(?:[A-Za-z]{2,}\W+){3}")
 _CODE: Final = re.compile(r"[a-z]+\d+|\d+[a-z]+")
 _FEW: Final = 8  # pieces with the best scores
 _NEAR: Final = NAMES.index("near")
+_OTHER_LANGUAGE: Final = NAMES.index("other language")
 _AGREES: Final = NAMES.index("number agrees")
 _DIFFERS: Final = NAMES.index("number differs")
 
@@ -113,8 +116,16 @@ def _without_other_rows(described: Described, order: list[int]) -> list[int]:
 
 
 def _belongs(described: Described, place: int, first: int) -> bool:
-    """Return whether a further piece, or one near it, shares something with the question, if the first one does."""
-    return not described.found[first] or bool(described.found[place]) or described.rows[place][_NEAR] > 0
+    """Return whether a further piece may stand beside the first one.
+
+    It, or one near it, shares something with the question if the first one does. Beside Chinese, an English sentence has a
+    word of the question as it stands, and not only a translation of one.
+    """
+    rows, text = described.rows, described.pieces[place].text
+    if rows[place][_OTHER_LANGUAGE] != rows[first][_OTHER_LANGUAGE] and _SENTENCE.search(text):
+        folded = fold_text(text)
+        return any(term in folded for term in described.found[place])
+    return not described.found[first] or bool(described.found[place]) or rows[place][_NEAR] > 0
 
 
 def _is_worse_row(described: Described, place: int, other: int) -> bool:

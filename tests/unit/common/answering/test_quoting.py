@@ -173,6 +173,14 @@ def test_the_same_sentence_of_two_chunks_is_quoted_once() -> None:
     assert [quote.text for quote in found].count(sentence) == 1
 
 
+def test_an_english_sentence_that_shares_only_a_translation_does_not_stand_beside_a_chinese_answer() -> None:
+    passages = [
+        Passage(1, "", "发票遗失的，凭开票方盖章的存根复印件报销。"),
+        Passage(2, "", "No accident with lost time in 214 days. Lost invoices were found again."),
+    ]
+    assert {quote.number for quote in quotes("发票丢了怎么报销？", passages)} == {1}
+
+
 def test_nothing_shared_gives_no_quote() -> None:
     assert quotes("月球到地球的距离是多少？", [Passage(1, "", "报销须在三十天内提交。")]) == ()
     assert quotes("年假？", []) == ()
