@@ -118,8 +118,8 @@ def _without_other_rows(described: Described, order: list[int]) -> list[int]:
 def _belongs(described: Described, place: int, first: int) -> bool:
     """Return whether a further piece may stand beside the first one.
 
-    It, or one near it, shares something with the question if the first one does. Beside Chinese, an English sentence has a
-    word of the question as it stands, and not only a translation of one.
+    It, or one near it, shares something with the question if the first one does. Beside Chinese, an English sentence
+    has a word of the question as it stands, and not only a translation of one.
     """
     rows, text = described.rows, described.pieces[place].text
     if rows[place][_OTHER_LANGUAGE] != rows[first][_OTHER_LANGUAGE] and _SENTENCE.search(text):
