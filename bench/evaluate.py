@@ -33,7 +33,7 @@ FLOORS: Mapping[str, Mapping[str, float | None]] = {
     "en to zh, distractors": {"recall_at_10": 0.79, "holds_gold": 0.70},
     "zh_cmrc2018 half": {"search_auroc": None, "rightly_unsure": 0.10},
     "zh_faq": {"mrr_at_10": 0.63, "cites_right": 0.60, "rightly_unsure": None},
-    "en_faq": {"mrr_at_10": 0.58, "cites_right": 0.60, "rightly_unsure": None},
+    "en_faq": {"mrr_at_10": 0.58, "cites_right": 0.55, "rightly_unsure": None},
     "office": {"recall_at_5": 0.50, "holds_gold": 0.25, "rightly_unsure": None},
 }
 """The lowest value of each figure of each set; None: shown, and not held yet. Their names are those of `figure`."""
