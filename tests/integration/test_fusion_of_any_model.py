@@ -74,14 +74,14 @@ def stack(
             opened.callback(embedder.close)
             return embedder
 
-        running = in_process_stack(
+        with in_process_stack(  # it stops before the embedders close
             tmp_path_factory.mktemp("any-model"),
             milvus_url=milvus_url,
             redis_url=redis_url,
             settings={"embedding_base_url": server},
             embedders=lambda: Embedders(load),
-        )
-        yield opened.enter_context(running)
+        ) as running:
+            yield running
 
 
 def filled(stack: InProcessStack, model: str, texts: list[str]) -> str:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from zhiwen.common.answering.knowledge import built_in_knowledge
 from zhiwen.common.auth.keyring import KeyRing
 from zhiwen.common.embedding.registry import Embedders, embedders_from
 from zhiwen.common.ledger import Ledger, open_ledger
@@ -52,6 +53,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         await asyncio.to_thread(embedders.preload, settings.embedding_model)
+        await asyncio.to_thread(built_in_knowledge)  # the first search would wait for it
         yield {"parts": parts}
         await parts.close()
 
