@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -22,12 +23,15 @@ SPEC = IndexSpec(type="HNSW", params={"M": 8})
 
 @dataclass
 class Collections:
-    """The names of the collections that exist."""
+    """The names of the collections that exist. `before` is what happens just before one is created."""
 
     names: set[str] = field(default_factory=set)
+    before: Callable[[str], None] | None = None
 
     def create(self, name: str, dimension: int, index: IndexSpec) -> None:
         assert (dimension, index) == (384, SPEC)
+        if self.before is not None:
+            self.before(name)
         self.names.add(name)
 
     def drop(self, name: str) -> None:
@@ -78,13 +82,11 @@ def test_rebuild_that_failed_or_that_another_worker_began_is_not_begun_again(led
     store = Collections()
     rebuilder = Rebuilder(ledger, cast(ChunkStore, store), cast(Broker, Bell()))
 
-    def begun_by_another(name: str, dimension: int, index: IndexSpec) -> None:
-        store.create = original  # type: ignore[method-assign]  # the other worker creates its own collection
+    def begun_by_another(_name: str) -> None:
+        store.before = None  # nothing stands before the other worker's collection
         rebuilder.replace_retired_models()
-        original(name, dimension, index)
 
-    original = store.create
-    store.create = begun_by_another  # type: ignore[method-assign]  # it runs just before ours
+    store.before = begun_by_another
     rebuilder.replace_retired_models()
     building = ledger.bases.get("old").building
     assert building is not None
@@ -100,16 +102,15 @@ def test_a_base_that_milvus_refuses_keeps_no_other_from_its_rebuild_and_leaves_n
     base_of(ledger, RETIRED, "bad")
     base_of(ledger, RETIRED, "good")
     store = Collections()
-    original = store.create
     refused: list[str] = []
 
-    def refusing(name: str, dimension: int, index: IndexSpec) -> None:
-        original(name, dimension, index)  # the collection is there, and its index is not
+    def refusing(name: str) -> None:
         if not refused:
+            store.names.add(name)  # the collection is there, and its index is not
             refused.append(name)
             raise ServiceError("milvus-refused", "The index type is not known.", status=502)
 
-    store.create = refusing  # type: ignore[method-assign]  # Milvus without this index
+    store.before = refusing
     rebuilder = Rebuilder(ledger, cast(ChunkStore, store), cast(Broker, Bell()))
     for _ in range(2):
         rebuilder.replace_retired_models()
@@ -123,17 +124,16 @@ def test_a_base_that_milvus_refuses_keeps_no_other_from_its_rebuild_and_leaves_n
 def test_rebuild_begins_later_while_milvus_does_not_answer(ledger: Ledger) -> None:
     base_of(ledger, RETIRED, "old")
     store = Collections()
-    original = store.create
 
-    def silent(name: str, dimension: int, index: IndexSpec) -> None:
+    def silent(_name: str) -> None:
         raise Unavailable("milvus-unavailable", "Milvus does not answer.")
 
-    store.create = silent  # type: ignore[method-assign]  # Milvus is away
+    store.before = silent
     rebuilder = Rebuilder(ledger, cast(ChunkStore, store), cast(Broker, Bell()))
     with pytest.raises(Unavailable):
         rebuilder.replace_retired_models()
     assert ledger.bases.get("old").rebuild_error is None
-    store.create = original  # type: ignore[method-assign]  # Milvus is back
+    store.before = None  # Milvus is back
     rebuilder.replace_retired_models()
     assert ledger.bases.get("old").building is not None
 
@@ -142,15 +142,13 @@ def test_worker_that_comes_late_does_not_rebuild_what_another_has_rebuilt(ledger
     base_of(ledger, RETIRED, "old")
     store = Collections()
     rebuilder = Rebuilder(ledger, cast(ChunkStore, store), cast(Broker, Bell()))
-    original = store.create
 
-    def rebuilt_by_another(name: str, dimension: int, index: IndexSpec) -> None:
-        store.create = original  # type: ignore[method-assign]  # the other worker creates its own collection
+    def rebuilt_by_another(_name: str) -> None:
+        store.before = None  # nothing stands before the other worker's collection
         rebuilder.replace_retired_models()
         ledger.rebuilds.finish(claim(ledger), 3, None)
-        original(name, dimension, index)
 
-    store.create = rebuilt_by_another  # type: ignore[method-assign]  # it runs just before ours
+    store.before = rebuilt_by_another
     rebuilder.replace_retired_models()
     base = ledger.bases.get("old")
     assert (base.live.embedding_model, base.building, base.rebuild_error) == (BUILT_IN_MODEL, None, None)
